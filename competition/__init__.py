@@ -1,0 +1,4 @@
+"""The machinery of a pose-estimation competition: data, folds, training, blending, scoring.
+
+It knows no particular model; those live in the package `models`.
+"""

@@ -1,0 +1,109 @@
+"""Files appear whole or not at all: a temporary name in the same folder, fsync, rename.
+
+Nothing else in the toolkit renames or writes under a final name.
+"""
+
+import gzip
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from competition.errors import UserError
+
+MAX_TEXT_BYTES = 1 << 30  # no CSV of this toolkit comes near; a compressed bomb does
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[IO[bytes]]:
+    """Open a binary file that takes the name `path` only when the block ends without an error."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, "xb") as handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the new name itself must survive a power cut
+    finally:
+        os.close(folder)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path`, whole or not at all."""
+    with atomic(path) as handle:
+        handle.write(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text with LF line ends; compressed when the name ends in .gz, without time or name inside."""
+    content = text.encode()
+    write_bytes(path, gzip.compress(content, compresslevel=6, mtime=0) if path.suffix == ".gz" else content)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON; NaN and infinity are refused, as they aren't JSON."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_bytes(path: Path, *, what: str, limit: int = MAX_TEXT_BYTES) -> bytes:
+    """Read a file, unpacking .gz by its name; raise UserError when missing, damaged or over `limit` bytes."""
+    path = Path(path)
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as handle:
+            content = handle.read(limit + 1)
+    except FileNotFoundError:
+        raise UserError(f"{what}: no such file: {path}") from None
+    except (gzip.BadGzipFile, EOFError) as error:
+        raise UserError(f"{what}: {path} is not a whole gzip file ({error}): write or download it again") from None
+    except OSError as error:
+        raise UserError(f"{what}: can't read {path}: {error.strerror or error}") from None
+    except Exception as error:  # zlib raises its own error on damaged data
+        if type(error).__name__ != "error":
+            raise
+        raise UserError(f"{what}: {path} is damaged ({error}): write or download it again") from None
+    if len(content) > limit:
+        raise UserError(f"{what}: {path} unpacks to more than {limit:,} bytes: this can't be such a file")
+    return content
+
+
+def read_text(path: Path, *, what: str) -> str:
+    """Read UTF-8 text (a byte order mark is dropped), unpacking .gz; line ends become LF."""
+    try:
+        text = read_bytes(path, what=what).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{what}: {path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from None
+    return text.replace("\r\n", "\n")
+
+
+def read_json(path: Path, *, what: str) -> dict[str, Any]:
+    """Read a JSON object; raise UserError when missing, damaged or not an object."""
+    try:
+        value = json.loads(read_text(path, what=what))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{what}: {path} is not valid JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{what}: {path} holds {type(value).__name__}, expected a JSON object")
+    return value
+
+
+def sha256_file(path: Path) -> str:
+    """Hash a file's bytes."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def sha256_lines(lines: Iterable[str]) -> str:
+    """Hash a list of names, independent of the file's line ends."""
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

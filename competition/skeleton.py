@@ -1,0 +1,31 @@
+"""The 17 joints of the competition, in the order of every file and tensor.
+
+Joints 1-3 are named the right leg. In the real competition's files they are the subject's left leg; nothing
+depends on it but the names (see `check`).
+"""
+
+from typing import Final
+
+JOINTS: Final = (
+    "Hip", "RHip", "RKnee", "RFoot", "LHip", "LKnee", "LFoot", "Spine", "Thorax",
+    "Neck/Nose", "Head", "LShoulder", "LElbow", "LWrist", "RShoulder", "RElbow", "RWrist",
+)  # fmt: skip
+AXES: Final = ("x", "y", "z")  # camera axes: x right, y down, z away from the camera
+ROOT: Final = 0
+
+PARENTS: Final = (-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 9, 8, 11, 12, 8, 14, 15)
+BONES: Final = tuple((parent, joint) for joint, parent in enumerate(PARENTS) if parent >= 0)
+
+# Where each joint's value comes from when left and right change places.
+MIRROR: Final = (0, 4, 5, 6, 1, 2, 3, 7, 8, 9, 10, 14, 15, 16, 11, 12, 13)
+
+LEFT: Final = (4, 5, 6, 11, 12, 13)
+RIGHT: Final = (1, 2, 3, 14, 15, 16)
+
+ACTIONS: Final = (
+    "Directions", "Discussion", "Eating", "Greeting", "Phoning", "Photo", "Posing", "Purchases", "Sitting",
+    "SittingDown", "Smoking", "Waiting", "WalkDog", "Walking", "WalkTogether",
+)  # fmt: skip
+TRAIN_SUBJECTS: Final = ("S1", "S5", "S6", "S7", "S8")
+TEST_SUBJECTS: Final = ("S9", "S11")
+CAMERAS: Final = ("54138969", "55011271", "58860488", "60457274")

@@ -1,0 +1,156 @@
+"""The CSV of poses: the one definition of the submission format.
+
+    Id,Hip_x,Hip_y,Hip_z,RHip_x,...,RWrist_z        52 columns, one row an image, finite mm, three decimals, LF
+
+`write_poses` writes it, `read_poses` reads and refuses, `check_plausible` is the stricter look before an upload.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from competition.errors import SubmissionError, UserError
+from competition.files import read_text, write_text
+from competition.skeleton import AXES, JOINTS, ROOT
+
+COLUMNS = tuple(f"{joint}_{axis}" for joint in JOINTS for axis in AXES)
+HEADER = ",".join(("Id", *COLUMNS))
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_ROW = re.compile(rf"\d+(,{_NUMBER.pattern}){{{len(COLUMNS)}}}", re.ASCII)
+
+
+class Poses(NamedTuple):
+    """Poses by Id, Ids ascending."""
+
+    id: npt.NDArray[np.int64]  # [N]
+    pose_mm: npt.NDArray[np.float64]  # [N, 17, 3]
+
+
+def write_poses(path: Path, ids: npt.ArrayLike, pose_mm: npt.ArrayLike) -> None:
+    """Write poses [N, 17, 3] in mm by Id, ascending; .gz by the name; raise ValueError on what no reader accepts."""
+    id_array = np.asarray(ids, np.int64)
+    rows = np.asarray(pose_mm, np.float64).reshape(len(id_array), len(COLUMNS))
+    if not np.isfinite(rows).all():
+        raise ValueError(f"pose of Id {id_array[~np.isfinite(rows).all(axis=1)][0]} is not finite")
+    order = np.argsort(id_array, kind="stable")
+    if (np.diff(id_array[order]) == 0).any():
+        raise ValueError("an Id stands twice")
+    rows = rows[order] + 0.0
+    rows[np.abs(rows) < 0.0005] = 0.0  # no -0.000
+    line = "%d" + ",%.3f" * len(COLUMNS)
+    lines = [line % (id_, *row) for id_, row in zip(id_array[order].tolist(), rows.tolist(), strict=True)]
+    write_text(Path(path), "\n".join([HEADER, *lines]) + "\n")
+
+
+def read_poses(path: Path, expected_ids: Sequence[int] | npt.NDArray[np.int64] | None = None) -> Poses:
+    """Read a CSV of poses, plain or .gz, in any row order, and return it by ascending Id.
+
+    Refuses (SubmissionError, naming file, line and column) another header, a row of another length, a value that
+    is not a finite plain number, a duplicate Id, and, when `expected_ids` is given, a missing or extra Id.
+    """
+    path = Path(path)
+    try:
+        text = read_text(path, what="submission")
+    except SubmissionError:
+        raise
+    except UserError as error:
+        raise SubmissionError(str(error)) from None
+    header, *lines = text.split("\n")
+    if lines and lines[-1] == "":
+        lines.pop()
+    if header != HEADER:
+        raise SubmissionError(_header_complaint(path, header))
+    if not lines:
+        raise SubmissionError(f"{path}: no rows below the header")
+    for number, line in enumerate(lines, start=2):
+        if _ROW.fullmatch(line) is None:
+            raise SubmissionError(_row_complaint(path, number, line))
+    cells = [line.split(",", 1) for line in lines]
+    ids = _parse_ids(path, [cell[0] for cell in cells])
+    values = np.array([np.fromstring(cell[1], np.float64, sep=",") for cell in cells])
+    if not np.isfinite(values).all():
+        row, column = np.argwhere(~np.isfinite(values))[0]
+        raise SubmissionError(f"{path}:{row + 2}: {COLUMNS[column]} is beyond any number of mm; expected finite mm")
+    order = np.argsort(ids, kind="stable")
+    _check_ids(path, ids, order, expected_ids)
+    return Poses(ids[order], values[order].reshape(-1, len(JOINTS), len(AXES)))
+
+
+def check_plausible(poses: Poses, path: Path) -> None:
+    """Refuse what a scorer takes but no one means: a root off zero, joints metres away, metres for mm, constants."""
+    pose_mm, ids = poses.pose_mm, poses.id
+    root_off = np.abs(pose_mm[:, ROOT]).max(axis=1)
+    if (root_off > 1).any():
+        worst = int(root_off.argmax())
+        raise SubmissionError(
+            f"{path}: root joint of Id {ids[worst]} is {root_off[worst]:.1f} mm off; expected (0, 0, 0): "
+            "poses must be relative to the pelvis"
+        )
+    distance = np.linalg.norm(pose_mm, axis=2)
+    if (distance > 2500).any():
+        row, joint = np.unravel_index(int(distance.argmax()), distance.shape)
+        raise SubmissionError(
+            f"{path}: {JOINTS[joint]} of Id {ids[row]} is {distance[row, joint] / 1000:.1f} m from the root; "
+            "expected under 2.5 m: check the units (mm)"
+        )
+    if (mean := distance.mean()) < 50:
+        raise SubmissionError(
+            f"{path}: joints lie {mean:.2f} mm from the root on average; expected mm, are these metres?"
+        )
+    constant = np.ptp(pose_mm, axis=0).reshape(-1) == 0
+    constant[ROOT * len(AXES) : (ROOT + 1) * len(AXES)] = False
+    if len(ids) > 1 and constant.any():
+        raise SubmissionError(f"{path}: column {COLUMNS[int(constant.argmax())]} is the same in every row")
+
+
+def _header_complaint(path: Path, header: str) -> str:
+    found, expected = header.split(","), HEADER.split(",")
+    if len(found) == 1 and len(header) > len("Id"):
+        return f"{path}:1: no comma in the header: expected columns separated by commas, starting 'Id,Hip_x,Hip_y'"
+    if len(found) != len(expected):
+        return f"{path}:1: {len(found)} columns, expected {len(expected)}: Id and x, y, z of {len(JOINTS)} joints"
+    column = next(i for i, (a, b) in enumerate(zip(found, expected, strict=True)) if a != b)
+    return f"{path}:1: column {column + 1} is {found[column][:40]!r}, expected {expected[column]!r}"
+
+
+def _row_complaint(path: Path, number: int, line: str) -> str:
+    cells = line.split(",")
+    if len(cells) != len(COLUMNS) + 1:
+        return f"{path}:{number}: {len(cells)} values, expected {len(COLUMNS) + 1}: Id and 51 coordinates in mm"
+    if not re.fullmatch(r"\d+", cells[0], re.ASCII):
+        return f"{path}:{number}: Id is {cells[0][:40]!r}, expected a whole number"
+    column = next(i for i, cell in enumerate(cells[1:]) if _NUMBER.fullmatch(cell) is None)
+    return f"{path}:{number}: {COLUMNS[column]} is {cells[column + 1][:40]!r}, expected a finite plain number in mm"
+
+
+def _parse_ids(path: Path, cells: list[str]) -> npt.NDArray[np.int64]:
+    longest = max(range(len(cells)), key=lambda row: len(cells[row]))
+    if len(cells[longest]) > 18:
+        raise SubmissionError(f"{path}:{longest + 2}: Id {cells[longest][:40]!r} is too large")
+    return np.array(cells).astype(np.int64)
+
+
+def _check_ids(
+    path: Path,
+    ids: npt.NDArray[np.int64],
+    order: npt.NDArray[np.intp],
+    expected_ids: Sequence[int] | npt.NDArray[np.int64] | None,
+) -> None:
+    ordered = ids[order]
+    twice = np.flatnonzero(np.diff(ordered) == 0)
+    if len(twice):
+        first, second = order[twice[0]] + 2, order[twice[0] + 1] + 2
+        raise SubmissionError(f"{path}:{second}: Id {ordered[twice[0]]} stands twice (first in line {first})")
+    if expected_ids is None:
+        return
+    expected = np.asarray(expected_ids, np.int64)
+    for wrong, word in ((np.setdiff1d(expected, ordered), "missing"), (np.setdiff1d(ordered, expected), "unexpected")):
+        if len(wrong):
+            raise SubmissionError(
+                f"{path}: {len(wrong)} Ids {word}, the first is {wrong[0]}; expected the {len(expected)} Ids "
+                f"{expected.min()} to {expected.max()}"
+            )
