@@ -1,0 +1,174 @@
+"""Run folders: what an epoch leaves behind, and what of it can be blended.
+
+SUBMISSIONS/<run>/fold<k>/  config.json log.jsonl valid_epoch01.npz test_epoch01.csv.gz last.pt best.pt done.json
+SUBMISSIONS/<run>/submission.csv.gz     the run's best epoch, test poses averaged over its folds
+"""
+
+import json
+import re
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from competition.errors import RunError, SubmissionError
+from competition.files import atomic, read_json, read_text, write_text
+from competition.skeleton import JOINTS
+from competition.table import Poses, read_poses
+
+_VALID = re.compile(r"valid_epoch(\d{2,})\.(npz|csv|csv\.gz)")
+_TEST = re.compile(r"test_epoch(\d{2,})\.(csv|csv\.gz)")
+_FOLD = re.compile(r"fold\d+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One epoch of one run: its out-of-fold poses are the folds' files together, its test poses their mean."""
+
+    run: str
+    epoch: int
+    valid_files: tuple[Path, ...]  # one a fold, npz or csv(.gz)
+    test_files: tuple[Path, ...]  # one a fold
+    verified: bool  # False for outsiders: without config.json nothing is known of their folds
+    folds_sha256: str | None  # None for outsiders
+    valid_mpjpe: float | None  # mm out of fold, from the logs, weighted by rows; None for outsiders
+
+    @property
+    def name(self) -> str:
+        return f"{self.run}:{self.epoch}"
+
+
+def valid_file(folder: Path, epoch: int) -> Path:
+    """Return the file of an epoch's out-of-fold poses."""
+    return folder / f"valid_epoch{epoch:02d}.npz"
+
+
+def test_file(folder: Path, epoch: int) -> Path:
+    """Return the file of an epoch's test poses."""
+    return folder / f"test_epoch{epoch:02d}.csv.gz"
+
+
+def write_valid(path: Path, ids: npt.NDArray[np.int64], pose_mm: npt.NDArray[np.float32]) -> None:
+    """Write out-of-fold poses [n, 17, 3] in mm by training Id."""
+    order = np.argsort(ids)
+    with atomic(path) as handle:
+        np.savez(handle, id=ids[order].astype(np.int64), pose=pose_mm[order].astype(np.float32))
+
+
+def read_valid(path: Path) -> Poses:
+    """Read out-of-fold poses, npz or CSV, by ascending training Id; raise RunError on anything unusable."""
+    if path.suffix != ".npz":
+        try:
+            return read_poses(path)
+        except SubmissionError as error:
+            raise RunError(str(error)) from None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            ids, pose = file["id"], file["pose"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise RunError(f"{path}: expected an npz with arrays id and pose ({str(error)[:80]})") from None
+    if ids.ndim != 1 or ids.dtype.kind not in "iu" or pose.shape != (len(ids), len(JOINTS), 3):
+        raise RunError(f"{path}: id {ids.dtype}{ids.shape} and pose {pose.shape}, expected int64 [n] and [n, 17, 3]")
+    order = np.argsort(ids, kind="stable")
+    ids = ids[order].astype(np.int64)
+    if (np.diff(ids) == 0).any():
+        raise RunError(f"{path}: Id {ids[:-1][np.diff(ids) == 0][0]} stands twice")
+    pose = pose[order].astype(np.float64)
+    finite = np.isfinite(pose).all(axis=(1, 2))
+    if not finite.all():
+        raise RunError(f"{path}: the pose of Id {ids[~finite][0]} is not finite")
+    return Poses(ids, pose)
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """Read a fold's log, a row an epoch; empty when nothing is logged yet."""
+    path = folder / "log.jsonl"
+    if not path.exists():
+        return []
+    try:
+        return [json.loads(line) for line in read_text(path, what="log").splitlines()]
+    except json.JSONDecodeError as error:
+        raise RunError(f"{path} is damaged ({error}): train this fold again") from None
+
+
+def append_log(folder: Path, row: dict[str, Any]) -> None:
+    """Add an epoch's row to a fold's log; rows of this and later epochs, left by an interrupted run, go."""
+    rows = [old for old in read_log(folder) if old["epoch"] < row["epoch"]] + [row]
+    write_text(folder / "log.jsonl", "".join(json.dumps(r, allow_nan=False) + "\n" for r in rows))
+
+
+def fold_folders(run: Path) -> list[Path]:
+    """List the fold folders of a run by number; fold `full` has no out-of-fold poses and isn't among them."""
+    folders = [p for p in run.iterdir() if p.is_dir() and _FOLD.fullmatch(p.name)] if run.is_dir() else []
+    return sorted(folders, key=lambda p: int(p.name.removeprefix("fold")))
+
+
+def run_folders(submissions: Path) -> list[Path]:
+    """List the runs: folders that hold folds."""
+    if not submissions.is_dir():
+        return []
+    return sorted(p for p in submissions.iterdir() if p.is_dir() and any(p.glob("fold*/")))
+
+
+def candidates(submissions: Path) -> list[Candidate]:
+    """List every epoch for which each fold folder of its run holds both files, sorted by run and epoch."""
+    return [candidate for run in run_folders(submissions) for candidate in _candidates_of(run)]
+
+
+def folds_hash(run: Path) -> str | None:
+    """Return the hash of the folds a run was trained on; None for an outsider; raise RunError when its folds differ."""
+    configs = [folder / "config.json" for folder in fold_folders(run)]
+    hashes = {read_json(path, what="run configuration").get("folds_sha256") for path in configs if path.exists()}
+    if len(hashes) > 1:
+        raise RunError(f"{run}: its folds were trained on different folds.csv: train it again under another RUN=")
+    return next(iter(hashes), None)
+
+
+def _candidates_of(run: Path) -> list[Candidate]:
+    folds = fold_folders(run)
+    if not folds:
+        return []
+    valid = [_by_epoch(folder, _VALID) for folder in folds]
+    test = [_by_epoch(folder, _TEST) for folder in folds]
+    epochs = sorted(set.intersection(*(set(v) & set(t) for v, t in zip(valid, test, strict=True))))
+    if not epochs:
+        return []
+    logs = [{row["epoch"]: row["valid_mpjpe"] for row in read_log(folder)} for folder in folds]
+    sizes = [_rows(v[epochs[0]]) for v in valid] if all(logs) else []
+    sha256 = folds_hash(run)
+    return [
+        Candidate(
+            run=run.name,
+            epoch=epoch,
+            valid_files=tuple(v[epoch] for v in valid),
+            test_files=tuple(t[epoch] for t in test),
+            verified=all((folder / "config.json").exists() for folder in folds),
+            folds_sha256=sha256,
+            valid_mpjpe=_weighted([log.get(epoch) for log in logs], sizes),
+        )
+        for epoch in epochs
+    ]
+
+
+def _by_epoch(folder: Path, pattern: re.Pattern[str]) -> dict[int, Path]:
+    return {int(m[1]): p for p in sorted(folder.iterdir()) if (m := pattern.fullmatch(p.name))}
+
+
+def _rows(valid: Path) -> int:
+    if valid.suffix != ".npz":
+        return len(read_valid(valid).id)
+    try:
+        with np.load(valid, allow_pickle=False) as file:
+            return len(file["id"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise RunError(f"{valid}: expected an npz with arrays id and pose ({str(error)[:80]})") from None
+
+
+def _weighted(scores: list[float | None], rows: list[int]) -> float | None:
+    known = [score for score in scores if score is not None]
+    if not rows or len(known) < len(rows):
+        return None
+    return sum(score * n for score, n in zip(known, rows, strict=True)) / sum(rows)

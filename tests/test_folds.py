@@ -1,0 +1,112 @@
+"""Folds never split a group, are balanced and repeatable, and aren't changed under the runs that used them."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from competition import folds
+from competition.dataset import parse_name
+from competition.errors import FoldsError
+from competition.files import sha256_lines, write_json
+
+IMAGES = [
+    f"{subject}_{action}.{camera}_{frame:06d}.jpg"
+    for subject in ("S1", "S5", "S6", "S7", "S8")
+    for action in ("Walking_1", "Sitting", "Eating_2")
+    for camera in ("54138969", "60457274")
+    for frame in (1, 6, 11)
+]
+
+
+def test_names_are_taken_apart():
+    name = parse_name("S11_WalkTogether_1.54138969_000126.jpg")
+    assert name is not None
+    assert (name.subject, name.action, name.camera, name.frame) == ("S11", "WalkTogether", "54138969", 126)
+    assert name.sequence == "S11_WalkTogether_1"
+    assert parse_name("S1_Photo.54138969_000001.jpg").sequence == "S1_Photo"  # type: ignore[union-attr]
+    assert parse_name("holiday.jpg") is None
+
+
+@pytest.mark.parametrize(("strategy", "k"), [("subject", None), ("subject", 2), ("sequence", None), ("sequence", 3)])
+def test_no_group_is_split_and_folds_are_balanced(strategy: str, k: int | None):
+    table = folds.make_folds(IMAGES, strategy=strategy, k=k)
+    assert tuple(table.columns) == folds.COLUMNS
+    assert (table.groupby(strategy)["fold"].nunique() == 1).all()
+    sizes = table["fold"].value_counts()
+    assert len(sizes) == (k or 5)
+    assert sizes.max() - sizes.min() <= table[strategy].value_counts().max()
+    pd.testing.assert_frame_equal(table, folds.make_folds(IMAGES, strategy=strategy, k=k))
+
+
+def test_a_split_group_is_noticed_at_run_time(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(folds, "_balance", lambda groups, k, seed: dict.fromkeys(groups, 0) | {"S1": 1})
+    table = folds.make_folds(IMAGES, k=2)
+    table.loc[0, "fold"] = 0
+    with pytest.raises(AssertionError, match="more than one fold"):
+        folds._assert_no_leak(table, "subject")
+
+
+def test_holdout_is_a_tenth_of_a_small_set_and_2188_of_a_large_one():
+    assert folds.make_folds(IMAGES, strategy="holdout")["fold"].tolist().count(0) == len(IMAGES) // 10
+    many = [f"S1_Photo.54138969_{frame:06d}.jpg" for frame in range(30_000)]
+    fold = folds.make_folds(many, strategy="holdout", seed=1)["fold"]
+    assert (fold == 0).sum() == 2188
+    assert set(fold) == {-1, 0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"strategy": "subjects"}, "did you mean 'subject'"),
+        ({"k": 6}, "expected 2 to 5"),
+        ({"k": 1}, "expected 2 to 5"),
+        ({"strategy": "holdout", "k": 3}, "one fold"),
+    ],
+)
+def test_impossible_folds_are_refused(arguments: dict, message: str):
+    with pytest.raises(FoldsError, match=message):
+        folds.make_folds(IMAGES, **arguments)
+
+
+def test_names_without_a_subject_are_refused_but_for_holdout():
+    with pytest.raises(FoldsError, match=r"train_images.txt:2: 'b.jpg'"):
+        folds.make_folds([IMAGES[0], "b.jpg"])
+    assert len(folds.make_folds(["a.jpg", "b.jpg"], strategy="holdout")) == 2
+
+
+def _write(folder: Path, *, k: int, users: list[str], force: bool = False) -> bool:
+    table = folds.make_folds(IMAGES, k=k)
+    return folds.write_folds(folder, table, strategy="subject", seed=0, users=users, force=force)
+
+
+def test_used_folds_are_kept_unless_forced(tmp_path: Path):
+    assert _write(tmp_path, k=5, users=[])
+    assert not _write(tmp_path, k=5, users=["3dhg"])
+    before = (tmp_path / "folds.csv").read_bytes()
+    with pytest.raises(FoldsError, match="used by 3dhg"):
+        _write(tmp_path, k=2, users=["3dhg"])
+    assert (tmp_path / "folds.csv").read_bytes() == before
+    assert _write(tmp_path, k=2, users=["3dhg"], force=True)
+
+
+def test_users_are_found_by_the_hash_in_their_configuration(tmp_path: Path):
+    _write(tmp_path, k=5, users=[])
+    _, meta = folds.read_folds(tmp_path, sha256_lines(IMAGES))
+    write_json(tmp_path / "runs/a/fold0/config.json", {"folds_sha256": meta["folds_sha256"]})
+    write_json(tmp_path / "runs/b/fold0/config.json", {"folds_sha256": "other"})
+    assert folds.find_users(tmp_path / "runs", tmp_path) == ["a"]
+
+
+def test_folds_of_other_images_or_changed_by_hand_are_refused(tmp_path: Path):
+    with pytest.raises(FoldsError, match="make folds"):
+        folds.read_folds(tmp_path, "")
+    _write(tmp_path, k=5, users=[])
+    fold, meta = folds.read_folds(tmp_path, sha256_lines(IMAGES))
+    assert (len(fold), meta["k"], meta["strategy"]) == (len(IMAGES), 5, "subject")
+    with pytest.raises(FoldsError, match="lists other images"):
+        folds.read_folds(tmp_path, sha256_lines(IMAGES[1:]))
+    text = (tmp_path / "folds.csv").read_text()
+    (tmp_path / "folds.csv").write_text(text.replace(",0\n", ",1\n", 1))
+    with pytest.raises(FoldsError, match="changed after"):
+        folds.read_folds(tmp_path, sha256_lines(IMAGES))
