@@ -1,0 +1,91 @@
+"""The entrants of the competition. This package holds code only; importing it doesn't import torch."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+from models.recipes import Integral, Recipe, ThreeD, TwoD
+
+if TYPE_CHECKING:
+    from models.contract import Module
+
+SMALL_2D = TwoD(
+    epochs=10,
+    batch=16,
+    lr=1e-3,
+    input_size=128,
+    stacks=2,
+    channels=64,
+    lifter_width=256,
+    lifter_dropout=0.1,
+    augment=True,
+)
+SMALL_3D = ThreeD(epochs=10, batch=8, lr=1e-3, input_size=128, depths=(1, 4, 32), channels=64, sigma=2.5)
+
+ENTRANTS: dict[str, Recipe] = {
+    # the poster's
+    "2dhg": TwoD(epochs=2, stacks=8, augment=True),
+    "2dhg-decay": TwoD(epochs=2, stacks=4, augment=True, schedule="halve"),
+    "3dhg": ThreeD(),
+    "3dhg-aug": ThreeD(augment=True, schedule="halve"),
+    # beyond it
+    "integral": Integral(),
+    # the same code for two CPU cores
+    "2dhg-small": SMALL_2D,
+    "2dhg-decay-small": replace(SMALL_2D, stacks=1, schedule="halve"),
+    "3dhg-small": SMALL_3D,
+    "3dhg-aug-small": replace(SMALL_3D, augment=True, schedule="halve"),
+    "integral-small": Integral(
+        epochs=10,
+        batch=16,
+        lr=1e-3,
+        input_size=128,
+        backbone="resnet18",
+        deconvolution_channels=64,
+        bins=32,
+        augment=False,
+    ),
+}
+
+
+def names() -> list[str]:
+    """Return the names of all entrants."""
+    return list(ENTRANTS)
+
+
+def recipe(name: str, **settings: Any) -> Recipe:
+    """Return an entrant's recipe with settings replaced; ValueError for what is unknown or can't be."""
+    check_known("model", name, ENTRANTS)
+    entrant = ENTRANTS[name]
+    known = [field.name for field in fields(entrant)]
+    for setting in settings:
+        check_known(f"setting of {name}", setting, known)
+    return replace(entrant, **settings)
+
+
+def create(name: str, **settings: Any) -> Module:
+    """Create an entrant's network, with settings of its recipe replaced; the errors are those of recipe."""
+    chosen = recipe(name, **settings)
+    module, _, network = chosen.network.partition(":")
+    created: Module = getattr(importlib.import_module(module), network)(chosen)
+    return created
+
+
+def check_known(what: str, name: str, known: Iterable[str]) -> None:
+    """Raise ValueError, with the nearest match and all that are known, unless a name is one of them."""
+    known = list(known)
+    if name not in known:
+        nearest = difflib.get_close_matches(name, known, n=1)
+        suggestion = f"did you mean {nearest[0]}? " if nearest else ""
+        raise ValueError(f"unknown {what} {name!r}: {suggestion}known are {', '.join(known)}")
+
+
+def __getattr__(name: str) -> Any:
+    """Offer the types of models.contract, which needs torch, only when they're asked for."""
+    if name in ("Module", "Output", "Spec", "Target"):
+        return getattr(importlib.import_module("models.contract"), name)
+    raise AttributeError(f"module 'models' has no attribute {name!r}")

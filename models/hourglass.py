@@ -1,0 +1,113 @@
+"""The stacked hourglass network of Newell et al. 2016 ("Stacked hourglass networks for human pose estimation").
+
+    images -> stem -> [hourglass -> Residual -> 1x1 conv-BN-ReLU = features -> 1x1 conv = score] x stacks
+                   next input = input + 1x1 conv(features) + 1x1 conv(score), but for the last stack
+
+One hourglass of depth 4 on 64x64 maps: at each level one branch stays and one is pooled, goes a level down and comes
+back.
+
+    64 --Residual-------------------------------(+)--
+     \\-pool-Residual- 32 - (the same) -Residual-nearest x2-/
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+DEPTH = 4  # levels of an hourglass: 64 to 4 pixels
+SCORE_STD = 1e-3  # of the scores' first weights: maps begin near 0, as their targets nearly are
+
+
+class Residual(nn.Module):
+    """Pre-activation bottleneck [B,inputs,H,W] -> [B,outputs,H,W]; the skip is projected where the channels change."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        middle = outputs // 2
+        self.body = nn.Sequential(
+            nn.BatchNorm2d(inputs),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(inputs, middle, 1),
+            nn.BatchNorm2d(middle),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(middle, middle, 3, padding=1),
+            nn.BatchNorm2d(middle),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(middle, outputs, 1),
+        )
+        self.skip = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.skip(x) + self.body(x)
+        return result
+
+
+class Hourglass(nn.Module):
+    """One hourglass [B,channels,H,W] -> the same shape; H and W must be multiples of 2^depth."""
+
+    def __init__(self, channels: int, depth: int = DEPTH) -> None:
+        super().__init__()
+        self.stay = Residual(channels, channels)
+        self.down = Residual(channels, channels)
+        self.inner: nn.Module = Hourglass(channels, depth - 1) if depth > 1 else Residual(channels, channels)
+        self.up = Residual(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        low = self.up(self.inner(self.down(F.max_pool2d(x, 2))))
+        stayed: Tensor = self.stay(x)
+        return stayed + F.interpolate(low, scale_factor=2, mode="nearest")
+
+
+class Stack(nn.Module):
+    """One hourglass and its score; the last stack gives nothing back and so has no re-injection."""
+
+    def __init__(self, channels: int, scores: int, last: bool) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            Hourglass(channels),
+            Residual(channels, channels),
+            nn.Conv2d(channels, channels, 1),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
+        )
+        self.score = nn.Conv2d(channels, scores, 1)
+        self.features_back = None if last else nn.Conv2d(channels, channels, 1)
+        self.score_back = None if last else nn.Conv2d(scores, channels, 1)
+        nn.init.normal_(self.score.weight, std=SCORE_STD)
+        assert self.score.bias is not None
+        nn.init.zeros_(self.score.bias)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the next stack's input [B,channels,H,W] and the score [B,scores,H,W]."""
+        features = self.features(x)
+        score: Tensor = self.score(features)
+        if self.features_back is not None and self.score_back is not None:
+            x = x + self.features_back(features) + self.score_back(score)
+        return x, score
+
+
+class StackedHourglass(nn.Module):
+    """Images [B,3,4H,4W] -> the scores of every stack, [B,scores[i],H,W]."""
+
+    def __init__(self, channels: int, scores: tuple[int, ...]) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, channels // 4, 7, stride=2, padding=3),
+            nn.BatchNorm2d(channels // 4),
+            nn.ReLU(inplace=True),
+            Residual(channels // 4, channels // 2),
+            nn.MaxPool2d(2),
+            Residual(channels // 2, channels // 2),
+            Residual(channels // 2, channels),
+        )
+        last = len(scores) - 1
+        self.stacks = nn.ModuleList(Stack(channels, count, last=index == last) for index, count in enumerate(scores))
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        x = self.stem(images)
+        scores = []
+        for stack in self.stacks:
+            x, score = stack(x)
+            scores.append(score)
+        return scores

@@ -1,0 +1,161 @@
+"""Recipes: everything that makes a run of a network, as frozen dataclasses; models/__init__.py lists the entrants.
+
+A recipe holds the training settings (Recipe) and, in one subclass a network, the settings of the model. Field types are
+plain, so that each can become a flag of the command line. This file imports neither torch nor timm.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from types import UnionType
+from typing import Any, ClassVar, get_args, get_origin, get_type_hints
+
+SCHEDULES = ("constant", "halve", "cosine")
+DECODERS = ("argmax", "dark", "local")
+HOURGLASS_STRIDE = 64  # input pixels: the stem divides by 4, four poolings by 16
+
+
+def require(holds: bool, what: str, expected: str, got: object) -> None:
+    """Raise ValueError unless the condition holds."""
+    if not holds:
+        raise ValueError(f"{what} must be {expected}, but got {what}={got!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Settings of the training; the defaults are those of the poster."""
+
+    network: ClassVar[str] = ""  # "module:class", imported when a model is created
+
+    epochs: int = 4  # passes over the training images; the poster's 3D runs
+    batch: int = 4  # images a step; what fitted the authors' GPU
+    optimizer: str = "adam"  # as timm's optimizer factory names it
+    lr: float = 2.5e-4  # learning rate at the start, or after the warm-up; the poster's
+    weight_decay: float = 0.0  # as the optimizer defines it; the poster used none
+    schedule: str = "constant"  # constant, halve (by half every epoch) or cosine (to zero at the last epoch)
+    warmup_epochs: float = 0.0  # epochs of linear warm-up from zero; 0 is off
+    clip_norm: float | None = None  # largest norm of the whole gradient; None is off
+    augment: bool = False  # rotation, scale, flip, colour and dropout of the training images
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        require(self.epochs >= 1, "epochs", "at least 1", self.epochs)
+        require(self.batch >= 1, "batch", "at least 1", self.batch)
+        require(bool(self.optimizer), "optimizer", "a name that timm knows", self.optimizer)
+        require(self.lr > 0, "lr", "above 0", self.lr)
+        require(self.weight_decay >= 0, "weight_decay", "at least 0", self.weight_decay)
+        require(self.schedule in SCHEDULES, "schedule", "one of " + ", ".join(SCHEDULES), self.schedule)
+        within = 0 <= self.warmup_epochs <= self.epochs
+        require(within, "warmup_epochs", f"0 to epochs={self.epochs}", self.warmup_epochs)
+        require(self.clip_norm is None or self.clip_norm > 0, "clip_norm", "above 0 or unset", self.clip_norm)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoD(Recipe):
+    """Stacked hourglass (Newell et al. 2016) whose heatmaps feed a lifter (Martinez et al. 2017), trained together."""
+
+    network: ClassVar[str] = "models.two_d:TwoDHourglass"
+
+    input_size: int = 256  # pixels, square; the maps are a quarter of it
+    stacks: int = 8  # hourglasses one after another
+    channels: int = 256  # of the features; the stem has a quarter and a half of them
+    sigma: float = 1.0  # map pixels, of the target Gaussians; Newell's
+    decoder: str = "local"  # how coordinates are read off the maps
+    lifter_width: int = 1024  # units of the lifter's hidden layers; Martinez'
+    lifter_dropout: float = 0.5  # share of hidden units dropped in training; Martinez'
+    pose_weight: float = 1.0  # of the pose's loss against the heatmaps'; both start near 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_hourglass(self.input_size, self.channels, self.sigma, self.decoder)
+        require(self.stacks >= 1, "stacks", "at least 1", self.stacks)
+        require(self.lifter_width >= 1, "lifter_width", "at least 1", self.lifter_width)
+        require(0 <= self.lifter_dropout < 1, "lifter_dropout", "at least 0 and under 1", self.lifter_dropout)
+        require(self.pose_weight > 0, "pose_weight", "above 0", self.pose_weight)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThreeD(Recipe):
+    """Coarse-to-fine volumetric hourglass (Pavlakos et al. 2017) over a root-centred metric cube."""
+
+    network: ClassVar[str] = "models.three_d:ThreeDHourglass"
+
+    input_size: int = 256  # pixels, square; the maps are a quarter of it
+    depths: tuple[int, ...] = (1, 2, 4, 64)  # depth bins of each stack; the authors'. For 8 stacks: 1,2,4,8,16,32,48,64
+    channels: int = 256  # of the features; the stem has a quarter and a half of them
+    cube_mm: float = 2000.0  # edge of the cube around the pelvis: arms stretched upward just fit
+    sigma: float = 2.0  # map pixels in x and y, the same length in z where the bins are fine enough
+    decoder: str = "local"  # how coordinates are read off the last volume
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_hourglass(self.input_size, self.channels, self.sigma, self.decoder)
+        increasing = all(shallow < deep for shallow, deep in zip(self.depths, self.depths[1:], strict=False))
+        sensible = len(self.depths) > 0 and self.depths[0] >= 1 and self.depths[-1] >= 4
+        require(increasing and sensible, "depths", "increasing from at least 1 to at least 4", self.depths)
+        require(self.cube_mm > 0, "cube_mm", "above 0", self.cube_mm)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Integral(Recipe):
+    """Any timm backbone with deconvolutions and integral regression (Sun et al. 2018)."""
+
+    network: ClassVar[str] = "models.integral:IntegralRegression"
+
+    epochs: int = 8  # cosine wants a few more than the poster's 4
+    batch: int = 32  # images a step; batch normalisation likes more than 4
+    optimizer: str = "adamw"  # weight decay apart from the gradient
+    lr: float = 5e-4  # after the warm-up; 1e-3 diverged without warm-up or clipping
+    weight_decay: float = 0.01  # AdamW's usual
+    schedule: str = "cosine"  # to zero at the last epoch
+    warmup_epochs: float = 0.5  # a softmax over a whole volume is easily upset at the start
+    clip_norm: float | None = 1.0  # the same reason
+    augment: bool = True  # a pretrained backbone overfits otherwise
+
+    input_size: int = 256  # pixels, square
+    backbone: str = "resnet50"  # any name of timm with features_only
+    pretrained: bool = False  # download the backbone's weights
+    deconvolution_channels: int = 256  # of each of the three deconvolutions; Sun's
+    bins: int = 64  # depth bins of the volume
+    cube_mm: float = 2000.0  # edge of the cube
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        valid = self.input_size >= 32 and self.input_size % 32 == 0
+        require(valid, "input_size", "a positive multiple of 32", self.input_size)
+        require(bool(self.backbone), "backbone", "a name that timm knows", self.backbone)
+        require(self.deconvolution_channels >= 1, "deconvolution_channels", "at least 1", self.deconvolution_channels)
+        require(self.bins >= 2, "bins", "at least 2", self.bins)
+        require(self.cube_mm > 0, "cube_mm", "above 0", self.cube_mm)
+
+
+def check_hourglass(input_size: int, channels: int, sigma: float, decoder: str) -> None:
+    """Check what both hourglass networks share."""
+    valid = input_size >= HOURGLASS_STRIDE and input_size % HOURGLASS_STRIDE == 0
+    require(valid, "input_size", f"a positive multiple of {HOURGLASS_STRIDE}", input_size)
+    require(channels >= 4 and channels % 4 == 0, "channels", "a positive multiple of 4", channels)
+    require(sigma > 0, "sigma", "above 0", sigma)
+    require(decoder in DECODERS, "decoder", "one of " + ", ".join(DECODERS), decoder)
+
+
+def check_types(recipe: Recipe) -> None:
+    """Check every field against its annotation; an int is a float too, a bool is neither; floats are finite."""
+    hints = get_type_hints(type(recipe))
+    for field in fields(recipe):
+        value = getattr(recipe, field.name)
+        hint = hints[field.name]
+        expected = hint.__name__ if isinstance(hint, type) else str(hint)
+        require(is_of_type(value, hint), field.name, f"of type {expected}", value)
+        require(not isinstance(value, float) or math.isfinite(value), field.name, "finite", value)
+
+
+def is_of_type(value: object, hint: Any) -> bool:
+    """Whether a value fits one of the plain annotations that recipes use."""
+    if isinstance(hint, UnionType):
+        return any(is_of_type(value, member) for member in get_args(hint))
+    if get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(is_of_type(item, get_args(hint)[0]) for item in value)
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, (int, float) if hint is float else hint)

@@ -1,0 +1,62 @@
+"""3dhg: the coarse-to-fine volumetric hourglass of Pavlakos et al. 2017, over a metric cube around the pelvis.
+
+Paper: "Coarse-to-fine volumetric prediction for single-image 3D human pose". Here x, y and z all are mm from the
+pelvis, so no camera is needed to read a pose off a volume.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from models.contract import JOINTS, HeatmapModule, Output, Target
+from models.heatmaps import decode, gaussian_squares, index_to_mm, mm_to_index
+from models.hourglass import StackedHourglass
+from models.recipes import ThreeD
+
+LEAST_SIGMA = 0.75  # bins of depth: a joint between two coarse bins still reaches .8 of the height in both
+
+
+class ThreeDHourglass(HeatmapModule):
+    """Stack i gives 17 * depths[i] channels, joint by joint: a volume [B,17,depths[i],H,W] (in maps of the Output).
+
+    The root is the cube's centre by definition, so it is written as exactly 0 and its volume is only an aid in
+    training; the other joints are read as absolute positions in the cube. A joint outside the cube has its Gaussian
+    moved to the nearest voxel.
+    """
+
+    def __init__(self, recipe: ThreeD) -> None:
+        super().__init__(recipe, recipe.input_size, recipe.decoder)
+        self.cube_mm = recipe.cube_mm
+        self.sigma = recipe.sigma
+        self.depths = recipe.depths
+        self.hourglass = StackedHourglass(recipe.channels, tuple(JOINTS * depth for depth in recipe.depths))
+
+    def forward(self, images: Tensor) -> Output:
+        scores = self.hourglass(images)
+        maps = tuple(score.unflatten(1, (JOINTS, depth)) for score, depth in zip(scores, self.depths, strict=True))
+        with torch.no_grad():
+            positions, _ = decode(maps[-1], self.decoder, self.sigmas(maps[-1]))
+            pose_mm = index_to_mm(positions, bins(maps[-1]), self.cube_mm)
+            pose_mm[:, 0] = 0.0
+        return Output(pose_mm, maps)
+
+    def loss(self, output: Output, target: Target) -> dict[str, Tensor]:
+        """Return the mean over stacks of squares (1 for empty volumes), and stack1, stack2, ... each."""
+        result = {}
+        for index, maps in enumerate(output.maps):
+            positions = mm_to_index(target.pose_mm.float(), bins(maps), self.cube_mm)
+            positions = positions.clamp(min=torch.zeros_like(bins(maps)), max=bins(maps) - 1)
+            result[f"stack{index + 1}"] = gaussian_squares(maps, positions, self.sigmas(maps))
+        return {"total": torch.stack(list(result.values())).mean(), **result}
+
+    def sigmas(self, volume: Tensor) -> tuple[float, float, float]:
+        """Return the target's sigmas in voxels, x, y, z: the same length in mm, but at least LEAST_SIGMA bins of depth."""
+        depth, _, width = volume.shape[2:]
+        return self.sigma, self.sigma, max(self.sigma * depth / width, LEAST_SIGMA)
+
+
+def bins(volume: Tensor) -> Tensor:
+    """Return the sizes of a volume [B,J,D,H,W] as a float tensor, in the order x, y, z."""
+    depth, height, width = volume.shape[2:]
+    return torch.tensor([width, height, depth], dtype=torch.float32, device=volume.device)

@@ -1,0 +1,300 @@
+"""The contract that every entrant holds, the published sizes, and what is refused."""
+
+import dataclasses
+import inspect
+import subprocess
+import sys
+
+import pytest
+import timm
+import torch
+
+import models
+from models import recipes
+from models.hourglass import StackedHourglass
+from models.integral import IntegralRegression
+from models.lifter import Lifter
+from models.recipes import ThreeD
+
+NAMES = models.names()
+SMALL = [name for name in NAMES if name.endswith("-small")]
+HEATMAP = [name for name in SMALL if not name.startswith("integral")]
+LIGHT = ["2dhg-small", "3dhg-small", "integral-small"]  # one of each network
+J = 17
+
+
+def data(module: models.Module, batch: int) -> tuple[torch.Tensor, models.Target]:
+    """Noise images and poses within 800 mm; some joints lie outside the image."""
+    generator = torch.Generator().manual_seed(0)
+    size = module.spec.input_size
+    pose_mm = 1600 * torch.rand(batch, J, 3, generator=generator) - 800
+    pose_mm[:, 0] = 0
+    pose2d_px = size * (1.2 * torch.rand(batch, J, 2, generator=generator) - 0.1)
+    return torch.randn(batch, 3, size, size, generator=generator), models.Target(pose2d_px, pose_mm)
+
+
+def create(name: str) -> models.Module:
+    torch.manual_seed(0)
+    return models.create(name)
+
+
+def parameters(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_every_entrant_has_a_small_sibling() -> None:
+    assert {"2dhg", "2dhg-decay", "3dhg", "3dhg-aug", "integral"} <= set(NAMES)
+    assert [name for name in NAMES if not name.endswith("-small") and f"{name}-small" not in NAMES] == []
+
+
+def test_importing_models_imports_no_torch() -> None:
+    code = "import sys, models; models.recipe('3dhg'); sys.exit('torch' in sys.modules or 'timm' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_spec_follows_the_recipe(name: str) -> None:
+    recipe = models.recipe(name)
+    with torch.device("meta"):
+        spec = models.create(name).spec
+    assert spec.input_size == recipe.input_size  # type: ignore[attr-defined]
+    assert len(spec.mean) == len(spec.std) == 3
+    assert min(spec.std) > 0
+    assert spec.pose_mean_mm.shape == spec.pose_std_mm.shape == (J, 3)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_one_image_in_evaluation_and_some_in_training(name: str) -> None:
+    module = create(name)
+    for training, batch in ((False, 1), (True, 1), (True, 3)):
+        module.train(training)
+        images, target = data(module, batch)
+        output = module(images)
+        assert output.pose_mm.shape == (batch, J, 3)
+        assert output.pose_mm.dtype == torch.float32
+        assert bool((output.pose_mm[:, 0] == 0).all())
+        losses = module.loss(output, target)
+        assert all(value.dim() == 0 and bool(value.isfinite()) for value in losses.values())
+        assert "total" in losses
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_loss_falls_in_20_steps_on_4_samples(name: str) -> None:
+    module = create(name).train()
+    images, target = data(module, 4)
+    optimizer = torch.optim.Adam(module.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(20):
+        loss = module.loss(module(images), target)["total"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.95 * losses[0]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_gradients_reach_every_parameter(name: str) -> None:
+    module = create(name).train()
+    for value in module.parameters():
+        if not bool(value.any()):  # timm begins some normalisations at 0, which hides what is before them
+            torch.nn.init.constant_(value, 0.1)
+    images, target = data(module, 4)
+    module.loss(module(images), target)["total"].backward()
+    gradients = {key: value.grad for key, value in module.named_parameters()}
+    assert [key for key, value in gradients.items() if value is None or not bool(value.isfinite().all())] == []
+    assert [key for key, value in gradients.items() if value is not None and not bool(value.any())] == []
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_state_dict_goes_around(name: str) -> None:
+    first, second = create(name), models.create(name)
+    first.set_pose_statistics(torch.randn(J, 3), torch.rand(J, 3))
+    second.load_state_dict(first.state_dict())
+    images, _ = data(first, 2)
+    torch.testing.assert_close(second.eval()(images).pose_mm, first.eval()(images).pose_mm, rtol=0, atol=0)
+    assert torch.equal(second.spec.pose_mean_mm, first.spec.pose_mean_mm)
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_bfloat16_and_channels_last_are_finite_and_close(name: str) -> None:
+    module = create(name).train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    images, target = data(module, 4)
+    torch.manual_seed(0)
+    expected = module.loss(module(images), target)["total"]
+    torch.manual_seed(0)  # the same dropout
+    with torch.autocast("cpu", torch.bfloat16):
+        output = module(images.contiguous(memory_format=torch.channels_last))
+        total = module.loss(output, target)["total"]
+    total.backward()
+    assert total.dtype == torch.float32
+    assert output.pose_mm.dtype == torch.float32
+    torch.testing.assert_close(total, expected, rtol=0.05, atol=0)
+    assert all(bool(value.grad.isfinite().all()) for value in module.parameters())
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_joints_far_outside_do_no_harm(name: str) -> None:
+    module = create(name).train()
+    images, target = data(module, 2)
+    far = models.Target(target.pose2d_px + 1e4, target.pose_mm + 1e4)
+    total = module.loss(module(images), far)["total"]
+    total.backward()
+    assert bool(total.isfinite())
+    assert all(bool(value.grad.isfinite().all()) for value in module.parameters())
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_nothing_is_kept_on_the_module_by_a_forward_pass(name: str) -> None:
+    module = create(name).eval()
+    before = {key: set(vars(child)) for key, child in module.named_modules()}
+    module(data(module, 1)[0])
+    assert {key: set(vars(child)) for key, child in module.named_modules()} == before
+
+
+@pytest.mark.parametrize("name", HEATMAP)
+def test_the_decoder_can_be_switched(name: str) -> None:
+    module = create(name).eval()
+    images, _ = data(module, 1)
+    poses = []
+    for decoder in ("argmax", "dark", "local"):
+        module.decoder = decoder  # type: ignore[assignment]
+        assert module.decoder == decoder
+        poses.append(module(images).pose_mm)
+    assert not torch.equal(poses[0], poses[1])
+    assert not torch.equal(poses[0], poses[2])
+    with pytest.raises(ValueError, match="one of argmax, dark, local"):
+        module.decoder = "quarter"  # type: ignore[assignment]
+    assert module.decoder == "local"
+
+
+def test_pose_statistics_are_checked_and_the_root_may_not_vary() -> None:
+    module = create("2dhg-small").train()
+    module.set_pose_statistics(torch.zeros(J, 3), torch.zeros(J, 3))
+    images, target = data(module, 2)
+    assert bool(module.loss(module(images), target)["total"].isfinite())
+    for mean, std in (((J, 2), (J, 3)), ((J, 3), (J,))):
+        with pytest.raises(ValueError, match="shape"):
+            module.set_pose_statistics(torch.zeros(mean), torch.zeros(std))
+    with pytest.raises(ValueError, match="at least 0"):
+        module.set_pose_statistics(torch.zeros(J, 3), -torch.ones(J, 3))
+    with pytest.raises(ValueError, match="finite"):
+        module.set_pose_statistics(torch.full((J, 3), torch.nan), torch.ones(J, 3))
+
+
+@pytest.mark.parametrize(("stacks", "millions"), [(1, 3.43), (2, 6.57), (8, 25.43)])
+def test_stacked_hourglasses_have_the_published_size(stacks: int, millions: float) -> None:
+    with torch.device("meta"):
+        network = StackedHourglass(256, (16,) * stacks)  # MPII's 16 joints
+    assert round(parameters(network) / 1e6, 2) == millions
+
+
+def test_coarse_to_fine_has_the_published_size() -> None:
+    with torch.device("meta"):
+        module = models.create("3dhg")  # 17 joints
+    assert round(parameters(module) / 1e6, 1) == 13.2
+
+
+def test_the_lifter_has_the_published_size() -> None:
+    with torch.device("meta"):
+        lifter = Lifter(32, 48, 1024, 0.5)  # 16 joints in 2D and in 3D
+    assert round(parameters(lifter) / 1e6, 1) == 4.3
+
+
+def test_full_size_networks_have_the_full_maps() -> None:
+    with torch.device("meta"):
+        images = torch.empty(2, 3, 256, 256)
+        for name, shapes in (
+            ("2dhg", [(2, J, 1, 64, 64)] * 8),
+            ("3dhg", [(2, J, depth, 64, 64) for depth in (1, 2, 4, 64)]),
+        ):
+            scores = models.create(name).hourglass(images)  # type: ignore[operator]
+            assert [tuple(score.unflatten(1, (J, -1)).shape) for score in scores] == shapes
+
+
+def test_recipes_are_the_poster_s_rows() -> None:
+    def row(name: str) -> tuple[object, ...]:
+        chosen = models.recipe(name)
+        return chosen.optimizer, chosen.lr, chosen.schedule, chosen.batch, chosen.augment, chosen.epochs
+
+    assert row("2dhg") == ("adam", 2.5e-4, "constant", 4, True, 2)
+    assert row("2dhg-decay") == ("adam", 2.5e-4, "halve", 4, True, 2)
+    assert row("3dhg") == ("adam", 2.5e-4, "constant", 4, False, 4)
+    assert row("3dhg-aug") == ("adam", 2.5e-4, "halve", 4, True, 4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_settings_are_plain_frozen_and_replaceable(name: str) -> None:
+    recipe = models.recipe(name, lr=1, epochs=100)
+    assert (recipe.lr, recipe.epochs) == (1, 100)
+    assert type(recipe)(**dataclasses.asdict(recipe)) == recipe
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        recipe.lr = 2.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("3dgh", {}, "did you mean 3dhg.*known are 2dhg, "),
+        ("", {}, "known are 2dhg, "),
+        ("3dhg", {"sigmas": 1.0}, "did you mean sigma.*known are epochs, "),
+        ("3dhg", {"stacks": 4}, "unknown setting of 3dhg 'stacks'"),
+        ("3dhg", {"lr": 0.0}, "lr must be above 0, but got lr=0.0"),
+        ("3dhg", {"lr": float("nan")}, "lr must be finite"),
+        ("3dhg", {"lr": "fast"}, "lr must be of type float"),
+        ("3dhg", {"epochs": 1.5}, "epochs must be of type int"),
+        ("3dhg", {"epochs": True}, "epochs must be of type int"),
+        ("3dhg", {"epochs": 0}, "epochs must be at least 1"),
+        ("3dhg", {"schedule": "step"}, "one of constant, halve, cosine"),
+        ("3dhg", {"clip_norm": 0.0}, "clip_norm must be above 0 or unset"),
+        ("3dhg", {"warmup_epochs": 5.0}, "warmup_epochs must be 0 to epochs=4"),
+        ("3dhg", {"depths": (1, 4, 4, 64)}, "depths must be increasing"),
+        ("3dhg", {"depths": ()}, "depths must be increasing"),
+        ("3dhg", {"depths": [1, 64]}, "depths must be of type tuple"),
+        ("3dhg", {"input_size": 100}, "input_size must be a positive multiple of 64"),
+        ("3dhg", {"decoder": "quarter"}, "decoder must be one of argmax, dark, local"),
+        ("2dhg", {"stacks": 0}, "stacks must be at least 1"),
+        ("2dhg", {"lifter_dropout": 1.0}, "lifter_dropout must be at least 0 and under 1"),
+        ("integral", {"bins": 1}, "bins must be at least 2"),
+        (
+            "integral-small",
+            {"backbone": "resnet51"},
+            "backbone must be a model of timm .*nearest: .*resnet5.*'resnet51'",
+        ),
+    ],
+)
+def test_unknown_names_and_impossible_values_are_refused(name: str, settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        models.create(name, **settings)
+
+
+def test_missing_weights_are_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*arguments: object, **settings: object) -> None:
+        raise OSError("no\nroute")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(RuntimeError, match=r"\Aweights of backbone resnet18 couldn't be loaded: no route; .*\Z"):
+        models.create("integral-small", backbone="resnet18", pretrained=True)
+
+
+@pytest.mark.parametrize("backbone", ["convnext_tiny", "hrnet_w18_small"])
+def test_any_backbone_with_features_serves(backbone: str) -> None:
+    with torch.device("meta"):
+        module = models.create("integral", backbone=backbone)
+        volume = IntegralRegression.volume(module, torch.empty(2, 3, 256, 256))  # type: ignore[arg-type]
+    assert volume.shape[:3] == (2, J, 64)
+
+
+def test_every_field_of_every_recipe_has_a_reason() -> None:
+    source = inspect.getsource(recipes)
+    for recipe in (models.recipe(name) for name in NAMES):
+        for field in dataclasses.fields(recipe):
+            lines = [line for line in source.splitlines() if line.startswith(f"    {field.name}: ")]
+            assert lines, field.name
+            assert all("  # " in line for line in lines), field.name
+
+
+def test_eight_stacks_are_a_setting_away() -> None:
+    recipe = models.recipe("3dhg", depths=(1, 2, 4, 8, 16, 32, 48, 64))
+    assert isinstance(recipe, ThreeD)
+    assert len(recipe.depths) == 8
