@@ -1,0 +1,192 @@
+"""Candidates side by side: choose epochs of runs, read their poses, join them on Id.
+
+Nothing is joined by row position: an out-of-fold pose goes with its training Id, a test pose with its test Id.
+Candidates are sorted by (run, epoch) first, so that their order changes nothing.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from competition.errors import RunError, UserError, unknown
+from competition.files import sha256_file
+from competition.metrics import mpjpe
+from competition.runs import Candidate, read_valid
+from competition.skeleton import AXES, JOINTS
+from competition.table import Poses, read_poses
+from competition.weights import Float32, Float64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Joined:
+    """Candidates side by side, rows by ascending Id."""
+
+    names: tuple[str, ...]  # [M] run:epoch
+    id: npt.NDArray[np.int64]  # [N] training Ids that every candidate has
+    residual: Float32  # [17, 3, M, N] mm
+    test_id: npt.NDArray[np.int64]  # [n]
+    test_mm: Float64  # [M, n, 17, 3]
+    inputs: dict[str, str]  # sha256 of every file, by run/fold/file
+    notes: tuple[str, ...]
+
+
+def select(
+    found: Sequence[Candidate],
+    runs: Sequence[str] | None = None,
+    epochs: str = "best",
+    score: Callable[[Candidate], float] | None = None,
+) -> list[Candidate]:
+    """Choose candidates by run and epoch, sorted: `epochs` is best, last, all, or numbers such as 3,4.
+
+    The best epoch has the lowest out-of-fold MPJPE, the earlier of equals; `score` gives it where the logs don't.
+    """
+    names = sorted({candidate.run for candidate in found})
+    if not names:
+        raise RunError(
+            "nothing to blend: no run has out-of-fold and test poses of an epoch for all its folds: train first"
+        )
+    for run in runs or ():
+        if run not in names:
+            raise RunError(unknown("run", run, names))
+    chosen: list[Candidate] = []
+    for run in names if runs is None else sorted(set(runs)):
+        of_run = sorted((c for c in found if c.run == run), key=lambda c: c.epoch)
+        chosen += _select_epochs(of_run, epochs, score)
+    return chosen
+
+
+def _select_epochs(of_run: list[Candidate], epochs: str, score: Callable[[Candidate], float] | None) -> list[Candidate]:
+    if epochs == "all":
+        return of_run
+    if epochs == "last":
+        return of_run[-1:]
+    if epochs == "best":
+        if len(of_run) == 1:
+            return of_run
+        scores = [score(c) if c.valid_mpjpe is None and score is not None else c.valid_mpjpe for c in of_run]
+        if any(value is None for value in scores):
+            raise RunError(
+                f"run {of_run[0].run}: no score for every epoch in its logs: choose with --epochs last or numbers"
+            )
+        return [of_run[int(np.argmin(np.array(scores, np.float64)))]]
+    cells = [cell.strip() for cell in epochs.split(",")]
+    if not all(cell.isascii() and cell.isdigit() for cell in cells):
+        raise UserError(f"epochs {epochs!r}: expected best, last, all, or numbers such as 3,4")
+    chosen = [c for c in of_run if c.epoch in {int(cell) for cell in cells}]
+    if not chosen:
+        there = ", ".join(str(c.epoch) for c in of_run)
+        raise RunError(f"run {of_run[0].run} has no epoch {epochs}: complete for all its folds are {there}")
+    return chosen
+
+
+def out_of_fold_mpjpe(candidate: Candidate, true: Poses) -> float:
+    """Return a candidate's MPJPE in mm over all its out-of-fold rows, read from its files."""
+    poses = _read_out_of_fold(candidate, true)
+    return mpjpe(poses.pose_mm, true.pose_mm[np.searchsorted(true.id, poses.id)])
+
+
+def join(candidates: Sequence[Candidate], true: Poses, test_ids: npt.NDArray[np.int64]) -> Joined:
+    """Read candidates and join them on Id; raise UserError where they can't be compared."""
+    ordered = sorted(candidates, key=lambda c: (c.run, c.epoch))
+    notes = _check_folds(ordered)
+    out_of_fold = []
+    for candidate in ordered:
+        poses = _read_out_of_fold(candidate, true)
+        out_of_fold.append(Poses(poses.id, poses.pose_mm.astype(np.float32)))
+    notes += _remarks([candidate.name for candidate in ordered], out_of_fold)
+    common = out_of_fold[0].id
+    for candidate, poses in zip(ordered, out_of_fold, strict=True):
+        both = np.intersect1d(common, poses.id, assume_unique=True)
+        if not len(both):
+            raise RunError(
+                f"{candidate.name} shares no out-of-fold Id with {ordered[0].name}: blend runs of the same folds"
+            )
+        common = both
+    most = max(len(poses.id) for poses in out_of_fold)
+    if len(common) < most:
+        notes.append(
+            f"the candidates share {len(common)} of up to {most} out-of-fold rows: the weights are found on those"
+        )
+    residual = np.empty((len(JOINTS), len(AXES), len(ordered), len(common)), np.float32)
+    true_mm = true.pose_mm[np.searchsorted(true.id, common)].astype(np.float32)
+    for place in range(len(ordered)):
+        poses = out_of_fold[place]
+        out_of_fold[place] = Poses(poses.id[:0], poses.pose_mm[:0])  # half the memory by the end
+        residual[:, :, place] = (poses.pose_mm[np.searchsorted(poses.id, common)] - true_mm).transpose(1, 2, 0)
+    files = [file for candidate in ordered for file in (*candidate.valid_files, *candidate.test_files)]
+    return Joined(
+        names=tuple(candidate.name for candidate in ordered),
+        id=common,
+        residual=residual,
+        test_id=np.sort(test_ids),
+        test_mm=np.array([_read_test(candidate, test_ids) for candidate in ordered]),
+        inputs={"/".join(file.parts[-3:]): sha256_file(file) for file in files},
+        notes=tuple(notes),
+    )
+
+
+def _check_folds(ordered: Sequence[Candidate]) -> list[str]:
+    if not ordered:
+        raise RunError("nothing to blend: no candidate was chosen")
+    twice = {c.name for c in ordered if sum(other.name == c.name for other in ordered) > 1}
+    if twice:
+        raise RunError(f"candidate {sorted(twice)[0]} was chosen twice")
+    known = [candidate for candidate in ordered if candidate.folds_sha256 is not None]
+    for candidate in known:
+        if candidate.folds_sha256 != known[0].folds_sha256:
+            raise RunError(
+                f"runs {known[0].run} and {candidate.run} were trained on different folds.csv: what is out of fold for "
+                "one was seen by the other; train one again or choose with --runs"
+            )
+    return [
+        f"{candidate.name}: its folds can't be verified (no config.json): were its out-of-fold poses never trained on?"
+        for candidate in ordered
+        if not candidate.verified
+    ]
+
+
+def _remarks(names: Sequence[str], out_of_fold: Sequence[Poses]) -> list[str]:
+    """Say what is odd but harmless: one candidate only, copies, constants."""
+    notes = []
+    if len(names) == 1:
+        notes.append(f"{names[0]} is the only candidate: it is copied")
+    first: dict[str, str] = {}
+    for name, poses in zip(names, out_of_fold, strict=True):
+        if len(poses.id) > 1 and not np.ptp(poses.pose_mm, axis=0).any():
+            notes.append(f"{name} predicts the same pose for every image")
+        digest = hashlib.sha256(poses.id.tobytes() + poses.pose_mm.tobytes()).hexdigest()
+        if digest in first:
+            notes.append(f"{name} is a copy of {first[digest]}: they share one weight")
+        first.setdefault(digest, name)
+    return notes
+
+
+def _read_out_of_fold(candidate: Candidate, true: Poses) -> Poses:
+    """Read a candidate's folds as one, by ascending Id."""
+    parts = [read_valid(file) for file in candidate.valid_files]
+    for file, part in zip(candidate.valid_files, parts, strict=True):
+        foreign = np.setdiff1d(part.id, true.id)
+        if len(foreign):
+            raise RunError(
+                f"{file}: Id {foreign[0]} is none of the {len(true.id)} training images: these poses are of other data"
+            )
+    ids = np.concatenate([part.id for part in parts])
+    order = np.argsort(ids, kind="stable")
+    twice = np.flatnonzero(np.diff(ids[order]) == 0)
+    if len(twice):
+        raise RunError(
+            f"{candidate.name}: Id {ids[order][twice[0]]} is out of fold in two folds "
+            f"({', '.join(file.parent.name for file in candidate.valid_files)}): train its folds again under one FOLDS="
+        )
+    if not len(ids):
+        raise RunError(f"{candidate.name}: its out-of-fold files hold no rows")
+    return Poses(ids[order], np.concatenate([part.pose_mm for part in parts])[order])
+
+
+def _read_test(candidate: Candidate, test_ids: npt.NDArray[np.int64]) -> Float64:
+    """Read a candidate's test poses, the mean over its folds, [n, 17, 3]."""
+    folds = np.array([read_poses(file, test_ids).pose_mm for file in candidate.test_files])
+    return np.asarray(folds.mean(axis=0), np.float64)
