@@ -1,0 +1,222 @@
+"""Colours of body, clothes, floor and walls at a place, found for each sample of the picture."""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from competition.synthetic.bodies import ARM, FOOT, HAND, HEAD, LEG
+from competition.synthetic.compiled import jit
+from competition.synthetic.scenes import (
+    CHECKED,
+    COLLAR,
+    CUFF,
+    DUTY,
+    FLOOR_Z,
+    HAIR,
+    HAIR_STYLE,
+    HEAD_X,
+    HEAD_Z,
+    HEM,
+    HORIZONTAL,
+    IRIS,
+    LEG_MM,
+    LIPS,
+    NECK,
+    PATTERN,
+    PERIOD,
+    PLAIN,
+    PROP,
+    SHIRT,
+    SHIRT_2,
+    SHOE_TOP,
+    SHOES,
+    SKIN,
+    SLEEVE,
+    SOCK,
+    SOLE,
+    TROUSERS,
+)
+
+Float = npt.NDArray[np.float64]
+Float32 = npt.NDArray[np.float32]
+
+PROP_REGION = PROP
+
+
+@jit
+def grain_at(noise: Float32, u: float, v: float) -> float:
+    """Smooth noise, 0 to 1, at a place of the tileable texture; one unit is a cell."""
+    size = noise.shape[0]
+    i, j = math.floor(u), math.floor(v)
+    fu, fv = u - i, v - j
+    i0, j0 = i % size, j % size
+    i1, j1 = (i0 + 1) % size, (j0 + 1) % size
+    low = noise[j0, i0] * (1 - fu) + noise[j0, i1] * fu
+    high = noise[j1, i0] * (1 - fu) + noise[j1, i1] * fu
+    return float(low * (1 - fv) + high * fv)
+
+
+@jit
+def _set(colour: Float, source: Float, start: int, factor: float) -> None:
+    for k in range(3):
+        colour[k] = source[start + k] * factor
+
+
+@jit
+def _mix(colour: Float, source: Float, start: int, share: float) -> None:
+    for k in range(3):
+        colour[k] = colour[k] * (1 - share) + source[start + k] * share
+
+
+@jit
+def _shirt(along: float, across: float, wear: Float, colour: Float) -> None:
+    """Cloth of the shirt: `along` runs down the trunk or the sleeve, `across` runs around."""
+    _set(colour, wear, SHIRT, 1.0)
+    kind = int(wear[PATTERN])
+    if kind == PLAIN:
+        return
+    period = wear[PERIOD]
+    lines = (along / period) % 1.0 < wear[DUTY]
+    posts = (across / period) % 1.0 < wear[DUTY]
+    if kind == HORIZONTAL:
+        share = 1.0 if lines else 0.0
+    elif kind == CHECKED:
+        share = 0.5 * lines + 0.5 * posts
+    else:
+        share = 1.0 if posts else 0.0
+    _mix(colour, wear, SHIRT_2, share)
+
+
+@jit
+def _face(x: float, y: float, z: float, wear: Float, colour: Float) -> float:
+    """Skin, hair, eyes, brows and mouth; x, y, z from the middle of the head, mm. Returns the shine."""
+    style = wear[HAIR_STYLE]
+    front = 84 - 26 * math.exp(-(((abs(y) - 58) / 22) ** 2)) if z > 30 else 0.0
+    hairline = z > 44 and x < front + (z - 62) * 0.9
+    sides = z <= 44 and z > (-26.0 if style == 0 else -60.0) and x < -2 + 0.3 * z - (0 if z > -10 else 12)
+    nape = style >= 1 and x < -8 and z > -150 + 60 * (style == 2)
+    ear = abs(y) > 73 and abs(x + 2) < 20 and -56 < z < 8 and style != 1
+    if (hairline or sides or nape) and not ear:
+        strands = 0.9 + 0.1 * math.sin(0.55 * y + 0.35 * x)
+        _set(colour, wear, HAIR, strands)
+        return 0.12
+    _set(colour, wear, SKIN, 1.0)
+    if x > 40:
+        side = abs(y) - 31
+        eye = (side / 15) ** 2 + ((z + 6) / 7) ** 2
+        if eye < 1:
+            iris = (side * side + (z + 6) ** 2) / 42
+            if iris < 1:
+                _set(colour, wear, IRIS, 0.35 if iris < 0.3 else 1.0)
+            else:
+                colour[0], colour[1], colour[2] = 232.0, 230.0, 226.0
+            return 0.2
+        if eye < 1.7:
+            _set(colour, wear, SKIN, 0.72)
+        if abs(side) < 19 and abs(z - 13 + 0.012 * side * side) < 4:
+            _mix(colour, wear, HAIR, 0.8)
+        mouth = (y / 25) ** 2 + ((z + 72) / 9) ** 2
+        if mouth < 1:
+            _set(colour, wear, LIPS, 0.6 if abs(z + 72) < 1.6 else 1.0)
+        elif z < -34 and abs(abs(y) - 8) < 4 and abs(z + 51) < 3:
+            _set(colour, wear, SKIN, 0.55)
+        blush = math.exp(-(((abs(y) - 42) / 18) ** 2) - ((z + 36) / 18) ** 2)
+        colour[1] *= 1 - 0.08 * blush
+        colour[2] *= 1 - 0.08 * blush
+    return 0.1
+
+
+@jit
+def surface_colour(region: int, place: Float, wear: Float, noise: Float32, colour: Float) -> tuple[float, float, float]:
+    """Set the colour [3] at a place on body or furniture; return its shine and how cloth tilts the normal (x, y)."""
+    x, y, z, along = place[0], place[1], place[2], place[3]
+    if region == PROP:
+        grain = 0.94 + 0.12 * grain_at(noise, (x + z) * 0.05, y * 0.05)
+        colour[0], colour[1], colour[2] = place[0] * grain, place[1] * grain, place[2] * grain
+        return 0.05, 0.0, 0.0
+    if region == HEAD and z > wear[NECK] + 8:
+        return _face(x - wear[HEAD_X], y, z - wear[HEAD_Z], wear, colour), 0.0, 0.0
+    shine, cloth = 0.06, True
+    if region == HAND:
+        _set(colour, wear, SKIN, 1.0)
+        cloth = along < wear[SLEEVE]
+        if cloth:
+            _shirt(along, x + 0.7 * z, wear, colour)
+    elif region == ARM:
+        cloth = along < wear[SLEEVE]
+        if cloth:
+            _shirt(along, x + 40, wear, colour)
+            if along > wear[SLEEVE] - 14:
+                _mix(colour, wear, SHIRT_2, 0.35)
+        else:
+            _set(colour, wear, SKIN, 1.0)
+    elif region == LEG or region == FOOT:
+        height = z - wear[FLOOR_Z]
+        if region == FOOT and height < wear[SHOE_TOP]:
+            _set(colour, wear, SOLE if height < 15 else SHOES, 1.0)
+            return 0.25, 0.0, 0.0
+        cloth = along < wear[CUFF] or wear[CUFF] > 0.9 * wear[LEG_MM]
+        if cloth:
+            _set(colour, wear, TROUSERS, 0.82 if abs(along - wear[CUFF] + 16) < 3 else 1.0)
+        elif wear[SOCK] > 0 and height < wear[SHOE_TOP] + 60:
+            colour[0], colour[1], colour[2] = 224.0, 222.0, 216.0
+        else:
+            _set(colour, wear, SKIN, 1.0)
+    else:
+        collar = wear[NECK] + wear[COLLAR] - 0.45 * x - (25 * math.exp(-((y / 45) ** 2)) if x > 20 else 0.0)
+        if z > collar:
+            _set(colour, wear, SKIN, 1.0)
+            cloth = False
+        elif z > wear[HEM]:
+            _shirt(-z, y, wear, colour)
+            if z > collar - 12 or z < wear[HEM] + 10:
+                _mix(colour, wear, SHIRT_2, 0.3)
+        else:
+            _set(colour, wear, TROUSERS, 1.0)
+    if not cloth:
+        return 0.1, 0.0, 0.0
+    u, v = 0.11 * (z + 0.3 * along), 0.13 * (x + y)
+    first, second = grain_at(noise, u, v), grain_at(noise, v + 60, u + 17)
+    shine = 0.02
+    weave = 0.95 + 0.1 * first
+    colour[0], colour[1], colour[2] = colour[0] * weave, colour[1] * weave, colour[2] * weave
+    return shine, 0.7 * (first - 0.5), 0.7 * (second - 0.5)
+
+
+@jit
+def floor_colour(x: float, y: float, room: Float, colours: Float, noise: Float32, colour: Float) -> None:
+    """Set the colour [3] of the floor: tiles, boards or plain."""
+    kind, tile = int(room[5]), room[6]
+    share, seam = 0.0, 0.0
+    if kind == 0:
+        share = float((math.floor(x / tile) + math.floor(y / tile)) % 2)
+    elif kind == 1:
+        board = math.floor(y / 140)
+        share = grain_at(noise, board * 7.3, math.floor((x + board * 517.0) / 1400) * 5.1)
+        seam = 0.25 if (y / 140) % 1.0 < 0.04 else 0.0
+    grain = 0.84 + 0.32 * grain_at(noise, x * 0.012, y * (0.012 if kind != 1 else 0.06))
+    grain *= (0.94 + 0.12 * grain_at(noise, x * 0.09, y * 0.09)) * (1 - seam)
+    for k in range(3):
+        colour[k] = (colours[0, k] * (1 - share) + colours[1, k] * share) * grain
+
+
+@jit
+def wall_colour(
+    side: int, along: float, z: float, room: Float, colours: Float, panels: Float, noise: Float32, colour: Float
+) -> None:
+    """Set the colour [3] of a wall: its paint, the skirting, and what hangs there."""
+    shade = 0.93 + 0.14 * grain_at(noise, along * 0.008 + side * 50, z * 0.008)
+    if room[7] > 0:
+        shade *= 1 + 0.05 * math.sin(2 * math.pi * along / room[7])
+    for k in range(3):
+        colour[k] = colours[2 + side, k] * shade
+    if z < 95:
+        for k in range(3):
+            colour[k] = colours[7, k]
+    for i in range(panels.shape[0]):
+        if int(panels[i, 0]) == side and panels[i, 1] < along < panels[i, 2] and panels[i, 3] < z < panels[i, 4]:
+            edge = min(along - panels[i, 1], panels[i, 2] - along, z - panels[i, 3], panels[i, 4] - z) < 25
+            cloud = 0.7 + 0.6 * grain_at(noise, along * 0.02 + 31 * i, z * 0.02)
+            for k in range(3):
+                colour[k] = panels[i, 5 + k] * (0.35 if edge else cloud)
