@@ -7,6 +7,7 @@ SUBMISSIONS/<run>/submission.csv.gz     the run's best epoch, test poses average
 import json
 import re
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from competition.errors import RunError, SubmissionError
-from competition.files import atomic, read_json, read_text, write_text
+from competition.files import atomic, read_json, read_text, write_json, write_text
 from competition.skeleton import JOINTS
-from competition.table import Poses, read_poses
+from competition.table import Poses, read_poses, write_poses
 
 _VALID = re.compile(r"valid_epoch(\d{2,})\.(npz|csv|csv\.gz)")
 _TEST = re.compile(r"test_epoch(\d{2,})\.(csv|csv\.gz)")
 _FOLD = re.compile(r"fold\d+")
+_DECISIVE = ("recipe", "fold", "seed", "folds_sha256", "images_sha256")  # and every setting; versions only inform
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,7 @@ def test_file(folder: Path, epoch: int) -> Path:
     return folder / f"test_epoch{epoch:02d}.csv.gz"
 
 
-def write_valid(path: Path, ids: npt.NDArray[np.int64], pose_mm: npt.NDArray[np.float32]) -> None:
+def write_valid(path: Path, ids: npt.NDArray[np.int64], pose_mm: npt.NDArray[np.floating]) -> None:
     """Write out-of-fold poses [n, 17, 3] in mm by training Id."""
     order = np.argsort(ids)
     with atomic(path) as handle:
@@ -100,6 +102,49 @@ def append_log(folder: Path, row: dict[str, Any]) -> None:
     write_text(folder / "log.jsonl", "".join(json.dumps(r, allow_nan=False) + "\n" for r in rows))
 
 
+def best_row(log: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the row of the lowest validation MPJPE, the first of equals; the last row where nothing was validated."""
+    validated = [row for row in log if row["valid_mpjpe"] is not None]
+    return min(validated, key=lambda row: float(row["valid_mpjpe"])) if validated else log[-1]
+
+
+def settle(folder: Path, config: dict[str, Any]) -> list[str]:
+    """Make a fold's folder ready for a configuration, and return what is worth telling.
+
+    New: writes config.json. The same: nothing, training goes on or is finished. More epochs at a constant learning
+    rate: takes them over, and the fold is unfinished again. Anything else: RunError with the differences.
+    """
+    path = folder / "config.json"
+    config = json.loads(json.dumps(config))  # as it will be read: tuples become lists
+    if not path.exists():
+        write_json(path, config)
+        return []
+    old = read_json(path, what="run configuration")
+    differences = {name: (before, now) for name, before, now in _pairs(old, config) if before != now}
+    remarks = []
+    if old.get("threads") != config["threads"]:
+        remarks.append(
+            f"{folder}: begun on {old.get('threads')} threads, now {config['threads']}: "
+            "files may differ in the last digits"
+        )
+    longer = set(differences) == {"epochs"} and (differences["epochs"][0] or 0) < differences["epochs"][1]
+    if longer and config["settings"]["schedule"] == "constant":
+        (folder / "done.json").unlink(missing_ok=True)
+        write_json(path, config)
+        return [*remarks, f"{folder}: going on from {differences['epochs'][0]} to {differences['epochs'][1]} epochs"]
+    if differences:
+        told = ", ".join(f"{name} {before} -> {now}" for name, (before, now) in differences.items())
+        raise RunError(f"{folder} was trained with another configuration ({told}): choose another name with --run")
+    return remarks
+
+
+def _pairs(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Pair up what decides a run's results, the settings one by one."""
+    before = {name: old.get(name) for name in _DECISIVE} | old.get("settings", {})
+    now = {name: new[name] for name in _DECISIVE} | new["settings"]
+    return [(name, before.get(name), now.get(name)) for name in sorted(before.keys() | now.keys())]
+
+
 def fold_folders(run: Path) -> list[Path]:
     """List the fold folders of a run by number; fold `full` has no out-of-fold poses and isn't among them."""
     folders = [p for p in run.iterdir() if p.is_dir() and _FOLD.fullmatch(p.name)] if run.is_dir() else []
@@ -125,6 +170,32 @@ def folds_hash(run: Path) -> str | None:
     if len(hashes) > 1:
         raise RunError(f"{run}: its folds were trained on different folds.csv: train it again under another RUN=")
     return next(iter(hashes), None)
+
+
+def test_poses(candidate: Candidate) -> Poses:
+    """Read a candidate's test poses: the mean over its folds, float64; RunError when the folds' Ids differ."""
+    parts = [read_poses(path) for path in candidate.test_files]
+    for path, part in zip(candidate.test_files, parts, strict=True):
+        if not np.array_equal(part.id, parts[0].id):
+            raise RunError(f"{path} has other Ids than {candidate.test_files[0]}: expected the same test images")
+    return Poses(parts[0].id, np.mean([part.pose_mm for part in parts], axis=0))
+
+
+def best_epoch(of_run: Sequence[Candidate]) -> Candidate | None:
+    """Return a run's epoch of the lowest out-of-fold MPJPE, the first of equals; None when nothing is scored."""
+    scored = [candidate for candidate in of_run if candidate.valid_mpjpe is not None]
+    return min(scored, key=lambda candidate: candidate.valid_mpjpe or 0.0) if scored else None
+
+
+def write_submission(submissions: Path, run: str) -> tuple[Path, Candidate] | None:
+    """Write a run's own submission.csv.gz from its best epoch; None while no epoch is there for all its folds."""
+    best = best_epoch(_candidates_of(submissions / run))
+    if best is None:
+        return None
+    path = submissions / run / "submission.csv.gz"
+    poses = test_poses(best)
+    write_poses(path, poses.id, poses.pose_mm)
+    return path, best
 
 
 def _candidates_of(run: Path) -> list[Candidate]:

@@ -55,10 +55,13 @@ def read_poses(path: Path, expected_ids: Sequence[int] | npt.NDArray[np.int64] |
     path = Path(path)
     try:
         text = read_text(path, what="submission")
-    except SubmissionError:
-        raise
     except UserError as error:
         raise SubmissionError(str(error)) from None
+    return parse_poses(text, path, expected_ids)
+
+
+def parse_poses(text: str, path: Path, expected_ids: Sequence[int] | npt.NDArray[np.int64] | None = None) -> Poses:
+    """Parse the text of a CSV of poses; `path` is named in what is refused (see `read_poses`)."""
     header, *lines = text.split("\n")
     if lines and lines[-1] == "":
         lines.pop()

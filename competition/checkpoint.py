@@ -1,0 +1,65 @@
+"""Checkpoints: a network that rebuilds itself, and the optimiser's state to go on from."""
+
+import pickle
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import models
+from competition.errors import RunError
+from competition.files import atomic
+from models.contract import Module
+
+FORMAT = 1
+
+
+def save_checkpoint(
+    path: Path, name: str, model: Module, *, epoch: int, optimizer: torch.optim.Optimizer | None = None
+) -> None:
+    """Save a network after `epoch` epochs; with the optimiser's state where training is to go on."""
+    state = {
+        "format": FORMAT,
+        "recipe": name,
+        "settings": asdict(model.recipe),
+        "epoch": epoch,
+        "model": model.state_dict(),
+        "optimizer": None if optimizer is None else optimizer.state_dict(),
+    }
+    with atomic(path) as handle:  # through a handle: given a path, torch writes its name into the archive
+        torch.save(state, handle)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint without running code in it; raise RunError when it is missing, damaged or of another format."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise RunError(f"no checkpoint at {path}") from None
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().split("\n")[0][:100]
+        raise RunError(f"{path} is no whole checkpoint of this toolkit ({reason}): delete it to train anew") from None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise RunError(f"{path} is not a checkpoint of this toolkit (format {FORMAT}): delete it to train anew")
+    return state
+
+
+def load_weights(model: Module, state: dict[str, Any], path: Path) -> None:
+    """Put a checkpoint's weights into a network of the same shape."""
+    try:
+        model.load_state_dict(state["model"])
+    except RuntimeError as error:
+        detail = " ".join(str(error).split())[:160]
+        raise RunError(f"{path} holds a {state['recipe']} of other sizes: {detail}") from None
+
+
+def rebuild(path: Path) -> tuple[Module, dict[str, Any]]:
+    """Make the network that a checkpoint holds."""
+    state = load_checkpoint(path)
+    try:
+        model = models.create(state["recipe"], **state["settings"])
+    except ValueError as error:
+        raise RunError(f"{path} was made by another version of the models: {error}") from None
+    load_weights(model, state, path)
+    return model, state

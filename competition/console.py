@@ -1,0 +1,67 @@
+"""What the command line shows: notes, tables, and progress bars that turn into plain lines without a terminal."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeAlias
+
+from rich.console import Console as RichConsole
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+Advance: TypeAlias = Callable[[int, str], None]  # (how many more are done, what to show beside the bar)
+
+PLAIN_SECONDS = 60.0  # between two lines of the same work where there is no terminal
+
+
+class Console:
+    """Shows what the work tells of itself; `quiet` shows nothing."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.rich = RichConsole(quiet=quiet, highlight=False, soft_wrap=True)
+        if not self.rich.is_terminal:
+            self.rich.width = 160  # a log file has no edge to wrap at
+
+    def note(self, text: str) -> None:
+        """Say one line; the text is shown as it is, never as markup."""
+        self.rich.print(text, markup=False)
+
+    def table(self, table: Table) -> None:
+        self.rich.print(table)
+
+    @contextmanager
+    def bar(self, label: str, total: int) -> Iterator[Advance]:
+        """Show the progress of `total` steps: a bar on a terminal, otherwise a line a minute."""
+        if not self.rich.is_terminal:
+            yield self._plain(label, total)
+            return
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[text]}", markup=False),
+        )
+        with Progress(*columns, console=self.rich, transient=True) as progress:
+            task = progress.add_task(label, total=total, text="")
+            yield lambda count, text: progress.update(task, advance=count, text=text)
+
+    def _plain(self, label: str, total: int) -> Advance:
+        done, last = 0, time.monotonic()
+
+        def advance(count: int, text: str) -> None:
+            nonlocal done, last
+            done += count
+            if time.monotonic() - last >= PLAIN_SECONDS:
+                last = time.monotonic()
+                self.note(f"{label}: {done} of {total} {text}".rstrip())
+
+        return advance
+
+
+def duration(seconds: float) -> str:
+    """Say a duration in words short enough for a progress line."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

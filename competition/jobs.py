@@ -1,0 +1,92 @@
+"""What is to be trained: the entrant, the data and the fold, and the configuration that a run is known by."""
+
+import platform
+import subprocess
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import timm
+import torch
+
+from competition.config import Workspace, fold_folder
+from competition.dataset import Labels, TestSet, check_images, read_labels, read_test
+from competition.errors import FoldsError
+from competition.folds import read_folds
+from models.recipes import Recipe
+
+FULL = "full"  # the fold that trains on everything and validates nothing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What to train, and how."""
+
+    workspace: Workspace
+    name: str  # of the entrant
+    recipe: Recipe
+    fold: int | str  # a number, or FULL
+    run: str
+    precision: str = "auto"
+    workers: int = 0  # processes that load images; the result doesn't depend on it
+    init: str | None = None  # a run whose best weights of the same fold to start from
+
+    @property
+    def folder(self) -> Path:
+        return fold_folder(self.workspace.run(self.run), self.fold)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """What a fold trains on and predicts."""
+
+    labels: Labels
+    test: TestSet
+    train_rows: npt.NDArray[np.int64]
+    valid_rows: npt.NDArray[np.int64]  # none for FULL
+    folds_sha256: str
+
+
+def fold_numbers(workspace: Workspace) -> range:
+    """Return the numbers of the folds there are; raise FoldsError when there are none for this data."""
+    _, meta = read_folds(workspace.folds, read_labels(workspace.data).images_sha256)
+    return range(meta["k"])
+
+
+def open_data(job: Job) -> Data:
+    """Read and check the data and split it by the fold."""
+    labels, test = read_labels(job.workspace.data), read_test(job.workspace.data)
+    fold_of_row, meta = read_folds(job.workspace.folds, labels.images_sha256)
+    if job.fold != FULL and job.fold not in range(meta["k"]):
+        raise FoldsError(f"fold {job.fold}: expected 0 to {meta['k'] - 1}, all or {FULL} ({job.workspace.folds})")
+    check_images(job.workspace.data, labels.images + test.images)
+    return Data(
+        labels=labels,
+        test=test,
+        train_rows=np.flatnonzero(fold_of_row != job.fold),
+        valid_rows=np.flatnonzero(fold_of_row == job.fold),
+        folds_sha256=meta["folds_sha256"],
+    )
+
+
+def describe(job: Job, data: Data, precision: str) -> dict[str, Any]:
+    """Say everything that the files of a run depend on, as config.json keeps it."""
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
+    return {
+        "recipe": job.name,
+        "settings": asdict(job.recipe) | {"precision": precision, "init": job.init},
+        "fold": job.fold,
+        "seed": job.workspace.seed,
+        "folds_sha256": data.folds_sha256,
+        "images_sha256": data.labels.images_sha256,
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "timm": timm.__version__,
+            "numpy": np.__version__,
+        },
+        "git": commit.stdout.strip() or None,
+        "threads": torch.get_num_threads(),
+    }

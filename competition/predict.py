@@ -1,0 +1,104 @@
+"""Prediction: every image once, by Id; and predicting anew with the networks of a finished run."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from competition.checkpoint import load_checkpoint, rebuild
+from competition.config import Workspace, fold_folder
+from competition.console import Advance, Console
+from competition.dataset import check_images, read_labels, read_test
+from competition.device import autocast, choose_device, choose_precision
+from competition.errors import RunError
+from competition.files import read_json, write_json
+from competition.folds import read_folds
+from competition.loader import Batch, KeyedBatches, PoseImages, batches, make_loader, to_input
+from competition.metrics import mpjpe
+from competition.runs import fold_folders, test_file, valid_file, write_valid
+from competition.table import Poses, write_poses
+from models.contract import HeatmapModule, Module
+
+BATCH = 32  # images at a time; a 17 x 64^3 volume takes 17 MiB
+
+
+def predict(
+    model: Module, loader: DataLoader[Batch], *, device: torch.device, precision: str, advance: Advance
+) -> Poses:
+    """Predict every image of a loader: poses [n, 17, 3] in mm relative to the pelvis, by ascending Id."""
+    model.eval()
+    spec = model.spec
+    ids, poses = [], []
+    with torch.inference_mode(), autocast(precision, device):
+        for batch in batches(loader):
+            images = to_input(batch.image.to(device, non_blocking=True), spec.mean, spec.std)
+            poses.append(model(images).pose_mm.float().cpu())
+            ids.append(batch.id)
+            advance(len(batch.id), "")
+    id_ = torch.cat(ids).numpy()
+    order = np.argsort(id_)
+    return Poses(id_[order], torch.cat(poses).numpy()[order].astype(np.float64))
+
+
+def predict_run(
+    workspace: Workspace, run: str, *, epoch: int | None, decoder: str | None, workers: int, console: Console
+) -> tuple[Path, int, float]:
+    """Predict with the kept weights of every fold of a run, into a new run beside it that can be blended.
+
+    Without `epoch` each fold uses its best weights; `decoder` replaces the one that coordinates were read with.
+    Return the new run's folder, its epoch number and its out-of-fold MPJPE in mm.
+    """
+    labels, test = read_labels(workspace.data), read_test(workspace.data)
+    check_images(workspace.data, labels.images + test.images)
+    fold_of_row, meta = read_folds(workspace.folds, labels.images_sha256)
+    source, target = workspace.run(run), workspace.run(f"{run}-{decoder or 'again'}")
+    found = [(folder, *_kept(folder, epoch)) for folder in fold_folders(source)]
+    if not found:
+        raise RunError(f"no run at {source}: expected fold folders there; `make board` lists the runs")
+    number = max(kept for _, _, kept in found)
+    device = choose_device()
+    predicted, true = [], []
+    for folder, checkpoint, _ in found:
+        config = read_json(folder / "config.json", what="run configuration")
+        if config["folds_sha256"] != meta["folds_sha256"]:
+            raise RunError(f"{folder} was trained on other folds than {workspace.folds}: set FOLDS= to its own")
+        model, _ = rebuild(checkpoint)
+        if decoder is not None:
+            _set_decoder(model, decoder, run)
+            config["settings"]["decoder"] = decoder
+        model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        precision = choose_precision(config["settings"]["precision"], device)
+        out = fold_folder(target, config["fold"])
+        rows = np.flatnonzero(fold_of_row == config["fold"])
+        for images, image_rows in ((labels, rows), (test, np.arange(len(test.id)))):
+            dataset = PoseImages(workspace.data, images, size=model.spec.input_size)
+            loader = make_loader(dataset, KeyedBatches(image_rows, BATCH), workers=workers, device=device)
+            with console.bar(f"{run} fold {config['fold']}", len(image_rows)) as advance:
+                poses = predict(model, loader, device=device, precision=precision, advance=advance)
+            if images is labels:
+                write_valid(valid_file(out, number), poses.id, poses.pose_mm)
+                predicted.append(poses.pose_mm)
+                true.append(labels.pose_mm[rows])
+            else:
+                write_poses(test_file(out, number), poses.id, poses.pose_mm)
+        write_json(out / "config.json", config)
+    return target, number, mpjpe(np.concatenate(predicted), np.concatenate(true))
+
+
+def _kept(folder: Path, epoch: int | None) -> tuple[Path, int]:
+    """Find the weights of an epoch among those a fold keeps, its best and its last; the best when none is named."""
+    kept = {path: load_checkpoint(path)["epoch"] for path in (folder / "best.pt", folder / "last.pt")}
+    for path, number in kept.items():
+        if epoch in (None, number):
+            return path, number
+    raise RunError(f"{folder} keeps the weights of epochs {sorted(set(kept.values()))}, not of {epoch}")
+
+
+def _set_decoder(model: Module, decoder: str, run: str) -> None:
+    if not isinstance(model, HeatmapModule):
+        raise RunError(f"run {run} predicts coordinates directly: it has no decoder to choose")
+    try:
+        model.decoder = decoder
+    except ValueError as error:
+        raise RunError(str(error)) from None

@@ -1,0 +1,58 @@
+"""Tables of what was found, scored and trained, for the terminal."""
+
+from typing import Any
+
+from rich.table import Table
+
+BOARD_COLUMNS = {
+    "name": "name",
+    "kind": "kind",
+    "folds": "folds",
+    "epochs": "epochs",
+    "best_epoch": "best epoch",
+    "out_of_fold": "out of fold",
+    "all": "test",
+    "public": "public",
+    "private": "private",
+}
+
+
+def facts_table(title: str, facts: dict[str, str]) -> Table:
+    """Show names and what is known of them."""
+    table = Table(title=title, show_header=False, title_justify="left")
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, fact in facts.items():
+        table.add_row(name, fact)
+    return table
+
+
+def score_table(title: str, scores: dict[str, Any]) -> Table:
+    """Show MPJPE in mm by joint and action, and the mean absolute error by axis."""
+    table = Table(title=f"{title}, mm", title_justify="left")
+    for heading in ("joint", "action", "axis (mean |error|)"):
+        table.add_column(heading)
+        table.add_column("mm", justify="right")
+    columns = [list(scores[key].items()) for key in ("joint", "action", "axis")]
+    for index in range(max(map(len, columns))):
+        cells = [pairs[index] if index < len(pairs) else ("", None) for pairs in columns]
+        table.add_row(*(text for name, value in cells for text in (name, _mm(value))))
+    return table
+
+
+def board_table(rows: list[dict[str, Any]]) -> Table:
+    """Show runs and blends, MPJPE in mm."""
+    table = Table(title="MPJPE in mm", title_justify="left")
+    for key, heading in BOARD_COLUMNS.items():
+        table.add_column(heading, justify="left" if key in ("name", "kind") else "right")
+    for row in rows:
+        table.add_row(*(_mm(row[key]) if isinstance(row[key], float) else _text(row[key]) for key in BOARD_COLUMNS))
+    return table
+
+
+def _mm(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
