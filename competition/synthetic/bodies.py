@@ -284,7 +284,7 @@ def _ramp(value: Float, start: float, end: float) -> Float:
 
 
 def _chain(dense: Float, share: Float, value: Float, steps: list[tuple[str, float, float]], first: str) -> None:
-    """Spread `share` [V] over frames: from `first`, each step hands on to its frame as `value` goes from start to end."""
+    """Spread `share` [V] over frames: each step hands on to its frame as `value` goes from start to end."""
     rest = share
     name = first
     for following, start, end in steps:
@@ -350,7 +350,8 @@ def make_body(seed: int, subject: str, cell_mm: float = 14.0) -> Body:
     top = bones.lumbar + bones.thoracic
     reach = float(joints["LWrist"][1]) + 60
     centre = head_centre(bones)
-    parts = [(-1, whole, cell_mm, [-210, -reach, joints["LFoot"][2] - 110], [260, reach, top + 110])]
+    box = [-210, -reach, joints["LFoot"][2] - 110], [260, reach, top + 110]
+    parts: list[tuple[int, Float, float, npt.ArrayLike, npt.ArrayLike]] = [(-1, whole, cell_mm, *box)]
     head = np.array(_head(bones, look))
     parts.append((HEAD, head, 7.0, centre + [-175, -110, -142], centre + [145, 110, 125]))
     for side, sign in SIDES:

@@ -21,7 +21,7 @@ def draw_skeleton(image: Image, pose_px: npt.NDArray[np.floating]) -> None:
     """Draw a skeleton, joints [17, 2] in pixels, onto an RGB image: the subject's left orange, its right blue."""
     for parent, joint in BONES:
         colour = _LEFT_RGB if joint in LEFT else _RIGHT_RGB if joint in RIGHT else _MIDDLE_RGB
-        ends = [tuple(int(round(value * 16)) for value in pose_px[end].tolist()) for end in (parent, joint)]
+        ends = [tuple(round(value * 16) for value in pose_px[end].tolist()) for end in (parent, joint)]
         cv2.line(image, ends[0], ends[1], colour, 2, cv2.LINE_AA, 4)
 
 

@@ -151,7 +151,7 @@ def surface_colour(region: int, place: Float, wear: Float, noise: Float32, colou
                 _mix(colour, wear, SHIRT_2, 0.35)
         else:
             _set(colour, wear, SKIN, 1.0)
-    elif region == LEG or region == FOOT:
+    elif region in (LEG, FOOT):
         height = z - wear[FLOOR_Z]
         if region == FOOT and height < wear[SHOE_TOP]:
             _set(colour, wear, SOLE if height < 15 else SHOES, 1.0)

@@ -1,4 +1,4 @@
-"""Which images a competition has: evenly over subjects, then actions, then takes, then time, each instant by all cameras."""
+"""Which images a competition has: evenly over subjects, actions, takes and time, each instant by all cameras."""
 
 from dataclasses import dataclass
 

@@ -24,26 +24,25 @@ KEY_SECONDS = 1.25
 SEGMENT_KEYS = 6  # a posture lasts for so many keys
 STRIDE_MM = 1300.0  # two steps
 WALK_MM_S = 1050.0
-WALK_AXES_MM = (560.0, 1250.0)  # of the ellipse that is walked: mostly towards and away from the cameras
+WALK_AXES_MM = (480.0, 1150.0)  # of the ellipse that is walked: mostly towards and away from the cameras
 SEAT_MM = 445.0
 STAND_BEFORE_SEAT_MM = 430.0
 
 STAND, BEND, CROUCH, SIT, FLOOR, WALK = range(6)
-_STANDING = {STAND: 0.84, BEND: 0.07, CROUCH: 0.09}
 POSTURES: dict[str, dict[int, float]] = {
-    "Directions": {STAND: 0.95, BEND: 0.03, CROUCH: 0.02},
-    "Discussion": {STAND: 0.95, BEND: 0.03, CROUCH: 0.02},
-    "Eating": {SIT: 0.6, STAND: 0.4},
-    "Greeting": {STAND: 0.87, BEND: 0.1, CROUCH: 0.03},
-    "Phoning": {SIT: 0.5, STAND: 0.5},
-    "Photo": {STAND: 0.78, BEND: 0.07, CROUCH: 0.15},
-    "Posing": {STAND: 0.8, BEND: 0.06, CROUCH: 0.14},
-    "Purchases": {STAND: 0.66, BEND: 0.16, CROUCH: 0.18},
-    "Sitting": {SIT: 1.0},
-    "SittingDown": {FLOOR: 0.75, SIT: 0.15, CROUCH: 0.1},
-    "Smoking": {SIT: 0.55, STAND: 0.45},
-    "Waiting": {STAND: 0.86, SIT: 0.12, CROUCH: 0.02},
-    "WalkDog": {WALK: 0.72, BEND: 0.12, CROUCH: 0.16},
+    "Directions": {STAND: 0.97, BEND: 0.03},
+    "Discussion": {STAND: 0.97, BEND: 0.03},
+    "Eating": {SIT: 0.48, STAND: 0.52},
+    "Greeting": {STAND: 0.87, BEND: 0.13},
+    "Phoning": {SIT: 0.4, STAND: 0.6},
+    "Photo": {STAND: 0.8, BEND: 0.12, CROUCH: 0.08},
+    "Posing": {STAND: 0.84, BEND: 0.08, CROUCH: 0.08},
+    "Purchases": {STAND: 0.68, BEND: 0.22, CROUCH: 0.1},
+    "Sitting": {SIT: 0.86, STAND: 0.14},
+    "SittingDown": {FLOOR: 0.78, SIT: 0.14, CROUCH: 0.08},
+    "Smoking": {SIT: 0.44, STAND: 0.56},
+    "Waiting": {STAND: 0.9, SIT: 0.1},
+    "WalkDog": {WALK: 0.72, BEND: 0.16, CROUCH: 0.12},
     "Walking": {WALK: 1.0},
     "WalkTogether": {WALK: 1.0},
 }
@@ -51,7 +50,7 @@ POSTURES: dict[str, dict[int, float]] = {
 ARMS = {
     "walk": ((9, 46, 141), (16, 29, 68), (-57, -1, 57)),
     "dog": ((7, 40, 120), (19, 42, 99), (-26, 44, 91)),
-    "stand": ((18, 86, 138), (20, 45, 102), (-32, 22, 79)),
+    "stand": ((18, 96, 145), (18, 38, 95), (-36, 20, 76)),
     "sit": ((20, 96, 145), (19, 38, 82), (-30, 41, 90)),
     "floor": ((3, 60, 139), (18, 47, 106), (-81, 22, 92)),
 }
@@ -77,9 +76,9 @@ class Take:
         self.name = (self.subject, self.action, self.part)
         rng = generator(self.seed, "take", *self.name)
         facing = 90.0 if rng.random() < 0.5 else -90.0  # the cameras stand to both sides along y
-        turned = rng.normal(0, 24) if rng.random() < 0.85 else rng.uniform(-180, 180)
+        turned = rng.normal(0, 20) if rng.random() < 0.9 else rng.uniform(-180, 180)
         self.heading = facing + turned
-        radius, angle = 900 * math.sqrt(rng.random()), rng.uniform(0, 2 * math.pi)
+        radius, angle = 820 * math.sqrt(rng.random()), rng.uniform(0, 2 * math.pi)
         self.place = np.array([radius * math.cos(angle), radius * math.sin(angle), 0])
         self.seated = SIT in POSTURES[self.action]
         self.walks = WALK in POSTURES[self.action]
@@ -166,7 +165,7 @@ def draw_key(rng: np.random.Generator, action: str, kind: int, bones: Bones, sea
     v = dict.fromkeys(KEYS, 0.0)
     v |= {side + "knee_up": 20.0 for side, _ in SIDES} | {side + "flat": 1.0 for side, _ in SIDES}
     {STAND: _stand, WALK: _stand, BEND: _bend, CROUCH: _crouch, SIT: _sit, FLOOR: _floor}[kind](rng, v, bones)
-    v["neck_flex"] = between(rng, -28, 4, 30) - 0.45 * (v["pitch"] + v["lumbar_flex"] + v["chest_flex"])
+    v["neck_flex"] = between(rng, -24, 12, 36) - 0.45 * (v["pitch"] + v["lumbar_flex"] + v["chest_flex"])
     v["neck_side"], v["neck_twist"] = rng.normal(0, 7), rng.normal(0, 22)
     v["head_flex"], v["head_twist"] = rng.normal(0, 5), 0.4 * v["neck_twist"]
     if seated and kind != SIT:
@@ -194,7 +193,7 @@ def _stance(rng: np.random.Generator, v: dict[str, float], bones: Bones, knee: f
     """Stand on both feet, the straighter leg bent at the knee by `knee` degrees."""
     width = max(70.0, between(rng, 75, 115, 200))
     for side, sign in SIDES:
-        v[side + "ankle_x"] = -60 + rng.normal(0, 70)
+        v[side + "ankle_x"] = -125 + rng.normal(0, 70)
         v[side + "ankle_y"] = sign * width + rng.normal(0, 15)
         v[side + "ankle_z"] = bones.ankle
         v[side + "toe_out"] = rng.normal(14, 8)
@@ -211,12 +210,12 @@ def _stance(rng: np.random.Generator, v: dict[str, float], bones: Bones, knee: f
 
 
 def _stand(rng: np.random.Generator, v: dict[str, float], bones: Bones) -> None:
-    _spine(rng, v, between(rng, -3, 5, 16))
+    _spine(rng, v, between(rng, -5, 2, 14))
     _stance(rng, v, bones, max(3.0, between(rng, 4, 13, 26)))
 
 
 def _bend(rng: np.random.Generator, v: dict[str, float], bones: Bones) -> None:
-    _spine(rng, v, rng.uniform(35, 85))
+    _spine(rng, v, rng.uniform(35, 95))
     _stance(rng, v, bones, rng.uniform(8, 45))
     v["x"] -= 90
 
@@ -246,7 +245,7 @@ def _crouch(rng: np.random.Generator, v: dict[str, float], bones: Bones) -> None
 
 def _sit(rng: np.random.Generator, v: dict[str, float], bones: Bones) -> None:
     """Sit on the chair, whose seat is at the stage's origin."""
-    _spine(rng, v, between(rng, -12, 5, 34), 0.8)
+    _spine(rng, v, between(rng, -14, 4, 42), 0.8)
     v["pitch"] -= 6
     v["height"] = SEAT_MM + 92 + rng.normal(0, 6)
     v["x"], v["y"] = -40 + rng.normal(0, 35), rng.normal(0, 15)
@@ -271,19 +270,20 @@ def _sit(rng: np.random.Generator, v: dict[str, float], bones: Bones) -> None:
 def _floor(rng: np.random.Generator, v: dict[str, float], bones: Bones) -> None:
     """Sit on the floor: legs crossed, knees up, or stretched out; or kneel on the heels."""
     kind = rng.random()
-    _spine(rng, v, between(rng, 2, 24, 60))
+    lean = -rng.uniform(8, 40) if rng.random() < 0.42 else rng.uniform(2, 62)
+    _spine(rng, v, lean)
     v["height"] = 105 + abs(rng.normal(0, 12))
     for side, sign in SIDES:
         v[side + "knee_up"] = 60.0
-        if kind < 0.3:  # crossed
+        if kind < 0.2:  # crossed
             v[side + "ankle_x"], v[side + "ankle_y"] = rng.uniform(270, 360), -sign * rng.uniform(60, 140)
             v[side + "ankle_z"], v[side + "knee_out"] = 62.0, rng.uniform(58, 75)
             v[side + "knee_up"], v[side + "flat"], v[side + "toe_down"] = 25.0, 0.0, 35.0
-        elif kind < 0.65:  # knees up
+        elif kind < 0.38:  # knees up
             v[side + "ankle_x"], v[side + "ankle_y"] = rng.uniform(330, 600), sign * rng.uniform(90, 190)
             v[side + "ankle_z"], v[side + "knee_out"] = bones.ankle, rng.uniform(0, 20)
             v[side + "toe_out"] = rng.normal(8, 6)
-        elif kind < 0.88:  # stretched, one more than the other
+        elif kind < 0.8:  # stretched, one more than the other
             v[side + "ankle_x"], v[side + "ankle_y"] = rng.uniform(620, 860), sign * rng.uniform(110, 260)
             v[side + "ankle_z"], v[side + "knee_out"] = 52.0, rng.uniform(0, 30)
             v[side + "flat"], v[side + "toe_down"] = 0.0, rng.uniform(5, 30)
@@ -291,28 +291,28 @@ def _floor(rng: np.random.Generator, v: dict[str, float], bones: Bones) -> None:
             v[side + "ankle_x"], v[side + "ankle_y"] = -150.0 + rng.normal(0, 15), sign * rng.uniform(90, 130)
             v[side + "ankle_z"], v[side + "knee_out"] = 70.0, rng.uniform(5, 25)
             v[side + "knee_up"], v[side + "flat"], v[side + "toe_down"] = -10.0, 0.0, 62.0
-    if kind >= 0.88:
+    if kind >= 0.8:
         v["height"] = 240 + rng.uniform(0, 60)
 
 
 def _step(cycle: float, values: Float, bones: Bones) -> Float:
     """Lay the walking cycle over a key's values: legs, pelvis and the swing of the arms."""
     result = values.copy()
-    half = 0.25 * STRIDE_MM + 40
+    half = 0.25 * STRIDE_MM + 15
     lean = 0.06
     for side, sign in SIDES:
         phase = (cycle + (0.0 if side == "L" else 0.5)) % 1.0
         if phase < 0.6:  # on the floor, which moves backward under the walker
             t = phase / 0.6
             forward, lift = half * (1 - 2 * t), 0.0
-            toe_down = -16 * max(0.0, 1 - t / 0.15) + 38 * max(0.0, (t - 0.65) / 0.35) ** 1.5
+            toe_down = -16 * max(0.0, 1 - t / 0.15) + 30 * max(0.0, (t - 0.65) / 0.35) ** 1.5
         else:
             t = (phase - 0.6) / 0.4
             ease = t * t * (3 - 2 * t)
-            forward, lift = half * (2 * ease - 1), 95 * math.sin(math.pi * t) * (1 - 0.6 * t)
-            toe_down = 38 * (1 - ease) - 16 * ease
+            forward, lift = half * (2 * ease - 1), 120 * math.sin(math.pi * t) * (1 - 0.6 * t)
+            toe_down = 30 * (1 - ease) - 16 * ease
         heel = math.sin(math.radians(max(toe_down, 0.0))) * (bones.toe - 60)
-        result[INDEX[side + "ankle_x"]] = forward - 20
+        result[INDEX[side + "ankle_x"]] = forward - 90
         result[INDEX[side + "ankle_y"]] = sign * 82
         result[INDEX[side + "ankle_z"]] = bones.ankle + lift + heel
         result[INDEX[side + "toe_down"]] = toe_down
@@ -325,8 +325,8 @@ def _step(cycle: float, values: Float, bones: Bones) -> Float:
         result[INDEX[side + "elevation"]] += free * 8 * abs(swing)
         result[INDEX[side + "elbow"]] -= free * 10 * swing
     bob = math.cos(4 * math.pi * cycle)
-    reach = 0.975 * bones.leg
-    result[INDEX["height"]] = bones.ankle + math.sqrt(reach**2 - (0.62 * half) ** 2) - 14 * bob
+    reach = 0.992 * bones.leg
+    result[INDEX["height"]] = bones.ankle + math.sqrt(reach**2 - (0.55 * half) ** 2) - 20 * bob
     result[INDEX["x"]] = lean * 100
     result[INDEX["y"]] = -18 * math.sin(2 * math.pi * cycle)
     result[INDEX["yaw"]] = -8 * math.cos(2 * math.pi * cycle)
@@ -369,7 +369,7 @@ def _draw_arm(
     elif action in ("Posing", "Waiting", "Discussion") and chance < 0.3:  # hand on the hip
         v[side + "elevation"], v[side + "plane"] = rng.uniform(38, 50), rng.uniform(-35, -15)
         v[side + "elbow"], v[side + "turn"] = rng.uniform(88, 108), rng.uniform(62, 80)
-    elif kind in (STAND, WALK) and chance > (0.55 if kind == WALK else 0.8):
+    elif kind in (STAND, WALK) and chance > (0.6 if kind == WALK else 0.88):
         v[side + "elevation"], v[side + "elbow"] = rng.uniform(12, 24), rng.uniform(8, 30)
         v[side + "plane"], v[side + "turn"] = rng.uniform(-20, 30), rng.normal(10, 10)
     elif kind == SIT and chance > 0.55:  # hand on the thigh
@@ -406,10 +406,7 @@ def _collides(v: dict[str, float], bones: Bones, side: str) -> bool:
         centre = 0.5 * (joints[9] + joints[10])
         if float(np.linalg.norm(points - centre, axis=1).min()) < 150:
             return True
-    for hip, knee in ((1, 2), (4, 5)):
-        if _distance_to_line(points, joints[hip], joints[knee]) < 105:
-            return True
-    return False
+    return any(_distance_to_line(points, joints[hip], joints[knee]) < 105 for hip, knee in ((1, 2), (4, 5)))
 
 
 def _distance_to_line(points: Float, start: Float, end: Float) -> float:

@@ -55,8 +55,11 @@ def _skin(rest: Float, normal: Float, frame: Int, weight: Float, matrix: Float, 
                 b, w = frame[i, k], weight[i, k]
                 if w > 0:
                     point += w * (
-                        matrix[b, a, 0] * rest[i, 0] + matrix[b, a, 1] * rest[i, 1] + matrix[b, a, 2] * rest[i, 2] + shift[b, a]
-                    )  # fmt: skip
+                        shift[b, a]
+                        + matrix[b, a, 0] * rest[i, 0]
+                        + matrix[b, a, 1] * rest[i, 1]
+                        + matrix[b, a, 2] * rest[i, 2]
+                    )
                     outward += w * (
                         matrix[b, a, 0] * normal[i, 0] + matrix[b, a, 1] * normal[i, 1] + matrix[b, a, 2] * normal[i, 2]
                     )
@@ -289,7 +292,7 @@ def draw(solid: Solid, posture: Posture, scene: Scene, crop: Camera, noise: Floa
         crop.rotation, crop.position_mm, crop.focal_px, crop.centre_px, scene.room, scene.colours, scene.panels, noise,
         *lights, feet, total, count,
     )  # fmt: skip
-    return total / FINE**2
+    return total / np.float32(FINE**2)
 
 
 def develop(picture: Float32, scene: Scene, rng: np.random.Generator, grain: Float32) -> bytes:

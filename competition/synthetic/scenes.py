@@ -114,7 +114,9 @@ def puff(body: Body, wear: Float) -> Float:
 def _box(low: npt.ArrayLike, high: npt.ArrayLike, colour: npt.ArrayLike) -> tuple[Float, Float, Float, Int]:
     """A box: 24 vertices, so that its edges stay sharp."""
     low, high = np.asarray(low, float), np.asarray(high, float)
-    points, outward, faces = [], [], []
+    points: list[Float] = []
+    outward: list[Float] = []
+    faces: list[list[int]] = []
     for axis in range(3):
         u, w = (axis + 1) % 3, (axis + 2) % 3
         for end in (0, 1):
@@ -178,7 +180,8 @@ def _room(rng: np.random.Generator) -> tuple[Float, Float, Float]:
     """Draw walls, floor and what hangs on the walls."""
     room = np.array([
         -rng.uniform(3800, 5200), rng.uniform(3800, 5200), -rng.uniform(5700, 6600), rng.uniform(5700, 6600),
-        rng.uniform(2700, 3200), rng.integers(3), rng.uniform(350, 700), rng.choice([0.0, 160.0, 420.0], p=[0.6, 0.2, 0.2]),
+        rng.uniform(2700, 3200), rng.integers(3), rng.uniform(350, 700),
+        rng.choice([0.0, 160.0, 420.0], p=[0.6, 0.2, 0.2]),
     ])  # fmt: skip
     wall = _tint(rng, WALLS[rng.integers(len(WALLS))], 8)
     floor = _tint(rng, FLOORS[rng.integers(len(FLOORS))], 8)

@@ -72,11 +72,16 @@ def _unit(vector: Float) -> Float:
     return vector / max(math.sqrt(float(vector @ vector)), 1e-12)
 
 
+def _cross(first: Float, second: Float) -> Float:
+    """The cross product of two vectors [3]; numpy's own takes twenty times as long on so little."""
+    a, b, c = first.tolist()
+    x, y, z = second.tolist()
+    return np.array([b * z - c * y, c * x - a * z, a * y - b * x])
+
+
 def _swing(start: Float, end: Float) -> Float:
     """The smallest rotation that takes one unit vector to another."""
-    cross = np.array(
-        [start[1] * end[2] - start[2] * end[1], start[2] * end[0] - start[0] * end[2], start[0] * end[1] - start[1] * end[0]]
-    )  # fmt: skip
+    cross = _cross(start, end)
     cosine = float(start @ end)
     skew = np.array([[0, -cross[2], cross[1]], [cross[2], 0, -cross[0]], [-cross[1], cross[0], 0]])
     return np.asarray(np.eye(3) + skew + skew @ skew / max(1 + cosine, 1e-6))
@@ -94,8 +99,8 @@ def _half(first: Float, second: Float) -> Float:
 
 def _limb_frame(direction: Float, bending: Float, rest_direction: Float, rest_bending: Float) -> Float:
     """The rotation that takes a limb's rest axes (its direction, the way it bends) to the posed ones."""
-    posed = np.stack([direction, bending, np.cross(direction, bending)], axis=1)
-    rest = np.stack([rest_direction, rest_bending, np.cross(rest_direction, rest_bending)], axis=1)
+    posed = np.stack([direction, bending, _cross(direction, bending)], axis=1)
+    rest = np.stack([rest_direction, rest_bending, _cross(rest_direction, rest_bending)], axis=1)
     return np.asarray(posed @ rest.T)
 
 
@@ -155,8 +160,9 @@ def _rest_origins(bones: Bones) -> dict[str, Float]:
 
 TRUNK_ORIGINS = {"pelvis": "Hip", "lumbar": "Hip", "chest": "Spine", "neck": "Thorax", "head": "Nose"}
 LIMB_ORIGINS = {
-    "hip_half": "Hip", "thigh": "Hip", "knee_half": "Knee", "shank": "Knee", "foot": "Foot", "shoulder_half": "Shoulder",
-    "upper_swing": "Shoulder", "upper": "Shoulder", "elbow_half": "Elbow", "forearm": "Elbow", "forearm_twist": "Elbow",
+    "hip_half": "Hip", "thigh": "Hip", "knee_half": "Knee", "shank": "Knee", "foot": "Foot",
+    "shoulder_half": "Shoulder", "upper_swing": "Shoulder", "upper": "Shoulder",
+    "elbow_half": "Elbow", "forearm": "Elbow", "forearm_twist": "Elbow",
     "hand": "Wrist",
 }  # fmt: skip
 
@@ -190,10 +196,10 @@ def _pose_leg(
     target = np.array([v[side + k] for k in ("ankle_x", "ankle_y", "ankle_z")])
     knee, ankle = two_bones(hip, target, bones.thigh, bones.shank, pole)
     thigh, shank = _unit(knee - hip), _unit(ankle - knee)
-    hinge = _unit(np.cross(pole, ankle - hip))  # towards the subject's left
+    hinge = _unit(_cross(pole, ankle - hip))  # towards the subject's left
     rest, back = leg_direction(sign), -FORWARD
-    thigh_turn = _limb_frame(thigh, np.cross(hinge, thigh), rest, back)
-    shank_turn = _limb_frame(shank, np.cross(hinge, shank), rest, back)
+    thigh_turn = _limb_frame(thigh, _cross(hinge, thigh), rest, back)
+    shank_turn = _limb_frame(shank, _cross(hinge, shank), rest, back)
     # the sole on the floor, or the foot as the shank carries it
     heading = turn_about(2, v["yaw"]) @ turn_about(2, sign * v[side + "toe_out"])
     level = heading @ turn_about(1, v[side + "toe_down"])
@@ -222,7 +228,7 @@ def arm_directions(chest: Float, sign: float, v: dict[str, float], side: str) ->
     direction = np.array([sine * math.sin(plane), sign * sine * math.cos(plane), -math.cos(elevation)])
     swung = _swing(-UP, direction) @ FORWARD
     turn = math.radians(v[side + "turn"]) * -sign
-    bending = math.cos(turn) * swung + math.sin(turn) * np.cross(-direction, swung)
+    bending = math.cos(turn) * swung + math.sin(turn) * _cross(-direction, swung)
     return chest @ direction, chest @ bending, chest @ swung
 
 
@@ -246,15 +252,13 @@ def _pose_arm(
         elbow, wrist = two_bones(shoulder, (1 - reach) * wrist + reach * target, bones.upper, bones.forearm, pole)
         upper, fore = _unit(elbow - shoulder), _unit(wrist - elbow)
         across = fore - float(fore @ upper) * upper
-        if float(across @ across) > 1e-4:
-            bending = _unit(across)
-        else:
-            bending = _unit(bending - float(bending @ upper) * upper)
+        bent = float(across @ across) > 1e-4
+        bending = _unit(across) if bent else _unit(bending - float(bending @ upper) * upper)
         swung = chest @ (_swing(-UP, chest.T @ upper) @ FORWARD)
     rest = arm_direction(sign)
     swing_turn = _limb_frame(upper, swung, rest, FORWARD)
     upper_turn = _limb_frame(upper, bending, rest, FORWARD)
-    fore_turn = _limb_frame(fore, _unit(np.cross(np.cross(upper, bending), fore)), rest, FORWARD)
+    fore_turn = _limb_frame(fore, _unit(_cross(_cross(upper, bending), fore)), rest, FORWARD)
     twisted = fore_turn @ _axis_turn(rest, sign * v[side + "pronation"])  # the thumb turns inward
     hand = twisted @ _axis_turn(FORWARD, -sign * v[side + "wrist"])  # the fingers bend towards the palm
     points |= {side + "Shoulder": shoulder, side + "Elbow": elbow, side + "Wrist": wrist}
