@@ -18,6 +18,7 @@ import models
 from competition.config import Workspace
 from competition.console import Console
 from competition.errors import FoldsError, UserError, unknown
+from competition.skeleton import JOINTS
 
 FAILED, MENDABLE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
@@ -240,8 +241,52 @@ def predict(options: argparse.Namespace, workspace: Workspace, console: Console)
     console.note(f"{folder}: out-of-fold MPJPE {mpjpe:.2f} mm, as epoch {epoch}")
 
 
+def _add_blend(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
+    parser.add_argument("--runs", default=None, metavar="A,B", help="runs to blend; all when unset")
+    parser.add_argument("--epochs", default="best", metavar="best|last|all|3,4", help="which epochs of each run")
+    parser.add_argument("--method", default="optuna", help="optuna, exact, greedy, mean or median")
+    parser.add_argument("--granularity", default="auto", help="auto, global, axis, joint or coordinate")
+    parser.add_argument("--sampler", default="cmaes", help="of the Optuna search: cmaes or tpe")
+    parser.add_argument("--out", type=Path, default=None, metavar="DIR", help="SUBMISSIONS/blend when unset")
+
+
+def blend(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
+    from competition.blend import blend as blend_candidates
+    from competition.dataset import parse_name, read_labels, read_test
+    from competition.join import out_of_fold_mpjpe, select
+    from competition.report import blend_table
+    from competition.runs import candidates
+    from competition.table import Poses
+
+    labels = read_labels(workspace.data)
+    true = Poses(labels.id, labels.pose_mm.astype("float64"))
+    runs = None if options.runs is None else options.runs.split(",")
+    chosen = select(
+        candidates(workspace.submissions), runs, options.epochs, lambda candidate: out_of_fold_mpjpe(candidate, true)
+    )
+    names = [parse_name(image) for image in labels.images]
+    sequences = [name.sequence for name in names if name is not None]
+    with console.bar("search", len(JOINTS)) as advance:
+        result = blend_candidates(
+            chosen,
+            true,
+            read_test(workspace.data).id,
+            options.out or workspace.submissions / "blend",
+            method=options.method,
+            granularity=options.granularity,
+            sequences=sequences if len(sequences) == len(names) else None,
+            sampler=options.sampler,
+            seed=workspace.seed,
+            progress=lambda what, done, _total: advance(int(done > 0), what),
+        )
+    console.table(blend_table(result.facts))
+    for note in result.notes:
+        console.note(note)
+    console.note(f"{result.submission}; next: make score, or upload it")
+
+
 def _add_score(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
-    parser.add_argument("--file", type=Path, nargs="+", default=[Path("submissions/blend/submission.csv.gz")])
+    parser.add_argument("--file", type=Path, nargs="+", default=None, help="the blend when unset")
     parser.add_argument("--strict", action="store_true", help="also refuse what is in format but implausible")
     parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="write the scores there (one --file)")
 
@@ -252,12 +297,13 @@ def score(options: argparse.Namespace, workspace: Workspace, console: Console) -
     from competition.score import record
     from competition.score import score as score_file
 
-    if options.json is not None and len(options.file) > 1:
-        raise UserError(f"--json with {len(options.file)} files: expected one --file")
-    for file in options.file:
+    files = options.file or [workspace.submissions / "blend" / "submission.csv.gz"]
+    if options.json is not None and len(files) > 1:
+        raise UserError(f"--json with {len(files)} files: expected one --file")
+    for file in files:
         scores = score_file(workspace.data, file, strict=options.strict)
         record(workspace.submissions, file, scores)
-        if len(options.file) == 1:
+        if len(files) == 1:
             console.table(score_table(str(file), scores))
         parts = [f"{key} {scores[key]:.2f}" for key in ("all", "public", "private") if scores[key] is not None]
         console.note(f"{file}: MPJPE in mm: {', '.join(parts)}")
@@ -292,6 +338,7 @@ COMMANDS: dict[str, tuple[Handler, str, Callable[[argparse.ArgumentParser, Seque
     "folds": (folds, "decide which images are held out together", _add_folds),
     "train": (train, "train a model, one fold or all", _add_train),
     "predict": (predict, "predict again with the weights of a run, as a new run", _add_predict),
+    "blend": (blend, "blend the runs' epochs into one submission", _add_blend),
     "score": (score, "score a CSV against the hidden answers of the embedded competition", _add_score),
     "board": (board, "list runs and blends with their scores", _add_board),
 }

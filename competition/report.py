@@ -40,6 +40,18 @@ def score_table(title: str, scores: dict[str, Any]) -> Table:
     return table
 
 
+def blend_table(facts: dict[str, Any]) -> Table:
+    """Show the methods of a blend side by side, out-of-fold MPJPE in mm on the rows the weights were found on."""
+    candidates = ", ".join(facts["candidates"])
+    table = Table(title=f"{candidates}: {facts['n_rows']:,} out-of-fold rows, MPJPE in mm", title_justify="left")
+    table.add_column("method")
+    for heading in ("in sample", "nested", "seconds"):
+        table.add_column(heading, justify="right")
+    for row in facts["table"]:
+        table.add_row(row["method"], _mm(row["mpjpe_in_sample"]), _mm(row["mpjpe_nested"]), _mm(row["seconds"]))
+    return table
+
+
 def board_table(rows: list[dict[str, Any]]) -> Table:
     """Show runs and blends, MPJPE in mm."""
     table = Table(title="MPJPE in mm", title_justify="left")
