@@ -193,15 +193,18 @@ def _leg(bones: Bones, look: Look, sign: float) -> list[Float]:
     toe = np.array([math.cos(outward), math.sin(outward), 0])
     heel = np.array([ankle[0] - 34, ankle[1], floor + 34])
     ball = ankle + (bones.toe - 75) * toe
+    middle = 0.55 * hip + 0.45 * knee
+    shin = calf + 0.35 * (ankle - calf) + np.array([6, 0, 0])
     return [
-        cone(hip, 92 * wide, 0.55 * hip + 0.45 * knee, 74 * wide, 34),
-        cone(0.55 * hip + 0.45 * knee, 74 * wide, knee, 56 * wide, 30),
-        cone(knee + [4, 0, 0], 55 * wide, knee + [6, 0, -30], 52 * wide, 30),
-        cone(knee, 51 * wide, calf, 55 * wide, 30),
-        cone(calf, 55 * wide, ankle + [-4, 0, 10], 37, 40),
-        cone(ankle + [-8, 0, 0], 39, heel, 34, 20),
-        cone(heel, 34, [ball[0], ball[1], floor + 32], 38, 25),
-        ellipsoid([ball[0], ball[1], floor + 26], [72, 45, 27], 20),
+        cone(hip, 94 * wide, middle, 74 * wide, 34),
+        cone(middle, 74 * wide, knee, 53 * wide, 6),
+        cone(knee, 53 * wide, calf, 54 * wide, 6),
+        cone(calf, 54 * wide, shin, 44, 6),
+        cone(shin, 44, ankle + [-4, 0, 10], 37, 6),
+        ellipsoid(calf + [-12, 0, -15], np.array([46, 46, 95]) * wide, 16),
+        cone(ankle + [-8, 0, 0], 39, heel, 36, 12),
+        cone(heel, 36, [ball[0], ball[1], floor + 34], 40, 12),
+        ellipsoid([ball[0] + 6, ball[1], floor + 30], [80, 49, 31], 14),
         cone(ankle, 36, [ball[0] - 10, ball[1], floor + 36], 30, 30),
     ]
 
@@ -216,12 +219,12 @@ def _arm(bones: Bones, look: Look, sign: float) -> list[Float]:
     outer = shoulder + np.array([0, sign * (14 + 6 * look.male), 2])
     middle = 0.5 * (shoulder + elbow)
     return [
-        cone(outer, 54 * wide, outer + 70 * direction, 52 * wide, 40),
-        cone(outer + 40 * direction, 50 * wide, elbow, 38 * wide, 40),
-        cone(middle + [10, 0, 0], 43 * wide, middle + 60 * direction + [8, 0, 0], 41 * wide, 30),
-        cone(elbow, 38 * wide, elbow + 70 * direction, 42 * wide, 30),
-        cone(elbow + 70 * direction, 42 * wide, wrist, 27, 30),
-        cone(wrist, 27, wrist + 20 * direction, 25, 20),
+        cone(outer, 53 * wide, outer + 90 * direction, 47 * wide, 40),
+        cone(outer + 90 * direction, 47 * wide, elbow, 38 * wide, 6),
+        ellipsoid(middle + [12, 0, 0] + 20 * direction, np.array([30, 32, 60]) * wide, 12),
+        cone(elbow, 38 * wide, elbow + 70 * direction, 41 * wide, 6),
+        cone(elbow + 70 * direction, 41 * wide, wrist, 27, 6),
+        cone(wrist, 27, wrist + 20 * direction, 25, 6),
     ]
 
 

@@ -47,11 +47,10 @@ PROP_REGION = PROP
 @jit
 def grain_at(noise: Float32, u: float, v: float) -> float:
     """Smooth noise, 0 to 1, at a place of the tileable texture; one unit is a cell."""
-    size = noise.shape[0]
+    last = noise.shape[0] - 1  # the size is a power of two
     i, j = math.floor(u), math.floor(v)
     fu, fv = u - i, v - j
-    i0, j0 = i % size, j % size
-    i1, j1 = (i0 + 1) % size, (j0 + 1) % size
+    i0, j0, i1, j1 = i & last, j & last, (i + 1) & last, (j + 1) & last
     low = noise[j0, i0] * (1 - fu) + noise[j0, i1] * fu
     high = noise[j1, i0] * (1 - fu) + noise[j1, i1] * fu
     return float(low * (1 - fv) + high * fv)
@@ -94,7 +93,8 @@ def _face(x: float, y: float, z: float, wear: Float, colour: Float) -> float:
     style = wear[HAIR_STYLE]
     front = 84 - 26 * math.exp(-(((abs(y) - 58) / 22) ** 2)) if z > 30 else 0.0
     hairline = z > 44 and x < front + (z - 62) * 0.9
-    sides = z <= 44 and z > (-26.0 if style == 0 else -60.0) and x < -2 + 0.3 * z - (0 if z > -10 else 12)
+    low = -26.0 + 0.5 * min(0.0, x + 20) if style == 0 else -60.0  # lower at the nape
+    sides = z <= 44 and z > low and x < -2 + 0.3 * z - (0 if z > -10 else 12)
     nape = style >= 1 and x < -8 and z > -150 + 60 * (style == 2)
     ear = abs(y) > 73 and abs(x + 2) < 20 and -56 < z < 8 and style != 1
     if (hairline or sides or nape) and not ear:
@@ -165,12 +165,12 @@ def surface_colour(region: int, place: Float, wear: Float, noise: Float32, colou
             _set(colour, wear, SKIN, 1.0)
     else:
         collar = wear[NECK] + wear[COLLAR] - 0.45 * x - (25 * math.exp(-((y / 45) ** 2)) if x > 20 else 0.0)
-        if z > collar:
+        if z > collar and abs(y) < 88:
             _set(colour, wear, SKIN, 1.0)
             cloth = False
         elif z > wear[HEM]:
             _shirt(-z, y, wear, colour)
-            if z > collar - 12 or z < wear[HEM] + 10:
+            if (z > collar - 12 and abs(y) < 88) or z < wear[HEM] + 10:
                 _mix(colour, wear, SHIRT_2, 0.3)
         else:
             _set(colour, wear, TROUSERS, 1.0)
@@ -194,7 +194,7 @@ def floor_colour(x: float, y: float, room: Float, colours: Float, noise: Float32
     elif kind == 1:
         board = math.floor(y / 140)
         share = grain_at(noise, board * 7.3, math.floor((x + board * 517.0) / 1400) * 5.1)
-        seam = 0.25 if (y / 140) % 1.0 < 0.04 else 0.0
+        seam = 0.12 if (y / 140) % 1.0 < 0.09 else 0.0
     grain = 0.84 + 0.32 * grain_at(noise, x * 0.012, y * (0.012 if kind != 1 else 0.06))
     grain *= (0.94 + 0.12 * grain_at(noise, x * 0.09, y * 0.09)) * (1 - seam)
     for k in range(3):

@@ -225,7 +225,7 @@ def draw_scene(take: Take, body: Body, cameras: dict[str, Camera]) -> Scene:
     around, high = rng.uniform(0, 2 * math.pi), math.radians(rng.uniform(42, 72))
     light = np.array([math.cos(around) * math.cos(high), math.sin(around) * math.cos(high), math.sin(high)])
     warm = rng.normal(0, 0.05)
-    strength, filling = rng.uniform(0.5, 0.8), rng.uniform(0.38, 0.55)
+    strength, filling = rng.uniform(0.6, 0.9), rng.uniform(0.45, 0.62)
     props = []
     if take.seated:
         props.append(_move(_chair(rng), take.heading, take.place))
@@ -239,7 +239,7 @@ def draw_scene(take: Take, body: Body, cameras: dict[str, Camera]) -> Scene:
         light_colour=strength * np.array([1 + warm, 1, 1 - 1.4 * warm]),
         ambient=filling * np.array([1 - 0.4 * warm, 1, 1 + 0.5 * warm]),
         gain=np.clip(rng.normal(1, 0.035, 3) * rng.uniform(0.92, 1.1), 0.8, 1.25),
-        blur_px=float(rng.uniform(0.35, 0.75)), noise=float(rng.uniform(1.5, 4.5)),
+        blur_px=float(rng.uniform(0.35, 0.75)), noise=float(rng.uniform(1.5, 3.8)),
         wear=wear, puff_mm=puff(body, wear),
         props_mm=points, props_normal=outward, props_colour=prop_colours, props_triangles=faces,
     )  # fmt: skip

@@ -1,9 +1,10 @@
 """Distance fields of smoothly joined round cones and ellipsoids, and their triangle meshes (surface nets).
 
-A primitive is a row of ten numbers, in mm:
+A primitive is a row of fourteen numbers, in mm:
     cone        0, start x y z, start radius, end x y z, end radius, blend
     ellipsoid   1, centre x y z, 0, semi-axes x y z, 0, blend
-`blend` is the width in mm over which it melts into the primitives before it.
+`blend` is the width in mm over which it melts into the primitives before it. The last four are a sphere around it,
+centre and radius, beyond which it is not looked at.
 """
 
 import math
@@ -22,12 +23,15 @@ BLOCK = 4  # cells along an edge of the blocks that are skipped when far from th
 
 def cone(start: npt.ArrayLike, start_radius: float, end: npt.ArrayLike, end_radius: float, blend: float) -> Float:
     """Make the row of a round cone: two spheres and what lies between them."""
-    return np.concatenate([[CONE], np.asarray(start, float), [start_radius], np.asarray(end), [end_radius, blend]])
+    first, last = np.asarray(start, float), np.asarray(end, float)
+    around = 0.5 * float(np.linalg.norm(last - first)) + max(start_radius, end_radius)
+    return np.concatenate([[CONE], first, [start_radius], last, [end_radius, blend], 0.5 * (first + last), [around]])
 
 
 def ellipsoid(centre: npt.ArrayLike, axes: npt.ArrayLike, blend: float) -> Float:
     """Make the row of an ellipsoid with semi-axes along x, y and z."""
-    return np.concatenate([[ELLIPSOID], np.asarray(centre, float), [0], np.asarray(axes, float), [0, blend]])
+    middle, axis = np.asarray(centre, float), np.asarray(axes, float)
+    return np.concatenate([[ELLIPSOID], middle, [0], axis, [0, blend], middle, [axis.max()]])
 
 
 @jit
@@ -51,8 +55,12 @@ def field(primitives: Float, x: float, y: float, z: float) -> float:
     """Signed distance in mm (roughly, where primitives melt together) of a point to the joined surface."""
     value = 1e9
     for i in range(primitives.shape[0]):
-        distance = _distance(primitives[i], x, y, z)
         blend = primitives[i, 9]
+        reach = value + blend + primitives[i, 13]
+        dx, dy, dz = x - primitives[i, 10], y - primitives[i, 11], z - primitives[i, 12]
+        if reach > 0 and dx * dx + dy * dy + dz * dz > reach * reach:
+            continue
+        distance = _distance(primitives[i], x, y, z)
         overlap = max(blend - abs(value - distance), 0.0) / blend
         value = min(value, distance) - overlap * overlap * blend * 0.25
     return value
@@ -150,12 +158,11 @@ def _nets(grid: Float, low: Float, step: float) -> tuple[Float, Int]:
 
 
 def normals(primitives: Float, points: Float, step: float = 2.0) -> Float:
-    """Unit outward normals [N, 3] of the field at points, by central differences over `step` mm."""
-    gradient = np.empty_like(points)
-    for axis in range(3):
-        offset = np.zeros(3)
-        offset[axis] = step
-        gradient[:, axis] = fields(primitives, points + offset) - fields(primitives, points - offset)
+    """Unit outward normals [N, 3] of the field at points, by differences over `step` mm."""
+    gradient = np.zeros_like(points)
+    for corner in ((1, -1, -1), (-1, -1, 1), (-1, 1, -1), (1, 1, 1)):  # of a tetrahedron
+        offset = np.array(corner, float)
+        gradient += offset * fields(primitives, points + step * offset)[:, None]
     return np.asarray(gradient / np.maximum(np.linalg.norm(gradient, axis=1, keepdims=True), 1e-9))
 
 
