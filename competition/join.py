@@ -90,6 +90,7 @@ def out_of_fold_mpjpe(candidate: Candidate, true: Poses) -> float:
 
 def join(candidates: Sequence[Candidate], true: Poses, test_ids: npt.NDArray[np.int64]) -> Joined:
     """Read candidates and join them on Id; raise UserError where they can't be compared."""
+    assert (np.diff(true.id) > 0).all(), "rows of the truth are found by bisection"
     ordered = sorted(candidates, key=lambda c: (c.run, c.epoch))
     notes = _check_folds(ordered)
     out_of_fold = []

@@ -18,6 +18,7 @@ from competition.join import join, out_of_fold_mpjpe, select
 from competition.metrics import mpjpe
 from competition.runs import Candidate, candidates, write_valid
 from competition.table import Poses, read_poses, write_poses
+from competition.weights import exact
 
 ROWS, TEST_ROWS = 120, 11
 TEST_IDS = np.arange(1, TEST_ROWS + 1)
@@ -164,17 +165,23 @@ def test_an_explicit_granularity_ties_what_is_shipped_and_leaves_the_coordinate_
     assert result.facts["mpjpe_optimum"] > plain.facts["mpjpe_optimum"]
 
 
-def test_joints_where_the_search_does_not_win_on_all_rows_keep_the_mean(
-    submissions: Path, true: Poses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("granularity", "kept"), [("coordinate", [13]), ("axis", [])])
+def test_where_the_search_does_not_win_on_all_rows_the_mean_is_kept(
+    submissions: Path, true: Poses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, granularity: str, kept: list[int]
 ):
-    worst = np.zeros((17, 3, 3))
-    worst[..., 0] = 1
-    monkeypatch.setattr("competition.blend.search", lambda *_, **__: search.Found(weights=worst, trials=0, studies=()))
-    result = blend(candidates(submissions), true, TEST_IDS, tmp_path / "out")
+    good = exact(join(candidates(submissions), true, TEST_IDS).residual).weights
+    found = np.zeros((17, 3, 3))
+    found[..., 0] = 1  # worse than the mean in every joint but one
+    found[13] = good[13]
+    monkeypatch.setattr("competition.blend.search", lambda *_, **__: search.Found(weights=found, trials=0, studies=()))
+    result = blend(candidates(submissions), true, TEST_IDS, tmp_path / "out", granularity=granularity)
+    expected = np.full((17, 3, 3), 1 / 3)
+    expected[kept] = good[kept]
     assert result.weights is not None
-    np.testing.assert_array_equal(result.weights, 1 / 3)
-    assert result.facts["shipped"] == "mean"
-    assert result.submission.read_bytes() == (tmp_path / "out/submission_mean.csv.gz").read_bytes()
+    np.testing.assert_array_equal(result.weights, expected)
+    assert result.facts["shipped"] == ("blend" if kept else "mean")
+    same = result.submission.read_bytes() == (tmp_path / "out/submission_mean.csv.gz").read_bytes()
+    assert same != bool(kept)
 
 
 def test_many_rows_are_searched_in_part_and_judged_in_whole(
@@ -243,11 +250,13 @@ def test_an_outsider_s_csv_is_a_candidate(submissions: Path, true: Poses, tmp_pa
 
 
 def test_rows_are_those_that_all_candidates_have(submissions: Path, true: Poses, tmp_path: Path):
-    write_run(submissions, "half", true.id[:50], true.pose_mm[:50], np.zeros((TEST_ROWS, 17, 3)))
+    write_run(submissions, "half", true.id[40:90], true.pose_mm[40:90], np.zeros((TEST_ROWS, 17, 3)))
     joined = join(candidates(submissions), true, TEST_IDS)
-    assert joined.id.tolist() == list(range(1, 51))
+    assert joined.id.tolist() == list(range(41, 91))
     assert any("share 50 of up to 120 out-of-fold rows" in note for note in joined.notes)
     np.testing.assert_allclose(joined.residual[:, :, joined.names.index("half:1")], 0, atol=1e-4)
+    full = join(select(candidates(submissions), runs=["a", "b", "c"]), true, TEST_IDS)
+    np.testing.assert_array_equal(joined.residual[:, :, [0, 1, 2]], full.residual[..., 40:90])
 
 
 def _nan(file: Path) -> None:

@@ -102,8 +102,12 @@ def test_optuna_opens_the_journal_and_finds_the_trials(tmp_path: Path):
 
 def test_optuna_speaks_as_before_after_a_search():
     before = optuna.logging.get_verbosity()
-    search.search(simulate(50)[5:6], NAMES, np.zeros(1), trials=6)
-    assert optuna.logging.get_verbosity() == before
+    optuna.logging.set_verbosity(optuna.logging.DEBUG)
+    try:
+        search.search(simulate(50)[5:6], NAMES, np.zeros(1), trials=6)
+        assert optuna.logging.get_verbosity() == optuna.logging.DEBUG
+    finally:
+        optuna.logging.set_verbosity(before)
 
 
 def test_rows_are_chosen_by_whole_sequences():

@@ -179,3 +179,19 @@ def test_greedy_lies_between_the_best_single_and_the_optimum():
     singles = [weights.joint_errors(residual, weights.one_candidate(17, 6, m)) for m in range(6)]
     assert (error[1:] < np.min(singles, axis=0)[1:]).all()
     assert (error >= weights.exact(residual).joint_mm - 0.01).all()
+
+
+def test_greedy_picks_what_an_exhaustive_look_picks():
+    residual = simulate(60, candidates=3, seed=8)[13]
+    counts = np.zeros((3, 3))
+    counts[:, np.argmin(weights.single_errors(residual[None]))] = 1
+    tried = [(weights.joint_error(residual, counts), counts)]
+    for _ in range(4):
+        for axis in range(3):
+            grown = [counts + (np.arange(3)[:, None] == axis) * one for one in np.eye(3)]
+            errors = [weights.joint_error(residual, g / g.sum(axis=1, keepdims=True)) for g in grown]
+            counts = grown[int(np.argmin(errors))]
+            tried.append((min(errors), counts))
+    best = min(tried, key=lambda pair: pair[0])[1]
+    found = weights.greedy(residual[None], picks=5)[0]
+    np.testing.assert_allclose(found, best / best.sum(axis=1, keepdims=True))
