@@ -129,7 +129,7 @@ def highest(maps: Tensor) -> Tensor:
     """Return the int64 position [B,J,2 or 3] of the highest voxel, x, y (, z)."""
     maps = maps.detach()
     width = maps.shape[-1]
-    flat = (maps if maps.dim() == 4 else maps.float().amax(2)).flatten(2)  # B,J,HW
+    flat = (maps if maps.dim() == 4 else maps.amax(2)).flatten(2)  # B,J,HW
     plane = flat.argmax(2)
     x, y = plane % width, plane // width
     if maps.dim() == 4:
@@ -193,7 +193,7 @@ def refine_local(maps: Tensor, peak: Tensor, sigmas: tuple[float, ...]) -> Tenso
     rows = [torch.stack([taper, taper * d], 2) for taper, d in zip(tapers, distances, strict=True)]  # B,J,2,n
     moments = contract(window.clamp(min=0), rows)
     clean = math.prod(math.sqrt(2 * math.pi / stretch) * sigma for sigma in sigmas)
-    total = moments[(..., *[0] * len(sigmas))].clamp(min=LEAST_TOTAL * clean)  # B,J
+    total = moments.flatten(2)[..., 0].clamp(min=LEAST_TOTAL * clean)  # B,J
     first = [moments.select(-1 - axis, 1).flatten(2)[..., 0] for axis in range(len(sigmas))]
     return stretch * torch.stack(first, 2) / total[..., None]
 

@@ -35,8 +35,9 @@ class ThreeDHourglass(HeatmapModule):
     def forward(self, images: Tensor) -> Output:
         scores = self.hourglass(images)
         maps = tuple(score.unflatten(1, (JOINTS, depth)) for score, depth in zip(scores, self.depths, strict=True))
+        decoder = "argmax" if self.training else self.decoder  # the loss doesn't read the pose: the quickest will do
         with torch.no_grad():
-            positions, _ = decode(maps[-1], self.decoder, self.sigmas(maps[-1]))
+            positions, _ = decode(maps[-1], decoder, self.sigmas(maps[-1]))
             pose_mm = index_to_mm(positions, bins(maps[-1]), self.cube_mm)
             pose_mm[:, 0] = 0.0
         return Output(pose_mm, maps)
@@ -51,7 +52,7 @@ class ThreeDHourglass(HeatmapModule):
         return {"total": torch.stack(list(result.values())).mean(), **result}
 
     def sigmas(self, volume: Tensor) -> tuple[float, float, float]:
-        """Return the target's sigmas in voxels, x, y, z: the same length in mm, but at least LEAST_SIGMA bins of depth."""
+        """Return the target's sigmas in voxels, x, y, z: equal in mm, but at least LEAST_SIGMA bins of depth."""
         depth, _, width = volume.shape[2:]
         return self.sigma, self.sigma, max(self.sigma * depth / width, LEAST_SIGMA)
 
