@@ -137,7 +137,7 @@ def test_neighbouring_frames_are_alike_and_far_ones_are_not():
 
 def test_a_hand_on_the_phone_is_at_the_ear_wherever_the_head_turns():
     bones = bodies.draw_bones(SEED, "S1")
-    values = poses.draw_key(np.random.default_rng(0), "Waiting", poses.STAND, bones, False, True)
+    values = poses.draw_key(np.random.default_rng(0), "Waiting", poses.STAND, bones, None, True)
     index = skeletons.INDEX
     values[index["Rreach"]] = 1.0
     values[[index["Rtarget_x"], index["Rtarget_y"], index["Rtarget_z"]]] = (-50.0, -110.0, 20.0)
@@ -171,7 +171,7 @@ def test_the_picture_shows_a_joint_where_its_label_says():
     scene = scenes.draw_scene(take, body, {"only": view})
     solid = render.make_solid(body, posture, scene)
     for joint in (3, 10, 16):
-        ball, faces = sphere(posture.joints_mm[joint], 30.0)
+        ball, faces = sphere(posture.joints_mm[joint], 60.0)
         screen = kernels.see(ball, crop.rotation, crop.position_mm, crop.focal_px, crop.centre_px)
         owner = np.full((512, 512), -1, np.int32)
         kernels.draw_triangles(screen, faces, np.zeros((512, 512), np.float32), owner)

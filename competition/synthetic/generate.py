@@ -11,8 +11,8 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from competition.synthetic.poses import Take
 from competition.table import HEADER
 
 VERSION = "1"  # of the generator: another one makes other people
+PIECE_SHOTS = 25  # instants that a worker draws at a time
 PUBLIC_SHARE = 0.3  # of the test takes
 NOTE = "synthetic people: scores on them are not Human3.6M scores"
 MARKER = ".synthetic.json"  # says whose folder it is before the manifest says that it is whole
@@ -72,7 +73,8 @@ def generate(root: Path, n: int, n_test: int, seed: int, workers: int | None = N
         for left in root.rglob(".*.tmp"):
             left.unlink()
         labels = _draw_all(root, seed, train + test, workers or len(os.sched_getaffinity(0)))
-        _write_labels(root, seed, identity, _gather(labels, train), _gather(labels, test), test)
+        train_labels, test_labels = (_gather(labels, subjects) for subjects in (TRAIN_SUBJECTS, TEST_SUBJECTS))
+        _write_labels(root, seed, identity, train_labels, test_labels, test)
     except OSError as error:
         raise DataError(
             f"can't write {error.filename or root}: {error.strerror or error}: mend that and run the same command again"
@@ -105,36 +107,39 @@ def _is_whole(root: Path, identity: dict[str, Any], plans: list[TakePlan]) -> bo
     return present.issuperset(name for plan in plans for _, _, name in plan.images())
 
 
-def _draw_all(root: Path, seed: int, plans: list[TakePlan], workers: int) -> dict[str, Labels]:
-    """Draw all takes, in this process or in `workers` others; return their labels by the take's name."""
+def _draw_all(root: Path, seed: int, plans: list[TakePlan], workers: int) -> list[Labels]:
+    """Draw all takes, in this process or in `workers` others; return their labels in any order."""
     total = sum(len(plan.images()) for plan in plans)
-    labels = {}
+    pieces = [
+        replace(plan, shots=plan.shots[start : start + PIECE_SHOTS])
+        for plan in plans
+        for start in range(0, len(plan.shots), PIECE_SHOTS)
+    ]
+    labels = []
     with Progress(
         TextColumn("drawing people"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
         console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty(),
     ) as progress:  # fmt: skip
         bar = progress.add_task("images", total=total)
-        for name, result in _run(root, seed, plans, min(workers, len(plans))):
-            labels[name] = result
+        for result in _run(root, seed, pieces, min(workers, len(pieces))):
+            labels.append(result)
             progress.advance(bar, len(result.names))
     return labels
 
 
-def _run(root: Path, seed: int, plans: list[TakePlan], workers: int) -> Iterator[tuple[str, Labels]]:
+def _run(root: Path, seed: int, plans: list[TakePlan], workers: int) -> Iterator[Labels]:
+    """Draw pieces of takes one after another, or each in any of `workers` processes."""
     if workers <= 1:
         for plan in plans:
-            yield plan.name, draw_take(root, seed, plan)
+            yield draw_take(root, seed, plan)
         return
+    draw_take(root, seed, replace(plans[0], shots=plans[0].shots[:1]))  # compiles, once for all workers
     # a fresh interpreter each: a fork of a process that runs threads may hang
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        waiting: dict[Future[Labels], str] = {}
         try:
-            for plan in plans:
-                waiting[pool.submit(draw_take, root, seed, plan)] = plan.name
-            while waiting:
-                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                    yield waiting.pop(future), future.result()
+            for future in as_completed([pool.submit(draw_take, root, seed, plan) for plan in plans]):
+                yield future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -176,7 +181,8 @@ def draw_take(root: Path, seed: int, plan: TakePlan) -> Labels:
         if solid is None:
             solid = render.make_solid(body, posture, scene)
         picture = render.draw(solid, posture, scene, crop, texture)
-        files.write_bytes(path, render.develop(picture, scene, generator(seed, "develop", name), grain))
+        # not by files.atomic, whose two fsyncs take as long as the drawing: a half image is found and drawn again
+        path.write_bytes(render.develop(picture, scene, generator(seed, "develop", name), grain))
     return Labels(names=names, pose_px=np.array(pose_px), pose_mm=np.array(pose_mm))
 
 
@@ -189,9 +195,9 @@ def _is_whole_jpeg(path: Path) -> bool:
     return content[:2] == b"\xff\xd8" and content[-2:] == b"\xff\xd9"
 
 
-def _gather(labels: dict[str, Labels], plans: list[TakePlan]) -> Labels:
-    """Put the labels of takes together, sorted by the images' names."""
-    parts = [labels[plan.name] for plan in plans]
+def _gather(labels: list[Labels], subjects: tuple[str, ...]) -> Labels:
+    """Put the labels of some subjects together, sorted by the images' names."""
+    parts = [part for part in labels if part.names[0].split("_")[0] in subjects]
     names = [name for part in parts for name in part.names]
     order = sorted(range(len(names)), key=names.__getitem__)
     return Labels(
@@ -223,6 +229,7 @@ def _write_labels(
     for part in (train, test):
         digest.update("\n".join(part.names).encode())
         digest.update(part.pose_px.astype("<f4").tobytes() + part.pose_mm.astype("<f4").tobytes())
+    os.sync()  # no manifest before all images are on the disk
     manifest = {"synthetic": True, **identity, "labels_sha256": digest.hexdigest(), "note": NOTE}
     files.write_json(root / "manifest.json", manifest)
 

@@ -165,12 +165,12 @@ def surface_colour(region: int, place: Float, wear: Float, noise: Float32, colou
             _set(colour, wear, SKIN, 1.0)
     else:
         collar = wear[NECK] + wear[COLLAR] - 0.45 * x - (25 * math.exp(-((y / 45) ** 2)) if x > 20 else 0.0)
-        if z > collar and abs(y) < 88:
+        if z > collar and abs(y) < 66:
             _set(colour, wear, SKIN, 1.0)
             cloth = False
         elif z > wear[HEM]:
             _shirt(-z, y, wear, colour)
-            if (z > collar - 12 and abs(y) < 88) or z < wear[HEM] + 10:
+            if (z > collar - 12 and abs(y) < 66) or z < wear[HEM] + 10:
                 _mix(colour, wear, SHIRT_2, 0.3)
         else:
             _set(colour, wear, TROUSERS, 1.0)
@@ -188,15 +188,14 @@ def surface_colour(region: int, place: Float, wear: Float, noise: Float32, colou
 def floor_colour(x: float, y: float, room: Float, colours: Float, noise: Float32, colour: Float) -> None:
     """Set the colour [3] of the floor: tiles, boards or plain."""
     kind, tile = int(room[5]), room[6]
-    share, seam = 0.0, 0.0
+    share = 0.0
     if kind == 0:
         share = float((math.floor(x / tile) + math.floor(y / tile)) % 2)
     elif kind == 1:
         board = math.floor(y / 140)
         share = grain_at(noise, board * 7.3, math.floor((x + board * 517.0) / 1400) * 5.1)
-        seam = 0.12 if (y / 140) % 1.0 < 0.09 else 0.0
     grain = 0.84 + 0.32 * grain_at(noise, x * 0.012, y * (0.012 if kind != 1 else 0.06))
-    grain *= (0.94 + 0.12 * grain_at(noise, x * 0.09, y * 0.09)) * (1 - seam)
+    grain *= 0.94 + 0.12 * grain_at(noise, x * 0.09, y * 0.09)
     for k in range(3):
         colour[k] = (colours[0, k] * (1 - share) + colours[1, k] * share) * grain
 

@@ -25,7 +25,8 @@ SEGMENT_KEYS = 6  # a posture lasts for so many keys
 STRIDE_MM = 1300.0  # two steps
 WALK_MM_S = 1050.0
 WALK_AXES_MM = (480.0, 1150.0)  # of the ellipse that is walked: mostly towards and away from the cameras
-SEAT_MM = 445.0
+SEAT_MM = (425.0, 460.0)
+HIGH_SEAT_MM, HIGH_SEAT_SHARE = (540.0, 650.0), 0.3  # stools
 STAND_BEFORE_SEAT_MM = 430.0
 
 STAND, BEND, CROUCH, SIT, FLOOR, WALK = range(6)
@@ -34,13 +35,13 @@ POSTURES: dict[str, dict[int, float]] = {
     "Discussion": {STAND: 0.97, BEND: 0.03},
     "Eating": {SIT: 0.48, STAND: 0.52},
     "Greeting": {STAND: 0.87, BEND: 0.13},
-    "Phoning": {SIT: 0.4, STAND: 0.6},
+    "Phoning": {SIT: 0.42, STAND: 0.58},
     "Photo": {STAND: 0.8, BEND: 0.12, CROUCH: 0.08},
     "Posing": {STAND: 0.84, BEND: 0.08, CROUCH: 0.08},
     "Purchases": {STAND: 0.68, BEND: 0.22, CROUCH: 0.1},
     "Sitting": {SIT: 0.86, STAND: 0.14},
     "SittingDown": {FLOOR: 0.78, SIT: 0.14, CROUCH: 0.08},
-    "Smoking": {SIT: 0.44, STAND: 0.56},
+    "Smoking": {SIT: 0.45, STAND: 0.55},
     "Waiting": {STAND: 0.9, SIT: 0.1},
     "WalkDog": {WALK: 0.72, BEND: 0.16, CROUCH: 0.12},
     "Walking": {WALK: 1.0},
@@ -76,11 +77,12 @@ class Take:
         self.name = (self.subject, self.action, self.part)
         rng = generator(self.seed, "take", *self.name)
         facing = 90.0 if rng.random() < 0.5 else -90.0  # the cameras stand to both sides along y
-        turned = rng.normal(0, 20) if rng.random() < 0.9 else rng.uniform(-180, 180)
+        turned = rng.normal(0, 17) if rng.random() < 0.92 else rng.uniform(-180, 180)
         self.heading = facing + turned
         radius, angle = 820 * math.sqrt(rng.random()), rng.uniform(0, 2 * math.pi)
         self.place = np.array([radius * math.cos(angle), radius * math.sin(angle), 0])
-        self.seated = SIT in POSTURES[self.action]
+        seat = rng.uniform(*(HIGH_SEAT_MM if rng.random() < HIGH_SEAT_SHARE else SEAT_MM))
+        self.seat_mm = seat if SIT in POSTURES[self.action] else None
         self.walks = WALK in POSTURES[self.action]
         self.way = 1.0 if rng.random() < 0.5 else -1.0
         self.start_mm = rng.uniform(0, 6000)
@@ -120,7 +122,7 @@ class Take:
         if number not in self._keys:
             rng = generator(self.seed, "key", *self.name, number)
             self._keys[number] = draw_key(
-                rng, self.action, self.kinds[number], self.bones, self.seated, self.right_handed
+                rng, self.action, self.kinds[number], self.bones, self.seat_mm, self.right_handed
             )
         return self._keys[number]
 
@@ -160,15 +162,21 @@ def between(rng: np.random.Generator, low: float, middle: float, high: float) ->
     return middle + (high - middle if z > 0 else middle - low) * z / 1.645
 
 
-def draw_key(rng: np.random.Generator, action: str, kind: int, bones: Bones, seated: bool, right_handed: bool) -> Float:
+def draw_key(
+    rng: np.random.Generator, action: str, kind: int, bones: Bones, seat_mm: float | None, right_handed: bool
+) -> Float:
     """Draw a key posture: trunk and legs by kind, then arms by action, drawn again while they run into the body."""
     v = dict.fromkeys(KEYS, 0.0)
     v |= {side + "knee_up": 20.0 for side, _ in SIDES} | {side + "flat": 1.0 for side, _ in SIDES}
-    {STAND: _stand, WALK: _stand, BEND: _bend, CROUCH: _crouch, SIT: _sit, FLOOR: _floor}[kind](rng, v, bones)
+    if kind == SIT:
+        assert seat_mm is not None
+        _sit(rng, v, bones, seat_mm)
+    else:
+        {STAND: _stand, WALK: _stand, BEND: _bend, CROUCH: _crouch, FLOOR: _floor}[kind](rng, v, bones)
     v["neck_flex"] = between(rng, -24, 12, 36) - 0.45 * (v["pitch"] + v["lumbar_flex"] + v["chest_flex"])
     v["neck_side"], v["neck_twist"] = rng.normal(0, 7), rng.normal(0, 22)
     v["head_flex"], v["head_twist"] = rng.normal(0, 5), 0.4 * v["neck_twist"]
-    if seated and kind != SIT:
+    if seat_mm is not None and kind != SIT:
         for name in ("x", "Lankle_x", "Rankle_x"):
             v[name] += STAND_BEFORE_SEAT_MM
     for side, _ in SIDES:
@@ -243,15 +251,15 @@ def _crouch(rng: np.random.Generator, v: dict[str, float], bones: Bones) -> None
     v[back[0] + "toe_down"], v[back[0] + "flat"] = 20.0, 0.0
 
 
-def _sit(rng: np.random.Generator, v: dict[str, float], bones: Bones) -> None:
+def _sit(rng: np.random.Generator, v: dict[str, float], bones: Bones, seat_mm: float) -> None:
     """Sit on the chair, whose seat is at the stage's origin."""
     _spine(rng, v, between(rng, -14, 4, 42), 0.8)
     v["pitch"] -= 6
-    v["height"] = SEAT_MM + 92 + rng.normal(0, 6)
+    v["height"] = seat_mm + 92 + rng.normal(0, 6)
     v["x"], v["y"] = -40 + rng.normal(0, 35), rng.normal(0, 15)
     crossed = rng.random() < 0.15
     for side, sign in SIDES:
-        bent = between(rng, 48, 80, 112)  # of the knee
+        bent = between(rng, 58, 90, 116)  # of the knee
         angle = math.radians(90 - bent + rng.normal(0, 3))
         v[side + "ankle_x"] = v["x"] + bones.thigh * 0.97 + bones.shank * math.sin(angle) * 0.9
         v[side + "ankle_y"] = sign * max(60.0, between(rng, 70, 140, 230))
@@ -263,14 +271,14 @@ def _sit(rng: np.random.Generator, v: dict[str, float], bones: Bones) -> None:
         side, sign = SIDES[int(rng.random() < 0.5)]
         v[side + "ankle_x"] = v["x"] + bones.thigh + 130
         v[side + "ankle_y"] = -sign * 90
-        v[side + "ankle_z"] = SEAT_MM - 60 + rng.normal(0, 30)
+        v[side + "ankle_z"] = seat_mm - 60 + rng.normal(0, 30)
         v[side + "knee_out"], v[side + "flat"], v[side + "toe_down"] = 5.0, 0.0, 15.0
 
 
 def _floor(rng: np.random.Generator, v: dict[str, float], bones: Bones) -> None:
     """Sit on the floor: legs crossed, knees up, or stretched out; or kneel on the heels."""
     kind = rng.random()
-    lean = -rng.uniform(8, 40) if rng.random() < 0.42 else rng.uniform(2, 62)
+    lean = -rng.uniform(8, 42) if rng.random() < 0.55 else rng.uniform(2, 62)
     _spine(rng, v, lean)
     v["height"] = 105 + abs(rng.normal(0, 12))
     for side, sign in SIDES:
@@ -312,7 +320,7 @@ def _step(cycle: float, values: Float, bones: Bones) -> Float:
             forward, lift = half * (2 * ease - 1), 120 * math.sin(math.pi * t) * (1 - 0.6 * t)
             toe_down = 30 * (1 - ease) - 16 * ease
         heel = math.sin(math.radians(max(toe_down, 0.0))) * (bones.toe - 60)
-        result[INDEX[side + "ankle_x"]] = forward - 90
+        result[INDEX[side + "ankle_x"]] = forward - 118
         result[INDEX[side + "ankle_y"]] = sign * 82
         result[INDEX[side + "ankle_z"]] = bones.ankle + lift + heel
         result[INDEX[side + "toe_down"]] = toe_down
@@ -325,7 +333,7 @@ def _step(cycle: float, values: Float, bones: Bones) -> Float:
         result[INDEX[side + "elevation"]] += free * 8 * abs(swing)
         result[INDEX[side + "elbow"]] -= free * 10 * swing
     bob = math.cos(4 * math.pi * cycle)
-    reach = 0.992 * bones.leg
+    reach = 0.997 * bones.leg
     result[INDEX["height"]] = bones.ankle + math.sqrt(reach**2 - (0.55 * half) ** 2) - 20 * bob
     result[INDEX["x"]] = lean * 100
     result[INDEX["y"]] = -18 * math.sin(2 * math.pi * cycle)
@@ -369,7 +377,7 @@ def _draw_arm(
     elif action in ("Posing", "Waiting", "Discussion") and chance < 0.3:  # hand on the hip
         v[side + "elevation"], v[side + "plane"] = rng.uniform(38, 50), rng.uniform(-35, -15)
         v[side + "elbow"], v[side + "turn"] = rng.uniform(88, 108), rng.uniform(62, 80)
-    elif kind in (STAND, WALK) and chance > (0.6 if kind == WALK else 0.88):
+    elif kind in (STAND, WALK) and chance > (0.78 if kind == WALK else 0.92):
         v[side + "elevation"], v[side + "elbow"] = rng.uniform(12, 24), rng.uniform(8, 30)
         v[side + "plane"], v[side + "turn"] = rng.uniform(-20, 30), rng.normal(10, 10)
     elif kind == SIT and chance > 0.55:  # hand on the thigh

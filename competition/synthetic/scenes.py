@@ -13,7 +13,7 @@ from competition.seeds import generator
 from competition.synthetic import bodies
 from competition.synthetic.bodies import ARM, FOOT, HEAD, LEG, TORSO, Body
 from competition.synthetic.cameras import Camera
-from competition.synthetic.poses import SEAT_MM, Take
+from competition.synthetic.poses import Take
 from competition.synthetic.skeletons import turn_about
 
 Float = npt.NDArray[np.float64]
@@ -153,26 +153,26 @@ def _move(part: Part, degrees: float, place: Float) -> Part:
     return part[0] @ turn.T + place, part[1] @ turn.T, part[2], part[3]
 
 
-def _chair(rng: np.random.Generator) -> Part:
+def _chair(rng: np.random.Generator, seat_mm: float) -> Part:
     """A chair, a stool or a block whose seat is at the origin, the back towards -x."""
     colour = _tint(rng, WOODS[rng.integers(len(WOODS))], 10)
     cushion = colour if rng.random() < 0.5 else _tint(rng, SHIRTS[rng.integers(len(SHIRTS))], 10)
     kind = rng.random()
     if kind < 0.15:
-        return _join([_box([-230, -230, 0], [215, 230, SEAT_MM], colour)])
-    parts = [_box([-225, -220, SEAT_MM - 45], [215, 220, SEAT_MM], cushion)]
+        return _join([_box([-230, -230, 0], [215, 230, seat_mm], colour)])
+    parts = [_box([-225, -220, seat_mm - 45], [215, 220, seat_mm], cushion)]
     for x in (-215, 170):
         for y in (-210, 170):
-            parts.append(_box([x, y, 0], [x + 40, y + 40, SEAT_MM - 45], colour))
+            parts.append(_box([x, y, 0], [x + 40, y + 40, seat_mm - 45], colour))
     if kind < 0.8:
-        top = SEAT_MM + rng.uniform(330, 480)
+        top = seat_mm + rng.uniform(330, 480)
         if rng.random() < 0.5:
-            parts.append(_box([-262, -215, SEAT_MM + 90], [-230, 215, top], colour))
+            parts.append(_box([-262, -215, seat_mm + 90], [-230, 215, top], colour))
         else:
             parts += [
-                _box([-258, -215, z], [-232, 215, z + 55], colour) for z in (SEAT_MM + 120, SEAT_MM + 210, top - 55)
+                _box([-258, -215, z], [-232, 215, z + 55], colour) for z in (seat_mm + 120, seat_mm + 210, top - 55)
             ]
-        parts += [_box([-265, y, SEAT_MM - 45], [-225, y + 40, top], colour) for y in (-220, 180)]
+        parts += [_box([-265, y, seat_mm - 45], [-225, y + 40, top], colour) for y in (-220, 180)]
     return _join(parts)
 
 
@@ -227,8 +227,8 @@ def draw_scene(take: Take, body: Body, cameras: dict[str, Camera]) -> Scene:
     warm = rng.normal(0, 0.05)
     strength, filling = rng.uniform(0.6, 0.9), rng.uniform(0.45, 0.62)
     props = []
-    if take.seated:
-        props.append(_move(_chair(rng), take.heading, take.place))
+    if take.seat_mm is not None:
+        props.append(_move(_chair(rng, take.seat_mm), take.heading, take.place))
     if rng.random() < OCCLUDER_SHARE:
         box = _occluder(rng, take, cameras)
         if box is not None:
