@@ -25,7 +25,7 @@ def default_pipeline(size: int) -> A.Compose:
     """Make the transforms for images of `size` pixels: geometry first, then light and colour, then occlusion."""
     return A.Compose(
         [
-            A.Affine(rotate=(-30, 30), scale=(0.85, 1.15), translate_percent=(-0.04, 0.04), p=0.7),
+            A.Affine(rotate=(-30, 30), scale=(0.85, 1.15), keep_ratio=True, translate_percent=(-0.04, 0.04), p=0.7),
             A.HorizontalFlip(p=0.5),
             A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.2, p=0.6),
             A.RGBShift(r_shift_limit=15, g_shift_limit=15, b_shift_limit=15, p=0.3),
