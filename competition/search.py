@@ -3,7 +3,7 @@
 One study over all weights at once gains nothing in hundreds of trials. As joints don't touch each other's error,
 sixteen studies of 3 M unknowns each come within a few hundredths of a percent of the optimum in under a hundred.
 
-    a trial's parameters    u in [0, 1], one an axis and candidate; the weights are w = u / sum u
+    a trial's parameters    u, one an axis and candidate; the weights are w = u / sum u, with u below 0 counting as 0
     enqueued                the mean first, then least squares, from tied weights to free ones: the best trial is
                             never worse than any of them
     CMA-ES                  starts from the joint's least squares, as it doesn't learn from enqueued trials
@@ -30,6 +30,7 @@ from competition.weights import TIED, Float32, Float64
 
 GAP = 0.0005  # of the optimum: a study stops there
 TRIALS = 200  # a study; most stop well before
+LOWEST, HIGHEST = -0.5, 1.5  # of u; least squares lies in [0, 1], often at its ends, where CMA-ES would redraw in vain
 SIGMA = 0.02  # CMA-ES's first step, where the largest u of an axis is 1: least squares is that near
 POPULATION = 8  # a generation; below CMA-ES's default, as few generations fit into the trials
 SEARCH_ROWS = 20_000  # more rows cost time and hardly move the optimum
@@ -135,7 +136,7 @@ def _study(
     """Search one set of weights [A, M] for J joints, residuals [J, 3, M, N]; A is 3, or 1 where the axes are tied."""
     shape = starts["mean"].shape
     labels = [f"{axis} {candidate}" for axis in (AXES if shape[0] == 3 else ("xyz",)) for candidate in names]
-    space = {label: optuna.distributions.FloatDistribution(0, 1) for label in labels}
+    space = {label: optuna.distributions.FloatDistribution(LOWEST, HIGHEST) for label in labels}
     points = {
         anchor: dict(zip(labels, _to_unit(start).ravel().tolist(), strict=True)) for anchor, start in starts.items()
     }
@@ -165,17 +166,19 @@ def _to_unit(simplex: Float64) -> Float64:
 
 
 def _to_simplex(unit: Float64) -> Float64:
-    """Make weights [A, M] of numbers in [0, 1]; where all are zero the mean."""
-    total = unit.sum(axis=1, keepdims=True)
-    return np.where(total > 0, unit / np.where(total > 0, total, 1), 1 / unit.shape[1])
+    """Make weights [A, M] of any numbers; where none is above zero the mean."""
+    positive = np.maximum(unit, 0)
+    total = positive.sum(axis=1, keepdims=True)
+    return np.where(total > 0, positive / np.where(total > 0, total, 1), 1 / unit.shape[1])
 
 
 def _sampler(name: str, seed: int, start: dict[str, float]) -> optuna.samplers.BaseSampler:
     seed %= 1 << 31
     if name == "tpe":
         return optuna.samplers.TPESampler(seed=seed)
+    step = SIGMA / (HIGHEST - LOWEST)  # optuna scales every range to 1
     return optuna.samplers.CmaEsSampler(
-        x0=start, sigma0=SIGMA, popsize=POPULATION, seed=seed, warn_independent_sampling=False
+        x0=start, sigma0=step, popsize=POPULATION, seed=seed, warn_independent_sampling=False
     )
 
 

@@ -100,6 +100,11 @@ def test_optuna_opens_the_journal_and_finds_the_trials(tmp_path: Path):
         assert loaded.user_attrs == {"optimum_mm": 0.0}
 
 
+def test_weights_are_made_of_any_numbers():
+    made = search._to_simplex(np.array([[1.5, 0.5, -0.5], [-0.1, -0.2, 0], [0.25, 0.25, 0.5]]))
+    np.testing.assert_allclose(made, [[0.75, 0.25, 0], [1 / 3, 1 / 3, 1 / 3], [0.25, 0.25, 0.5]])
+
+
 def test_optuna_speaks_as_before_after_a_search():
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.DEBUG)
