@@ -99,7 +99,7 @@ class Body:
     frame: Int  # [V, 4], the frames that a vertex follows
     weight: Float  # [V, 4], sums to 1
     region: Int  # [V]
-    along_mm: Float  # [V], along the limb from its shoulder or hip joint; z elsewhere
+    along_mm: Float  # [V], along the limb from its shoulder or hip joint; 0 on the trunk, z on the head
     shade: Float  # [V], 0 in a crease to 1 in the open
 
 
@@ -389,6 +389,7 @@ def make_body(seed: int, subject: str, cell_mm: float = 14.0) -> Body:
         along[leg] = ((rest - joints[side + "Hip"]) @ leg_direction(sign))[leg]
     kinds[(kinds == LEG) & (along > bones.leg - 20)] = FOOT
     kinds[kinds < 0] = TORSO
+    along[kinds == TORSO] = 0  # a triangle across the armhole is still at the sleeve's beginning
     return Body(
         bones=bones, look=look, rest_mm=rest, normal=np.concatenate(normal), triangles=np.concatenate(faces),
         frame=frame, weight=weight, region=kinds, along_mm=along, shade=np.concatenate(shade),
