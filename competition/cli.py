@@ -193,6 +193,7 @@ def train(options: argparse.Namespace, workspace: Workspace, console: Console) -
     except ValueError as error:
         raise UserError(str(error)) from None
     console.note("loading torch")
+    from competition.dataset import read_test
     from competition.jobs import FULL, Job, fold_numbers
     from competition.runs import write_submission
     from competition.train import train as train_fold
@@ -214,7 +215,7 @@ def train(options: argparse.Namespace, workspace: Workspace, console: Console) -
             init=options.init,
         )
         train_fold(job, console)
-    if (written := write_submission(workspace.submissions, run)) is not None:
+    if (written := write_submission(workspace.submissions, run, read_test(workspace.data).id)) is not None:
         file, best = written
         console.note(f"{run}: out-of-fold MPJPE {best.valid_mpjpe:.2f} mm at epoch {best.epoch}; test poses in {file}")
     console.note("next: make board, train another model, or make blend")

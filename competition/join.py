@@ -14,9 +14,9 @@ import numpy.typing as npt
 from competition.errors import RunError, UserError, unknown
 from competition.files import sha256_file
 from competition.metrics import mpjpe
-from competition.runs import Candidate, read_valid
+from competition.runs import Candidate, read_test_poses, read_valid
 from competition.skeleton import AXES, JOINTS
-from competition.table import Poses, read_poses
+from competition.table import Poses
 from competition.weights import Float32, Float64
 
 
@@ -123,7 +123,7 @@ def join(candidates: Sequence[Candidate], true: Poses, test_ids: npt.NDArray[np.
         id=common,
         residual=residual,
         test_id=np.sort(test_ids),
-        test_mm=np.array([_read_test(candidate, test_ids) for candidate in ordered]),
+        test_mm=np.array([read_test_poses(candidate, test_ids) for candidate in ordered]),
         inputs={"/".join(file.parts[-3:]): sha256_file(file) for file in files},
         notes=tuple(notes),
     )
@@ -185,9 +185,3 @@ def _read_out_of_fold(candidate: Candidate, true: Poses) -> Poses:
     if not len(ids):
         raise RunError(f"{candidate.name}: its out-of-fold files hold no rows")
     return Poses(ids[order], np.concatenate([part.pose_mm for part in parts])[order])
-
-
-def _read_test(candidate: Candidate, test_ids: npt.NDArray[np.int64]) -> Float64:
-    """Read a candidate's test poses, the mean over its folds, [n, 17, 3]."""
-    folds = np.array([read_poses(file, test_ids).pose_mm for file in candidate.test_files])
-    return np.asarray(folds.mean(axis=0), np.float64)

@@ -54,7 +54,8 @@ def blend_table(facts: dict[str, Any]) -> Table:
 
 def board_table(rows: list[dict[str, Any]]) -> Table:
     """Show runs and blends, MPJPE in mm."""
-    table = Table(title="MPJPE in mm", title_justify="left")
+    caption = "out of fold: a run's best epoch; a blend on the rows its weights were found on, unless nested"
+    table = Table(title="MPJPE in mm", title_justify="left", caption=caption, caption_justify="left")
     for key, heading in BOARD_COLUMNS.items():
         table.add_column(heading, justify="left" if key in ("name", "kind") else "right")
     for row in rows:

@@ -172,13 +172,10 @@ def folds_hash(run: Path) -> str | None:
     return next(iter(hashes), None)
 
 
-def test_poses(candidate: Candidate) -> Poses:
-    """Read a candidate's test poses: the mean over its folds, float64; RunError when the folds' Ids differ."""
-    parts = [read_poses(path) for path in candidate.test_files]
-    for path, part in zip(candidate.test_files, parts, strict=True):
-        if not np.array_equal(part.id, parts[0].id):
-            raise RunError(f"{path} has other Ids than {candidate.test_files[0]}: expected the same test images")
-    return Poses(parts[0].id, np.mean([part.pose_mm for part in parts], axis=0))
+def read_test_poses(candidate: Candidate, test_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Read a candidate's test poses in mm, the mean over its folds: [n, 17, 3] by ascending Id."""
+    folds = [read_poses(path, test_ids).pose_mm for path in candidate.test_files]
+    return np.asarray(np.mean(folds, axis=0))
 
 
 def best_epoch(of_run: Sequence[Candidate]) -> Candidate | None:
@@ -187,14 +184,13 @@ def best_epoch(of_run: Sequence[Candidate]) -> Candidate | None:
     return min(scored, key=lambda candidate: candidate.valid_mpjpe or 0.0) if scored else None
 
 
-def write_submission(submissions: Path, run: str) -> tuple[Path, Candidate] | None:
+def write_submission(submissions: Path, run: str, test_ids: npt.NDArray[np.int64]) -> tuple[Path, Candidate] | None:
     """Write a run's own submission.csv.gz from its best epoch; None while no epoch is there for all its folds."""
     best = best_epoch(_candidates_of(submissions / run))
     if best is None:
         return None
     path = submissions / run / "submission.csv.gz"
-    poses = test_poses(best)
-    write_poses(path, poses.id, poses.pose_mm)
+    write_poses(path, np.sort(test_ids), read_test_poses(best, test_ids))
     return path, best
 
 

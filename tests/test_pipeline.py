@@ -1,0 +1,235 @@
+"""The whole competition on forty images: folds, training, blending, scoring; resuming; one line for what is wrong."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import N_TEST, TINY, N
+
+from competition import train as training
+from competition.dataset import read_labels
+from competition.metrics import mpjpe
+from competition.runs import candidates, read_log, read_test_poses, read_valid
+from competition.table import read_poses
+
+Command = Callable[..., int]
+TIMINGS = ("seconds", "images_per_second")
+
+
+@pytest.fixture
+def folds(command: Command) -> None:
+    assert command("folds", "--k", "2") == 0
+
+
+def _contents(folder: Path) -> dict[str, object]:
+    """Return every file's bytes; of the log and the manifest all but the timings."""
+    found: dict[str, object] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.name in ("log.jsonl", "done.json"):
+            rows = [json.loads(line) for line in path.read_text().replace("\n  ", "").replace("\n}", "}").splitlines()]
+            found[path.name] = [{k: v for k, v in row.items() if k not in TIMINGS} for row in rows]
+        elif path.is_file():
+            found[str(path.relative_to(folder))] = path.read_bytes()
+    return found
+
+
+def test_the_chain_from_folds_to_board(command: Command, folds: None, data: Path, tmp_path: Path, capsys):
+    runs = tmp_path / "runs"
+    assert command("train", *TINY, "--epochs", "2") == 0
+    assert command("train", *TINY, "--epochs", "1", "--run", "other", "--lr", "3e-3", "--augment") == 0
+    for fold in (0, 1):
+        names = {path.name for path in (runs / f"3dhg-small/fold{fold}").iterdir()}
+        epochs = {f"{kind}_epoch0{e}.{end}" for e in (1, 2) for kind, end in (("valid", "npz"), ("test", "csv.gz"))}
+        assert names == epochs | {"config.json", "log.jsonl", "last.pt", "best.pt", "done.json"}
+
+    # every training row is held out once, the log tells the files' score
+    labels = read_labels(data)
+    ids = []
+    for fold in (0, 1):
+        folder = runs / f"3dhg-small/fold{fold}"
+        poses = read_valid(folder / "valid_epoch02.npz")
+        ids += poses.id.tolist()
+        row = read_log(folder)[1]
+        assert row["valid_mpjpe"] == pytest.approx(mpjpe(poses.pose_mm, labels.pose_mm[poses.id - 1]))
+        assert np.mean(row["valid_mpjpe_joint"]) == pytest.approx(row["valid_mpjpe"])
+    assert sorted(ids) == list(range(1, N + 1))
+    table = pd.read_csv(tmp_path / "folds/folds.csv")
+    assert set(table.loc[table["fold"] == 1, "Id"]) == set(ids[-(table["fold"] == 1).sum() :])
+
+    # the mean blend is the mean of the runs' test poses
+    assert command("blend", "--method", "mean") == 0
+    best = {c.run: c for c in candidates(runs)}
+    assert command("blend", "--method", "mean", "--epochs", "last", "--out", str(runs / "last")) == 0
+    members = [read_test_poses(best[run], np.arange(1, N_TEST + 1)) for run in ("3dhg-small", "other")]
+    blended = read_poses(runs / "last/submission.csv.gz", range(1, N_TEST + 1))
+    np.testing.assert_allclose(blended.pose_mm, np.mean(members, axis=0), atol=0.00051)
+
+    assert command("blend", "--method", "exact") == 0
+    assert command("score", "--json", str(tmp_path / "score.json")) == 0
+    assert command("score", "--file", str(runs / "other/submission.csv.gz"), "--strict") == 0
+    scores = json.loads((tmp_path / "score.json").read_text())
+    assert scores["all"] == pytest.approx(np.mean(list(scores["joint"].values())))
+    assert set(scores) == {"all", "public", "private", "joint", "axis", "action"}
+
+    capsys.readouterr()
+    assert command("board", "--json", str(tmp_path / "board.json")) == 0
+    board = {row["name"]: row for row in json.loads((tmp_path / "board.json").read_text())}
+    assert board["blend"]["all"] == pytest.approx(scores["all"], abs=1e-3)
+    assert board["3dhg-small"]["folds"] == 2
+    assert board["3dhg-small"]["all"] is None  # never scored
+    assert board["other"]["out_of_fold"] > 0
+    assert "3dhg-small" in capsys.readouterr().out
+
+
+def test_the_same_command_again_changes_nothing(command: Command, folds: None, tmp_path: Path, capsys):
+    train = ("train", *TINY, "--epochs", "1", "--fold", "0")
+    assert command(*train) == 0
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*") if path.is_file()}
+    assert command(*train) == 0
+    assert "finished already" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+STEPS = ("write_valid", "write_poses", "append_log", "save_checkpoint", "write_json")
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_run_killed_between_any_two_files_ends_with_the_same_files(
+    command: Command, folds: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, when: str
+):
+    train = ("train", *TINY, "--epochs", "2", "--fold", "0", "--augment")
+    assert command(*train, "--run", "whole") == 0
+
+    write, calls = getattr(training, step), 0
+
+    def killed(*arguments, **keywords):
+        nonlocal calls
+        calls += 1
+        last_call = calls == (1 if step == "write_json" else 2)
+        if last_call and when == "before":
+            raise KeyboardInterrupt
+        write(*arguments, **keywords)
+        if last_call:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, step, killed)
+    assert command(*train, "--run", "killed") == 130
+    monkeypatch.undo()
+    assert command(*train, "--run", "killed") == 0
+    assert _contents(tmp_path / "runs/killed/fold0") == _contents(tmp_path / "runs/whole/fold0")
+
+
+def test_results_do_not_depend_on_the_number_of_workers(command: Command, folds: None, tmp_path: Path):
+    train = ("train", *TINY, "--epochs", "2", "--fold", "1", "--augment")
+    assert command(*train, "--run", "none") == 0
+    assert command(*train, "--run", "two", "--workers", "2") == 0
+    assert _contents(tmp_path / "runs/two/fold1") == _contents(tmp_path / "runs/none/fold1")
+
+
+def test_more_epochs_go_on_where_the_rate_is_constant_and_are_refused_elsewhere(
+    command: Command, folds: None, tmp_path: Path, capsys
+):
+    train = ("train", *TINY, "--fold", "0")
+    assert command(*train, "--epochs", "2", "--run", "whole") == 0
+    assert command(*train, "--epochs", "1", "--run", "more") == 0
+    assert command(*train, "--epochs", "2", "--run", "more") == 0
+    assert _contents(tmp_path / "runs/more/fold0") == _contents(tmp_path / "runs/whole/fold0")
+
+    assert command(*train, "--epochs", "1", "--run", "whole") == 2
+    assert "epochs 2 -> 1" in capsys.readouterr().err
+    assert command(*train, "--epochs", "2", "--run", "whole", "--lr", "0.5") == 2
+    error = capsys.readouterr().err
+    assert "lr 0.001 -> 0.5" in error
+    assert "--run" in error
+    assert command(*train, "--epochs", "1", "--run", "falling", "--schedule", "halve") == 0
+    assert command(*train, "--epochs", "2", "--run", "falling", "--schedule", "halve") == 2
+
+
+def test_fold_full_trains_on_everything_and_is_no_candidate(command: Command, folds: None, tmp_path: Path):
+    assert command("train", *TINY, "--epochs", "1", "--fold", "full") == 0
+    folder = tmp_path / "runs/3dhg-small/foldfull"
+    assert not list(folder.glob("valid*"))
+    assert (folder / "test_epoch01.csv.gz").exists()
+    assert read_log(folder)[0]["valid_mpjpe"] is None
+    assert candidates(tmp_path / "runs") == []
+
+
+def test_training_can_start_from_another_run(command: Command, folds: None, tmp_path: Path, capsys):
+    assert command("train", *TINY, "--epochs", "1", "--fold", "0", "--run", "first") == 0
+    # a learning rate of next to nothing leaves the weights where they began
+    tail = ("--epochs", "1", "--fold", "0", "--run", "second", "--lr", "1e-30", "--optimizer", "sgd")
+    assert command("train", *TINY, *tail, "--init", "first") == 0
+    first, second = (torch.load(tmp_path / f"runs/{run}/fold0/best.pt")["model"] for run in ("first", "second"))
+    weights = [name for name in first if name.endswith(".weight")]
+    assert weights
+    assert all(torch.equal(first[name], second[name]) for name in weights)
+    assert command("train", *TINY, *tail, "--init", "nobody", "--run", "third") == 2
+    assert "nobody" in capsys.readouterr().err
+
+
+def test_predicting_again_repeats_the_run_and_another_decoder_changes_it(command: Command, folds: None, tmp_path: Path):
+    assert command("train", *TINY, "--epochs", "1") == 0
+    runs = tmp_path / "runs"
+    assert command("predict", "--run", "3dhg-small") == 0
+    assert command("predict", "--run", "3dhg-small", "--decoder", "argmax") == 0
+    valid = [read_valid(runs / f"3dhg-small{end}/fold0/valid_epoch01.npz") for end in ("", "-again", "-argmax")]
+    np.testing.assert_array_equal(valid[0].pose_mm, valid[1].pose_mm)
+    assert not np.array_equal(valid[0].pose_mm, valid[2].pose_mm)
+    assert {c.run for c in candidates(runs)} == {"3dhg-small", "3dhg-small-again", "3dhg-small-argmax"}
+
+
+def test_a_loss_that_is_no_longer_finite_stops_the_run(command: Command, folds: None, tmp_path: Path, capsys):
+    assert command("train", *TINY, "--epochs", "1", "--fold", "0", "--optimizer", "sgd", "--lr", "1e30") == 2
+    error = capsys.readouterr().err
+    assert "no longer finite in epoch 1" in error
+    assert not (tmp_path / "runs/3dhg-small/fold0/last.pt").exists()
+
+
+def test_a_teammates_run_without_configuration_is_blended(command: Command, folds: None, data: Path, tmp_path, capsys):
+    assert command("train", *TINY, "--epochs", "1") == 0
+    mate = tmp_path / "runs/mate/fold0"
+    mate.mkdir(parents=True)
+    labels = read_labels(data)
+    np.savez(mate / "valid_epoch01.npz", id=labels.id, pose=labels.pose_mm + 30 * (np.arange(17) > 0)[:, None])
+    shutil.copy(tmp_path / "runs/3dhg-small/fold0/test_epoch01.csv.gz", mate / "test_epoch01.csv.gz")
+    capsys.readouterr()
+    assert command("blend", "--method", "exact") == 0
+    assert "mate" in capsys.readouterr().out
+
+
+WRONG = {
+    "unknown model": (["train", "--model", "3dgh"], "did you mean '3dhg'"),
+    "unknown setting": (["train", *TINY, "--lrate", "1"], "unknown flag '--lrate'"),
+    "setting of another model": (["train", *TINY, "--backbone", "resnet18"], "unknown flag '--backbone'"),
+    "impossible setting": (["train", *TINY, "--epochs", "0"], "epochs"),
+    "no number": (["train", *TINY, "--lr", "fast"], "invalid float value: 'fast'"),
+    "unknown optimiser": (["train", *TINY, "--optimizer", "adamm"], "adamm"),
+    "fold out of range": (["train", *TINY, "--fold", "2"], "expected 0 to 1"),
+    "unknown precision": (["train", *TINY, "--precision", "fp8"], "did you mean"),
+    "run that escapes": (["train", *TINY, "--run", "../up"], "run '../up'"),
+    "run unknown": (["predict", "--run", "nobody"], "no run at"),
+    "nothing to blend": (["blend"], "nothing to blend"),
+    "unknown method": (["blend", "--method", "exakt"], "nothing to blend"),
+    "nothing on the board": (["board"], "no runs under"),
+    "no file to score": (["score", "--file", "none.csv"], "none.csv"),
+    "unknown strategy": (["folds", "--strategy", "subjects"], "did you mean 'subject'"),
+    "no images": (["data", "--n", "0"], "at least 1"),
+    "unknown subcommand": (["trian"], "trian"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_the_user_can_mend_is_one_line_and_exit_code_2(command: Command, folds: None, name: str, capsys):
+    arguments, message = WRONG[name]
+    capsys.readouterr()
+    assert command(*arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
