@@ -13,7 +13,21 @@ import pytest
 
 from competition import skeleton
 from competition.errors import DataError
-from competition.synthetic import bodies, cameras, generate, kernels, plan, poses, render, scenes, skeletons
+from competition.synthetic import (
+    bodies,
+    cameras,
+    generate,
+    kernels,
+    plan,
+    poses,
+    postures,
+    render,
+    scenes,
+    skeletons,
+)
+from competition.synthetic import (
+    bones as skeleton_bones,
+)
 from competition.table import HEADER
 
 N, N_TEST, SEED = 24, 8, 3
@@ -97,7 +111,7 @@ def test_bones_are_the_subjects_own_in_every_image(folder: Path):
 
 
 def test_bones_are_rigid_and_equal_left_and_right_to_a_millionth_mm_in_camera_space():
-    bones = bodies.draw_bones(SEED, "S5")
+    bones = skeleton_bones.draw_bones(SEED, "S5")
     view = cameras.make_camera(SEED, "S5", skeleton.CAMERAS[2])
     expected = {name: getattr(bones, name) for name in BONES_OF_PAIRS}
     pairs = {
@@ -115,7 +129,7 @@ def test_bones_are_rigid_and_equal_left_and_right_to_a_millionth_mm_in_camera_sp
 
 
 def test_people_stay_above_the_floor_and_bend_knees_and_elbows_one_way():
-    bones = bodies.draw_bones(SEED, "S9")
+    bones = skeleton_bones.draw_bones(SEED, "S9")
     for action in skeleton.ACTIONS:
         take = poses.Take(SEED, "S9", action, "2", bones)
         for frame in (40, 222, 455):
@@ -129,29 +143,29 @@ def test_people_stay_above_the_floor_and_bend_knees_and_elbows_one_way():
 
 
 def test_neighbouring_frames_are_alike_and_far_ones_are_not():
-    take = poses.Take(SEED, "S6", "Discussion", "1", bodies.draw_bones(SEED, "S6"))
+    take = poses.Take(SEED, "S6", "Discussion", "1", skeleton_bones.draw_bones(SEED, "S6"))
     first, second, far = (take.posture(frame).joints_mm for frame in (100, 101, 140))
     assert 0 < np.abs(second - first).max() < 160
     assert np.abs(far - first).max() > 60
 
 
 def test_a_hand_on_the_phone_is_at_the_ear_wherever_the_head_turns():
-    bones = bodies.draw_bones(SEED, "S1")
-    values = poses.draw_key(np.random.default_rng(0), "Waiting", poses.STAND, bones, None, True)
+    bones = skeleton_bones.draw_bones(SEED, "S1")
+    values = postures.draw_key(np.random.default_rng(0), "Waiting", postures.STAND, bones, None, True)
     index = skeletons.INDEX
     values[index["Rreach"]] = 1.0
     values[[index["Rtarget_x"], index["Rtarget_y"], index["Rtarget_z"]]] = (-50.0, -110.0, 20.0)
     for twist in (-40.0, 0.0, 35.0):
         values[index["neck_twist"]] = twist
         posture = skeletons.pose_body(values, bones)
-        head = posture.rotation[bodies.FRAME["head"]]
+        head = posture.rotation[skeleton_bones.FRAME["head"]]
         wanted = posture.joints_mm[9] + head @ [-50.0, -110.0, 20.0]
         np.testing.assert_allclose(posture.joints_mm[16], wanted, atol=1e-6)
 
 
 def test_the_crop_is_a_square_on_the_joints_box_with_forty_pixels_to_spare():
     view = cameras.make_camera(SEED, "S8", skeleton.CAMERAS[0])
-    joints = poses.Take(SEED, "S8", "Greeting", "1", bodies.draw_bones(SEED, "S8")).posture(17).joints_mm
+    joints = poses.Take(SEED, "S8", "Greeting", "1", skeleton_bones.draw_bones(SEED, "S8")).posture(17).joints_mm
     seen = view.see(joints)
     full, small = view.project(seen), view.crop(view.project(seen)).project(seen)
     low, high = full.min(axis=0), full.max(axis=0)

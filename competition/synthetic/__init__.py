@@ -1,9 +1,9 @@
 """The embedded competition: people that no one filmed, in the files of the real one.
 
-surfaces    distance fields and their meshes
-bodies      one parametric body: bones, a smooth surface, its skin weights
-skeletons   angles to joints and frames        poses       what people do over time
-cameras     the four cameras and the crop      scenes      rooms, furniture, clothes, light
-materials   the colour at a place              render      a z-buffer and its shading
-plan        which images there are             generate    the folder
+generate    the folder              plan        which images there are      contact     the contact sheet
+render      a picture               kernels     its inner loops             materials   the colour at a place
+scenes      rooms, clothes, light   cameras     the four, and the crop      compiled    numba's cache
+poses       movement over time      postures    what each action looks like
+skeletons   angles to joints        bones       lengths and the rest pose
+bodies      the skinned surface     flesh       its parts                   surfaces    distance fields, meshed
 """

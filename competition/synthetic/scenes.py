@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from competition.seeds import generator
-from competition.synthetic import bodies
 from competition.synthetic.bodies import ARM, FOOT, HEAD, LEG, TORSO, Body
+from competition.synthetic.bones import rest_joints
 from competition.synthetic.cameras import Camera
+from competition.synthetic.flesh import head_centre
 from competition.synthetic.poses import Take
 from competition.synthetic.skeletons import turn_about
 
@@ -88,9 +89,9 @@ def draw_wear(rng: np.random.Generator, body: Body) -> Float:
     wear[CUFF] = bones.leg - 30 if rng.random() < 0.72 else rng.uniform(0.72, 0.95) * bones.thigh
     wear[SHOE_TOP] = rng.choice([62.0, 74.0, 105.0], p=[0.4, 0.4, 0.2])
     wear[HAIR_STYLE] = look.hair_style
-    centre = bodies.head_centre(bones)
+    centre = head_centre(bones)
     wear[HEAD_X], wear[HEAD_Z], wear[NECK] = centre[0], centre[2], bones.lumbar + bones.thoracic
-    wear[FLOOR_Z] = bodies.rest_joints(bones)["LFoot"][2] - bones.ankle
+    wear[FLOOR_Z] = rest_joints(bones)["LFoot"][2] - bones.ankle
     wear[LEG_MM], wear[SOCK], wear[COLLAR] = bones.leg, float(rng.random() < 0.6), rng.uniform(-25, 22)
     return wear
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from competition.synthetic.bodies import (
+from competition.synthetic.bones import (
     FRAME,
     HEAD_LEAN,
     NOSE_LEAN,
