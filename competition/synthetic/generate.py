@@ -9,7 +9,9 @@ import io
 import math
 import multiprocessing
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -136,13 +138,26 @@ def _run(root: Path, seed: int, plans: list[TakePlan], workers: int) -> Iterator
     draw_take(root, seed, replace(plans[0], shots=plans[0].shots[:1]))  # compiles, once for all workers
     # a fresh interpreter each: a fork of a process that runs threads may hang
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
         try:
             for future in as_completed([pool.submit(draw_take, root, seed, plan) for plan in plans]):
                 yield future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _start_worker() -> None:
+    """Leave Ctrl-C to the main process, and end with it even when it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 @lru_cache(maxsize=2)  # takes come sorted by subject
