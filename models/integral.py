@@ -14,7 +14,8 @@ from models.contract import JOINTS, Module, Output, Target
 from models.heatmaps import index_to_mm
 from models.recipes import Integral
 
-DECONVOLUTIONS = 3  # each doubles the resolution: 8x8 to 64x64 at 256 pixels
+DECONVOLUTIONS = 3  # each doubles the resolution: at 256 pixels 8x8 to 64x64
+STRIDE = 4 * 2**DECONVOLUTIONS  # pixels, of the backbone's features: the volume's width is a quarter of the image's
 SCORE_STD = 1e-3  # of the volume's first weights: every joint begins at the cube's centre
 
 
@@ -29,7 +30,7 @@ class IntegralRegression(Module):
         super().__init__(recipe, recipe.input_size)
         self.cube_mm = recipe.cube_mm
         self.bins = recipe.bins
-        self.backbone = create_backbone(recipe.backbone, recipe.pretrained)
+        self.backbone = create_backbone(recipe.backbone, recipe.pretrained, STRIDE)
         inputs = self.backbone.feature_info.channels()[-1]
         layers: list[nn.Module] = []
         for _ in range(DECONVOLUTIONS):
@@ -42,7 +43,10 @@ class IntegralRegression(Module):
         nn.init.zeros_(self.score.bias)
 
     def forward(self, images: Tensor) -> Output:
-        positions_mm = expectation_mm(self.volume(images), self.cube_mm)
+        volume = self.volume(images)
+        with torch.autocast(images.device.type, enabled=False):
+            marginals: tuple[Tensor, ...] = Marginals.apply(volume)
+            positions_mm = expectation_mm(marginals, self.cube_mm)
         return Output(positions_mm - positions_mm[:, :1])
 
     def volume(self, images: Tensor) -> Tensor:
@@ -57,58 +61,61 @@ class IntegralRegression(Module):
         return {"total": difference.abs().sum(2).mean()}
 
 
-def expectation_mm(volume: Tensor, cube_mm: float) -> Tensor:
-    """Return the expected positions [B,J,3], mm from the cube's centre, under the softmax of volumes [B,J,D,H,W]."""
-    with torch.autocast(volume.device.type, enabled=False):
-        index: Tensor = Expectation.apply(volume)
-    return index_to_mm(index, index.new_tensor(volume.shape[:1:-1]), cube_mm)
+def expectation_mm(marginals: tuple[Tensor, ...], cube_mm: float) -> Tensor:
+    """Return the expected positions [B,J,3], mm from the cube's centre, under marginals along x, y, z."""
+    positions = []
+    for marginal in marginals:
+        count = marginal.shape[2]
+        centres = torch.arange(count, dtype=marginal.dtype, device=marginal.device)
+        positions.append(marginal @ index_to_mm(centres, count, cube_mm))
+    return torch.stack(positions, 2)
 
 
-class Expectation(torch.autograd.Function):
-    """Expected voxel position [B,J,3] (x, y, z) under the softmax over each joint's whole volume, of [B,J,D,H,W].
+class Marginals(torch.autograd.Function):
+    """Marginals [B,J,W], [B,J,H], [B,J,D] of the softmax over each joint's whole volume, of volumes [B,J,D,H,W].
 
-    Expectations need only the softmax' marginals, and so does the gradient: p * (gx (x - E x) + gy (y - E y) + gz (z -
-    E z)). The softmax is made again in the backward pass, sample by sample in float32, so that no volume is kept but
-    the network's own.
+    The gradient to a voxel is p * (gx + gy + gz - E[gx + gy + gz]), with the marginals' gradients at its x, y and z.
+    The softmax p is made again in the backward pass, sample by sample in float32, so no volume is kept but the
+    network's own.
     """
 
     @staticmethod
-    def forward(ctx: Any, volume: Tensor) -> Tensor:
-        logarithms, means = [], []
+    def forward(ctx: Any, volume: Tensor) -> tuple[Tensor, ...]:
+        logarithms = []
+        rows: tuple[list[Tensor], ...] = ([], [], [])
         for sample in volume:
-            flat, x, y, z = flatten(sample)
+            flat = flatten(sample)
             top = flat.amax((1, 2))
             weights = torch.exp(flat - top[:, None, None])  # J,D,HW
-            plane, line = weights.sum(1), weights.sum(2)
+            plane, line = weights.sum(1).view(len(flat), *sample.shape[2:]), weights.sum(2)
             total = line.sum(1)
             logarithms.append(top + total.log())
-            means.append(torch.stack([plane @ x, plane @ y, line @ z], 1) / total[:, None])
-        mean = torch.stack(means)
-        ctx.save_for_backward(volume, torch.stack(logarithms), mean)
-        return mean
+            for row, marginal in zip(rows, (plane.sum(1), plane.sum(2), line), strict=True):
+                row.append(marginal / total[:, None])
+        marginals = tuple(torch.stack(row) for row in rows)
+        ctx.save_for_backward(volume, torch.stack(logarithms), *marginals)
+        return marginals
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        volume, logarithms, means = ctx.saved_tensors
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        volume, logarithms, *marginals = ctx.saved_tensors
+        pairs = zip(marginals, gradients, strict=True)
+        along_x, along_y, along_z = (
+            gradient - (marginal * gradient).sum(2, keepdim=True) for marginal, gradient in pairs
+        )
+        along_plane = (along_y[..., :, None] + along_x[..., None, :]).flatten(2)  # B,J,HW
         result = torch.empty_like(volume)
-        for sample, into, logarithm, mean, slope in zip(volume, result, logarithms, means, gradient, strict=True):
-            flat, x, y, z = flatten(sample)
-            weights = torch.exp(flat - logarithm[:, None, None])  # J,D,HW; they sum to 1
-            along_x, along_y, along_z = (
-                slope[:, axis, None] * (row - mean[:, axis, None]) for axis, row in enumerate((x, y, z))
-            )
-            slopes = (along_x + along_y)[:, None, :] + along_z[:, :, None]  # J,D,HW
-            into.copy_(weights.mul_(slopes).view_as(sample))
+        for index, sample in enumerate(volume):
+            weights = torch.exp(flatten(sample) - logarithms[index, :, None, None])  # J,D,HW; they sum to 1
+            slopes = along_plane[index, :, None, :] + along_z[index, :, :, None]
+            result[index].copy_(weights.mul_(slopes).view_as(sample))
         return result
 
 
-def flatten(sample: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return a sample [J,D,H,W] as [J,D,HW] in float32 (or float64), and the indices x [HW], y [HW] and z [D]."""
-    depth, height, width = sample.shape[1:]
-    flat = sample.flatten(2).to(torch.promote_types(sample.dtype, torch.float32))
-    x, y, z = (torch.arange(size, dtype=flat.dtype, device=flat.device) for size in (width, height, depth))
-    return flat, x.repeat(height), y.repeat_interleave(width), z
+def flatten(sample: Tensor) -> Tensor:
+    """Return a sample [J,D,H,W] as [J,D,HW] in float32 (or float64)."""
+    return sample.flatten(2).to(torch.promote_types(sample.dtype, torch.float32))
 
 
 def deconvolution(inputs: int, outputs: int) -> list[nn.Module]:
@@ -117,8 +124,8 @@ def deconvolution(inputs: int, outputs: int) -> list[nn.Module]:
     return [upsample, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
 
 
-def create_backbone(name: str, pretrained: bool) -> Any:
-    """Create a timm backbone that gives its last features.
+def create_backbone(name: str, pretrained: bool, stride: int) -> Any:
+    """Create a timm backbone that gives its features at a stride, in image pixels.
 
     Raises ValueError for an unknown or unfit name, RuntimeError where weights can't be had.
     """
@@ -127,11 +134,21 @@ def create_backbone(name: str, pretrained: bool) -> Any:
         expected = f"a model of timm {timm.__version__} (nearest: {nearest})"
         raise ValueError(f"backbone must be {expected}, but got backbone={name!r}")
     try:
-        backbone = timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=(-1,))
+        with torch.device("meta"):
+            strides = timm.create_model(name, features_only=True).feature_info.reduction()
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        if pretrained:
-            cure = "use pretrained=False, or try again online"
-            raise RuntimeError(f"weights of backbone {name} couldn't be loaded: {reason}; {cure}") from error
-        raise ValueError(f"backbone {name} has no features_only: {reason}") from error
-    return backbone
+        raise ValueError(f"backbone {name} has no features_only: {one_line(error)}") from error
+    if stride not in strides:
+        raise ValueError(f"backbone {name} must have features at stride {stride}, but has them at {strides}")
+    try:
+        return timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=(strides.index(stride),))
+    except Exception as error:
+        if not pretrained:
+            raise
+        cure = "use pretrained=False, or try again online"
+        raise RuntimeError(f"weights of backbone {name} couldn't be loaded: {one_line(error)}; {cure}") from error
+
+
+def one_line(error: Exception) -> str:
+    """Return the beginning of an error's message, on one line."""
+    return " ".join(str(error).split())[:200]

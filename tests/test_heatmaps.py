@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models import heatmaps
-from models.integral import expectation_mm
+from models.integral import Marginals, expectation_mm
 
 B, J, D, H, W = 2, 17, 5, 6, 7
 CUBE_MM = 2000.0
@@ -156,7 +156,10 @@ def test_expectation_equals_a_softmax_over_the_whole_volume() -> None:
     z, y, x = torch.meshgrid(*[torch.arange(size, dtype=torch.float64) for size in (D, H, W)], indexing="ij")
     index = torch.stack([(weights * along).sum((2, 3, 4)) for along in (x, y, z)], 2)
     expected = heatmaps.index_to_mm(index, torch.tensor([W, H, D]), CUBE_MM)
-    result = expectation_mm(volume, CUBE_MM)
+    marginals = Marginals.apply(volume)
+    for marginal, axes in zip(marginals, ((2, 3), (2, 4), (3, 4)), strict=True):
+        torch.testing.assert_close(marginal, weights.sum(axes))
+    result = expectation_mm(marginals, CUBE_MM)
     torch.testing.assert_close(result, expected)
     direction = torch.randn(B, J, 3, dtype=torch.float64)
     ours, theirs = (torch.autograd.grad((value * direction).sum(), volume)[0] for value in (result, expected))
@@ -167,4 +170,4 @@ def test_a_peaked_volume_is_read_at_its_voxel() -> None:
     volume = torch.zeros(B, J, D, H, W)
     volume[:, :, 1, 2, 3] = 100.0
     expected = heatmaps.index_to_mm(torch.tensor([3, 2, 1]), torch.tensor([W, H, D]), CUBE_MM)
-    torch.testing.assert_close(expectation_mm(volume, CUBE_MM), expected.expand(B, J, 3))
+    torch.testing.assert_close(expectation_mm(Marginals.apply(volume), CUBE_MM), expected.expand(B, J, 3))

@@ -269,8 +269,12 @@ def test_unknown_names_and_impossible_values_are_refused(name: str, settings: di
 
 
 def test_missing_weights_are_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def offline(*arguments: object, **settings: object) -> None:
-        raise OSError("no\nroute")
+    reach = timm.create_model
+
+    def offline(name: str, pretrained: bool = False, **settings: object) -> object:
+        if pretrained:
+            raise OSError("no\nroute")
+        return reach(name, **settings)
 
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(RuntimeError, match=r"\Aweights of backbone resnet18 couldn't be loaded: no route; .*\Z"):
