@@ -1,6 +1,7 @@
 """Checkpoints: a network that rebuilds itself, and the optimiser's state to go on from."""
 
 import pickle
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,17 @@ def save_checkpoint(
         "optimizer": None if optimizer is None else optimizer.state_dict(),
     }
     with atomic(path) as handle:  # through a handle: given a path, torch writes its name into the archive
-        torch.save(state, handle)
+        torch.save(_canonical(state), handle)
+
+
+def _canonical(value: Any) -> Any:
+    """Rebuild containers and intern strings: pickle writes an object that it meets twice as a reference, so that equal
+    states would differ in their bytes by whether they had been loaded from a file before."""
+    if isinstance(value, dict):
+        return {_canonical(key): _canonical(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)([_canonical(item) for item in value])
+    return sys.intern(value) if type(value) is str else value
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import torch
 from competition.config import Workspace, fold_folder
 from competition.dataset import Labels, TestSet, check_images, read_labels, read_test
 from competition.errors import FoldsError
+from competition.files import read_json
 from competition.folds import read_folds
 from models.recipes import Recipe
 
@@ -69,6 +70,14 @@ def open_data(job: Job) -> Data:
         valid_rows=np.flatnonzero(fold_of_row == job.fold),
         folds_sha256=meta["folds_sha256"],
     )
+
+
+def recorded_precision(job: Job) -> str:
+    """Return the precision asked for; for auto, the one that the fold was begun with, if it was."""
+    path = job.folder / "config.json"
+    if job.precision != "auto" or not path.exists():
+        return job.precision
+    return str(read_json(path, what="run configuration").get("settings", {}).get("precision", "auto"))
 
 
 def describe(job: Job, data: Data, precision: str) -> dict[str, Any]:

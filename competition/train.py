@@ -26,7 +26,7 @@ from competition.dataset import Labels, TestSet
 from competition.device import autocast, choose_device, choose_precision
 from competition.errors import RunError, UserError
 from competition.files import read_json, write_json
-from competition.jobs import Data, Job, describe, open_data
+from competition.jobs import Data, Job, describe, open_data, recorded_precision
 from competition.loader import Batch, KeyedBatches, PoseImages, batches, make_loader, to_input
 from competition.metrics import mpjpe, mpjpe_joint
 from competition.predict import BATCH, predict
@@ -60,7 +60,7 @@ def train(job: Job, console: Console) -> dict[str, Any]:
     """
     data = open_data(job)
     device = choose_device()
-    precision = choose_precision(job.precision, device)
+    precision = choose_precision(recorded_precision(job), device)
     for remark in settle(job.folder, describe(job, data, precision)):
         console.note(remark)
     if (done := job.folder / "done.json").exists():
