@@ -16,7 +16,7 @@ from models.recipes import Integral
 
 DECONVOLUTIONS = 3  # each doubles the resolution: at 256 pixels 8x8 to 64x64
 STRIDE = 4 * 2**DECONVOLUTIONS  # pixels, of the backbone's features: the volume's width is a quarter of the image's
-SCORE_STD = 1e-3  # of the volume's first weights: every joint begins at the cube's centre
+SCORE_STD = 0.1  # of the volume's first weights: every joint begins near the centre, and gradients reach the backbone
 
 
 class IntegralRegression(Module):
