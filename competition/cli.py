@@ -106,7 +106,7 @@ def check(options: argparse.Namespace, workspace: Workspace, console: Console) -
     from competition.check import check as look
     from competition.report import facts_table
 
-    with console.bar("images", 0) as advance:
+    with console.bar("images", None) as advance:
         found = look(workspace.data, everything=options.all, advance=advance)
     console.table(facts_table(str(workspace.data), found.facts))
     for problem in found.problems:

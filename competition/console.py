@@ -30,8 +30,8 @@ class Console:
         self.rich.print(table)
 
     @contextmanager
-    def bar(self, label: str, total: int) -> Iterator[Advance]:
-        """Show the progress of `total` steps: a bar on a terminal, otherwise a line a minute."""
+    def bar(self, label: str, total: int | None) -> Iterator[Advance]:
+        """Show the progress of `total` steps (None: unknown): a bar on a terminal, otherwise a line a minute."""
         if not self.rich.is_terminal:
             yield self._plain(label, total)
             return
@@ -46,7 +46,7 @@ class Console:
             task = progress.add_task(label, total=total, text="")
             yield lambda count, text: progress.update(task, advance=count, text=text)
 
-    def _plain(self, label: str, total: int) -> Advance:
+    def _plain(self, label: str, total: int | None) -> Advance:
         done, last = 0, time.monotonic()
 
         def advance(count: int, text: str) -> None:
@@ -54,7 +54,7 @@ class Console:
             done += count
             if time.monotonic() - last >= PLAIN_SECONDS:
                 last = time.monotonic()
-                self.note(f"{label}: {done} of {total} {text}".rstrip())
+                self.note(f"{label}: {done} of {total or '?'} {text}".rstrip())
 
         return advance
 
