@@ -19,6 +19,15 @@ DEPTH = 4  # levels of an hourglass: 64 to 4 pixels
 SCORE_STD = 1e-3  # of the scores' first weights: maps begin near 0, as their targets nearly are
 
 
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation that takes its running statistics where a channel has one value only: one image at 1x1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and x.numel() == x.shape[1]:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(x)
+
+
 class Residual(nn.Module):
     """Pre-activation bottleneck [B,inputs,H,W] -> [B,outputs,H,W]; the skip is projected where the channels change."""
 
@@ -26,13 +35,13 @@ class Residual(nn.Module):
         super().__init__()
         middle = outputs // 2
         self.body = nn.Sequential(
-            nn.BatchNorm2d(inputs),
+            BatchNorm(inputs),
             nn.ReLU(inplace=True),
             nn.Conv2d(inputs, middle, 1),
-            nn.BatchNorm2d(middle),
+            BatchNorm(middle),
             nn.ReLU(inplace=True),
             nn.Conv2d(middle, middle, 3, padding=1),
-            nn.BatchNorm2d(middle),
+            BatchNorm(middle),
             nn.ReLU(inplace=True),
             nn.Conv2d(middle, outputs, 1),
         )
@@ -68,7 +77,7 @@ class Stack(nn.Module):
             Hourglass(channels),
             Residual(channels, channels),
             nn.Conv2d(channels, channels, 1),
-            nn.BatchNorm2d(channels),
+            BatchNorm(channels),
             nn.ReLU(inplace=True),
         )
         self.score = nn.Conv2d(channels, scores, 1)
@@ -94,7 +103,7 @@ class StackedHourglass(nn.Module):
         super().__init__()
         self.stem = nn.Sequential(
             nn.Conv2d(3, channels // 4, 7, stride=2, padding=3),
-            nn.BatchNorm2d(channels // 4),
+            BatchNorm(channels // 4),
             nn.ReLU(inplace=True),
             Residual(channels // 4, channels // 2),
             nn.MaxPool2d(2),
