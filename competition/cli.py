@@ -147,11 +147,15 @@ def _add_train(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Non
     parser.add_argument("--run", default=None, metavar="NAME", help="folder of the run; the model's name when unset")
     parser.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
     parser.add_argument("--init", default=None, metavar="RUN", help="start from the best weights of this run")
-    parser.add_argument("--workers", type=int, default=0, help="processes that load images")
+    parser.add_argument(
+        "--workers", type=int, default=None, help="processes that load images; by the device when unset"
+    )
     joined = " ".join(arguments).replace("--model=", "--model ").split()
-    name = next((value for flag, value in pairwise(joined) if flag == "--model"), "")
-    if name in models.names():
-        _add_settings(parser, models.recipe(name))
+    named = [value for flag, value in pairwise(joined) if flag == "--model"][-1:]  # argparse, too, keeps the last
+    if arguments[0] == "train" and named:
+        if named[0] not in models.names():
+            raise UserError(unknown("model", named[0], models.names()))
+        _add_settings(parser, models.recipe(named[0]))
 
 
 def _add_settings(parser: argparse.ArgumentParser, recipe: Any) -> None:
@@ -185,8 +189,6 @@ def _parser_of(hint: Any) -> Callable[[str], Any]:
 
 
 def train(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
-    if options.model not in models.names():
-        raise UserError(unknown("model", options.model, models.names()))
     names = [setting.name for setting in fields(models.recipe(options.model))]
     try:
         recipe = models.recipe(options.model, **{name: getattr(options, name) for name in names})
@@ -194,11 +196,13 @@ def train(options: argparse.Namespace, workspace: Workspace, console: Console) -
         raise UserError(str(error)) from None
     console.note("loading torch")
     from competition.dataset import read_test
+    from competition.device import choose_device, default_workers
     from competition.jobs import FULL, Job, fold_numbers
     from competition.runs import write_submission
     from competition.train import train as train_fold
 
     run = options.run or options.model
+    workers = default_workers(choose_device()) if options.workers is None else options.workers
     every = fold_numbers(workspace)
     chosen: dict[str, list[int | str]] = {"all": [*every], FULL: [FULL]} | {str(k): [k] for k in every}
     if options.fold not in chosen:
@@ -211,7 +215,7 @@ def train(options: argparse.Namespace, workspace: Workspace, console: Console) -
             fold=fold,
             run=run,
             precision=options.precision,
-            workers=options.workers,
+            workers=workers,
             init=options.init,
         )
         train_fold(job, console)
@@ -225,10 +229,13 @@ def _add_predict(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
     parser.add_argument("--run", required=True, metavar="NAME", help="whose kept weights to predict with")
     parser.add_argument("--epoch", type=int, default=None, help="the best of each fold when unset")
     parser.add_argument("--decoder", default=None, help="how coordinates are read off heatmaps: argmax, dark, local")
-    parser.add_argument("--workers", type=int, default=0, help="processes that load images")
+    parser.add_argument(
+        "--workers", type=int, default=None, help="processes that load images; by the device when unset"
+    )
 
 
 def predict(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
+    from competition.device import choose_device, default_workers
     from competition.predict import predict_run
 
     folder, epoch, mpjpe = predict_run(
@@ -236,7 +243,7 @@ def predict(options: argparse.Namespace, workspace: Workspace, console: Console)
         options.run,
         epoch=options.epoch,
         decoder=options.decoder,
-        workers=options.workers,
+        workers=default_workers(choose_device()) if options.workers is None else options.workers,
         console=console,
     )
     console.note(f"{folder}: out-of-fold MPJPE {mpjpe:.2f} mm, as epoch {epoch}")

@@ -1,5 +1,6 @@
 """Which device to use, and in which precision; said once."""
 
+import os
 import time
 from contextlib import AbstractContextManager, nullcontext
 
@@ -15,6 +16,11 @@ TRIES = 6
 def choose_device() -> torch.device:
     """Return the GPU when there is one, otherwise the processor."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def default_workers(device: torch.device) -> int:
+    """Return how many processes load images: beside a GPU all cores but one, on a processor none, as it is busy."""
+    return min(8, (os.cpu_count() or 1) - 1) if device.type == "cuda" else 0
 
 
 def choose_precision(precision: str, device: torch.device) -> str:

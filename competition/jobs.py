@@ -82,7 +82,6 @@ def recorded_precision(job: Job) -> str:
 
 def describe(job: Job, data: Data, precision: str) -> dict[str, Any]:
     """Say everything that the files of a run depend on, as config.json keeps it."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
     return {
         "recipe": job.name,
         "settings": asdict(job.recipe) | {"precision": precision, "init": job.init},
@@ -96,6 +95,15 @@ def describe(job: Job, data: Data, precision: str) -> dict[str, Any]:
             "timm": timm.__version__,
             "numpy": np.__version__,
         },
-        "git": commit.stdout.strip() or None,
+        "git": _commit(),
         "threads": torch.get_num_threads(),
     }
+
+
+def _commit() -> str | None:
+    """Return the commit of this code; None outside a repository, or where git isn't installed."""
+    try:
+        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
+    except OSError:
+        return None
+    return found.stdout.strip() or None

@@ -116,7 +116,8 @@ def settle(folder: Path, config: dict[str, Any]) -> list[str]:
     """
     path = folder / "config.json"
     config = json.loads(json.dumps(config))  # as it will be read: tuples become lists
-    if not path.exists():
+    begun = (folder / "last.pt").exists() or any(folder.glob("*_epoch*"))
+    if not path.exists() or not begun:  # an attempt that left nothing behind binds no one
         write_json(path, config)
         return []
     old = read_json(path, what="run configuration")

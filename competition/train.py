@@ -104,7 +104,11 @@ def build(job: Job, data: Data, device: torch.device, precision: str) -> Trainer
             lr=recipe.lr,
             weight_decay=recipe.weight_decay,
         )
-    except (ValueError, AssertionError) as error:  # an unknown backbone or optimiser
+    except (
+        ValueError,
+        AssertionError,
+        RuntimeError,
+    ) as error:  # an unknown backbone or optimiser, weights not to be had
         raise UserError(" ".join(str(error).split())) from None
     scheduler, _ = create_scheduler_v2(
         optimizer,

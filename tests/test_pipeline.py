@@ -204,7 +204,7 @@ def test_a_teammates_run_without_configuration_is_blended(command: Command, fold
 
 
 WRONG = {
-    "unknown model": (["train", "--model", "3dgh"], "did you mean '3dhg'"),
+    "unknown model": (["train", "--model", "3dgh", "--epochs", "3"], "did you mean '3dhg'"),
     "unknown setting": (["train", *TINY, "--lrate", "1"], "unknown flag '--lrate'"),
     "setting of another model": (["train", *TINY, "--backbone", "resnet18"], "unknown flag '--backbone'"),
     "impossible setting": (["train", *TINY, "--epochs", "0"], "epochs"),
@@ -233,3 +233,16 @@ def test_what_the_user_can_mend_is_one_line_and_exit_code_2(command: Command, fo
     assert message in error
     assert error.startswith("error: ")
     assert error.count("\n") == 1
+
+
+def test_an_attempt_that_left_nothing_behind_does_not_bind_the_name(command: Command, folds: None, capsys):
+    train = ("train", *TINY, "--epochs", "1", "--fold", "0")
+    assert command(*train, "--optimizer", "adamm") == 2
+    assert command(*train) == 0
+
+
+def test_the_last_of_two_models_named_is_trained_with_its_own_recipe(command: Command, folds: None, tmp_path: Path):
+    tail = ("--model", "integral-small", "--epochs", "1", "--fold", "0", "--bins", "8")
+    assert command("train", "--model", "3dhg-small", *tail) == 0
+    settings = json.loads((tmp_path / "runs/integral-small/fold0/config.json").read_text())["settings"]
+    assert settings["backbone"] == "test_resnet"
