@@ -50,7 +50,7 @@ $(VENV)/.installed: requirements.txt
 demo: setup ## the whole competition in minutes: three small models, two folds, blends, scores
 	$(COMPETITION_CLI) data $(DEMO) --n 1500 --n-test 600
 	$(COMPETITION_CLI) folds $(DEMO) --strategy subject --k 2
-	for model in 2dhg-small 3dhg-small integral-small; do $(COMPETITION_CLI) train $(DEMO) --model $$model || exit; done
+	for model in 2dhg-small 3dhg-small integral-small; do $(COMPETITION_CLI) train $(DEMO) --model $$model --parallel 2 || exit; done
 	$(COMPETITION_CLI) blend $(DEMO) --method optuna --out $(DEMO_ROOT)/submissions/blend
 	$(COMPETITION_CLI) blend $(DEMO) --method mean --out $(DEMO_ROOT)/submissions/blend-mean
 	$(COMPETITION_CLI) blend $(DEMO) --method exact --out $(DEMO_ROOT)/submissions/blend-exact

@@ -15,10 +15,10 @@ PLAIN_SECONDS = 60.0  # between two lines of the same work where there is no ter
 
 
 class Console:
-    """Shows what the work tells of itself; `quiet` shows nothing."""
+    """Shows what the work tells of itself; `quiet` nothing, `plain` only lines, for who shares the terminal."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        self.rich = RichConsole(quiet=quiet, highlight=False, soft_wrap=True)
+    def __init__(self, *, quiet: bool = False, plain: bool = False) -> None:
+        self.rich = RichConsole(quiet=quiet, highlight=False, soft_wrap=True, force_terminal=False if plain else None)
         if not self.rich.is_terminal:
             self.rich.width = 160  # a log file has no edge to wrap at
 

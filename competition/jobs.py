@@ -3,19 +3,19 @@
 import platform
 import subprocess
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import timm
-import torch
 
 from competition.config import Workspace, fold_folder
-from competition.dataset import Labels, TestSet, check_images, read_labels, read_test
+from competition.dataset import Labels, TestSet, read_labels, read_test
 from competition.errors import FoldsError
 from competition.files import read_json
 from competition.folds import read_folds
+from competition.runs import begun_folds
 from models.recipes import Recipe
 
 FULL = "full"  # the fold that trains on everything and validates nothing
@@ -31,7 +31,7 @@ class Job:
     fold: int | str  # a number, or FULL
     run: str
     precision: str = "auto"
-    workers: int = 0  # processes that load images; the result doesn't depend on it
+    workers: int | None = 0  # processes that load images, None by the device; the result doesn't depend on it
     init: str | None = None  # a run whose best weights of the same fold to start from
 
     @property
@@ -62,7 +62,6 @@ def open_data(job: Job) -> Data:
     fold_of_row, meta = read_folds(job.workspace.folds, labels.images_sha256)
     if job.fold != FULL and job.fold not in range(meta["k"]):
         raise FoldsError(f"fold {job.fold}: expected 0 to {meta['k'] - 1}, all or {FULL} ({job.workspace.folds})")
-    check_images(job.workspace.data, labels.images + test.images)
     return Data(
         labels=labels,
         test=test,
@@ -73,15 +72,18 @@ def open_data(job: Job) -> Data:
 
 
 def recorded_precision(job: Job) -> str:
-    """Return the precision asked for; for auto, the one that the fold was begun with, if it was."""
-    path = job.folder / "config.json"
-    if job.precision != "auto" or not path.exists():
+    """Return the precision asked for; for auto, the one that the fold or another of its run was begun with, if any."""
+    begun = [job.folder, *begun_folds(job.folder.parent)]
+    configs = [folder / "config.json" for folder in begun if (folder / "config.json").exists()]
+    if job.precision != "auto" or not configs:
         return job.precision
-    return str(read_json(path, what="run configuration").get("settings", {}).get("precision", "auto"))
+    return str(read_json(configs[0], what="run configuration").get("settings", {}).get("precision", "auto"))
 
 
 def describe(job: Job, data: Data, precision: str) -> dict[str, Any]:
     """Say everything that the files of a run depend on, as config.json keeps it."""
+    import torch  # here, so that a process that only starts others needn't load it
+
     return {
         "recipe": job.name,
         "settings": asdict(job.recipe) | {"precision": precision, "init": job.init},
@@ -91,9 +93,7 @@ def describe(job: Job, data: Data, precision: str) -> dict[str, Any]:
         "images_sha256": data.labels.images_sha256,
         "versions": {
             "python": platform.python_version(),
-            "torch": torch.__version__,
-            "timm": timm.__version__,
-            "numpy": np.__version__,
+            **{package: version(package) for package in ("torch", "timm", "numpy")},
         },
         "git": _commit(),
         "threads": torch.get_num_threads(),

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from competition.augment import Augment
 from competition.dataset import Labels, TestSet, read_image, to_input_px
+from competition.device import default_workers
 from competition.errors import DataError
 from competition.seeds import generator
 
@@ -103,8 +104,11 @@ def batches(loader: DataLoader[Batch]) -> Iterator[Batch]:
         raise DataError(lines[-1].partition("DataError: ")[2] or lines[-1]) from None
 
 
-def make_loader(images: PoseImages, keys: KeyedBatches, *, workers: int, device: torch.device) -> DataLoader[Batch]:
-    """Make a loader whose workers live through all epochs; `workers` 0 loads in this process."""
+def make_loader(
+    images: PoseImages, keys: KeyedBatches, *, workers: int | None, device: torch.device
+) -> DataLoader[Batch]:
+    """Make a loader whose workers live through all epochs; 0 loads in this process, None decides by the device."""
+    workers = default_workers(device) if workers is None else workers
     return DataLoader(
         images,
         batch_sampler=keys,

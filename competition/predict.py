@@ -42,7 +42,7 @@ def predict(
 
 
 def predict_run(
-    workspace: Workspace, run: str, *, epoch: int | None, decoder: str | None, workers: int, console: Console
+    workspace: Workspace, run: str, *, epoch: int | None, decoder: str | None, workers: int | None, console: Console
 ) -> tuple[Path, int, float]:
     """Predict with the kept weights of every fold of a run, into a new run beside it that can be blended.
 

@@ -24,6 +24,7 @@ _VALID = re.compile(r"valid_epoch(\d{2,})\.(npz|csv|csv\.gz)")
 _TEST = re.compile(r"test_epoch(\d{2,})\.(csv|csv\.gz)")
 _FOLD = re.compile(r"fold\d+")
 _DECISIVE = ("recipe", "fold", "seed", "folds_sha256", "images_sha256")  # and every setting; versions only inform
+_CURE = "choose another name with --run"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,16 +113,22 @@ def settle(folder: Path, config: dict[str, Any]) -> list[str]:
     """Make a fold's folder ready for a configuration, and return what is worth telling.
 
     New: writes config.json. The same: nothing, training goes on or is finished. More epochs at a constant learning
-    rate: takes them over, and the fold is unfinished again. Anything else: RunError with the differences.
+    rate: takes them over, and the fold is unfinished again. Anything else, or other folds of the run that were trained
+    differently: RunError with the differences.
     """
     path = folder / "config.json"
     config = json.loads(json.dumps(config))  # as it will be read: tuples become lists
-    begun = (folder / "last.pt").exists() or any(folder.glob("*_epoch*"))
-    if not path.exists() or not begun:  # an attempt that left nothing behind binds no one
+    constant = config["settings"]["schedule"] == "constant"
+    if not begun(folder):
+        for sibling in begun_folds(folder.parent):
+            differences = _differences(read_json(sibling / "config.json", what="run configuration"), config)
+            if set(differences) - {"fold"} - ({"epochs"} if constant else set()):
+                differences.pop("fold")
+                raise RunError(f"{sibling} was trained with another configuration ({_tell(differences)}): {_CURE}")
         write_json(path, config)
         return []
     old = read_json(path, what="run configuration")
-    differences = {name: (before, now) for name, before, now in _pairs(old, config) if before != now}
+    differences = _differences(old, config)
     remarks = []
     if old.get("threads") != config["threads"]:
         remarks.append(
@@ -129,21 +136,35 @@ def settle(folder: Path, config: dict[str, Any]) -> list[str]:
             "files may differ in the last digits"
         )
     longer = set(differences) == {"epochs"} and (differences["epochs"][0] or 0) < differences["epochs"][1]
-    if longer and config["settings"]["schedule"] == "constant":
+    if longer and constant:
         (folder / "done.json").unlink(missing_ok=True)
         write_json(path, config)
         return [*remarks, f"{folder}: going on from {differences['epochs'][0]} to {differences['epochs'][1]} epochs"]
     if differences:
-        told = ", ".join(f"{name} {before} -> {now}" for name, (before, now) in differences.items())
-        raise RunError(f"{folder} was trained with another configuration ({told}): choose another name with --run")
+        raise RunError(f"{folder} was trained with another configuration ({_tell(differences)}): {_CURE}")
     return remarks
 
 
-def _pairs(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Pair up what decides a run's results, the settings one by one."""
+def begun(folder: Path) -> bool:
+    """Whether a fold has left something behind that its configuration binds; a failed first attempt binds no one."""
+    return (folder / "config.json").exists() and ((folder / "last.pt").exists() or any(folder.glob("*_epoch*")))
+
+
+def begun_folds(run: Path) -> list[Path]:
+    """List the folds of a run that training has begun, `full` among them."""
+    return [folder for folder in sorted(run.glob("fold*/")) if begun(folder)]
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return what decides a run's results and differs, the settings one by one: before and now."""
     before = {name: old.get(name) for name in _DECISIVE} | old.get("settings", {})
     now = {name: new[name] for name in _DECISIVE} | new["settings"]
-    return [(name, before.get(name), now.get(name)) for name in sorted(before.keys() | now.keys())]
+    pairs = {name: (before.get(name), now.get(name)) for name in sorted(before.keys() | now.keys())}
+    return {name: (one, other) for name, (one, other) in pairs.items() if one != other}
+
+
+def _tell(differences: dict[str, tuple[Any, Any]]) -> str:
+    return ", ".join(f"{name} {before} -> {now}" for name, (before, now) in differences.items())
 
 
 def fold_folders(run: Path) -> list[Path]:

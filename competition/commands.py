@@ -1,0 +1,178 @@
+"""What the subcommands do: each reads its flags, makes one call and prints.
+
+torch, timm and the like are imported inside, so that --help answers at once.
+"""
+
+import argparse
+from dataclasses import fields
+
+import models
+from competition.config import Workspace
+from competition.console import Console
+from competition.errors import FoldsError, UserError, unknown
+from competition.skeleton import JOINTS
+
+MENDABLE = 2  # the exit code of what the user can mend
+
+
+def data(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
+    from competition.synthetic.generate import generate
+
+    generate(workspace.data, options.n, options.n_test, workspace.seed, options.workers)
+    console.note(f"{workspace.data}: {options.n} training and {options.n_test} test images, made by this toolkit")
+    console.note(f"look at {workspace.data / 'contact_sheet.jpg'}; scores on them are not Human3.6M scores")
+
+
+def check(options: argparse.Namespace, workspace: Workspace, console: Console) -> int:
+    from competition.check import check as look
+    from competition.report import facts_table
+
+    with console.bar("images", None) as advance:
+        found = look(workspace.data, everything=options.all, advance=advance)
+    console.table(facts_table(str(workspace.data), found.facts))
+    for problem in found.problems:
+        console.note(f"problem: {problem}")
+    if not found.problems:
+        console.note("nothing found that would make wrong results; next: make folds")
+    return MENDABLE if found.problems else 0
+
+
+def folds(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
+    from competition import folds as make
+    from competition.dataset import read_labels
+
+    table = make.make_folds(
+        read_labels(workspace.data).images, strategy=options.strategy, k=options.k, seed=workspace.seed
+    )
+    users = make.find_users(workspace.submissions, workspace.folds)
+    written = make.write_folds(
+        workspace.folds, table, strategy=options.strategy, seed=workspace.seed, users=users, force=options.force
+    )
+    for fold, rows in table[table["fold"] >= 0].groupby("fold"):
+        held_out = f": {', '.join(sorted(rows['subject'].unique()))}" if options.strategy == "subject" else ""
+        console.note(f"fold {fold} holds out {len(rows)} of {len(table)} images{held_out}")
+    if options.strategy == "holdout":
+        console.note("holdout leaks: neighbouring frames of the held-out images are trained on, so scores flatter")
+    console.note(f"{workspace.folds / 'folds.csv'}: {'written' if written else 'there already, the same'}")
+
+
+def train(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
+    names = [setting.name for setting in fields(models.recipe(options.model))]
+    try:
+        recipe = models.recipe(options.model, **{name: getattr(options, name) for name in names})
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    from competition.dataset import read_test
+    from competition.jobs import FULL, Job, fold_numbers
+    from competition.parallel import train_folds
+    from competition.runs import write_submission
+
+    every = fold_numbers(workspace)
+    chosen: dict[str, list[int | str]] = {"all": [*every], FULL: [FULL]} | {str(k): [k] for k in every}
+    if options.fold not in chosen:
+        raise FoldsError(f"fold {options.fold}: expected {every[0]} to {every[-1]}, all or {FULL}")
+    run = options.run or options.model
+    jobs = [
+        Job(
+            workspace=workspace,
+            name=options.model,
+            recipe=recipe,
+            fold=fold,
+            run=run,
+            precision=options.precision,
+            workers=options.workers,
+            init=options.init,
+        )
+        for fold in chosen[options.fold]
+    ]
+    console.note(f"{run}: loading torch")
+    train_folds(jobs, console, at_once=options.parallel)
+    if (written := write_submission(workspace.submissions, run, read_test(workspace.data).id)) is not None:
+        file, best = written
+        console.note(f"{run}: out-of-fold MPJPE {best.valid_mpjpe:.2f} mm at epoch {best.epoch}; test poses in {file}")
+    console.note("next: make board, train another model, or make blend")
+
+
+def predict(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
+    from competition.predict import predict_run
+
+    folder, epoch, mpjpe = predict_run(
+        workspace,
+        options.run,
+        epoch=options.epoch,
+        decoder=options.decoder,
+        workers=options.workers,
+        console=console,
+    )
+    console.note(f"{folder}: out-of-fold MPJPE {mpjpe:.2f} mm, as epoch {epoch}")
+
+
+def blend(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
+    from competition.blend import blend as blend_candidates
+    from competition.dataset import parse_name, read_labels, read_test
+    from competition.join import out_of_fold_mpjpe, select
+    from competition.report import blend_table
+    from competition.runs import candidates
+    from competition.table import Poses
+
+    labels = read_labels(workspace.data)
+    true = Poses(labels.id, labels.pose_mm.astype("float64"))
+    runs = None if options.runs is None else options.runs.split(",")
+    chosen = select(
+        candidates(workspace.submissions), runs, options.epochs, lambda candidate: out_of_fold_mpjpe(candidate, true)
+    )
+    names = [parse_name(image) for image in labels.images]
+    sequences = [name.sequence for name in names if name is not None]
+    with console.bar("search", len(JOINTS)) as advance:
+        result = blend_candidates(
+            chosen,
+            true,
+            read_test(workspace.data).id,
+            options.out or workspace.submissions / "blend",
+            method=options.method,
+            granularity=options.granularity,
+            sequences=sequences if len(sequences) == len(names) else None,
+            sampler=options.sampler,
+            seed=workspace.seed,
+            progress=lambda what, done, _total: advance(int(done > 0), what),
+        )
+    console.table(blend_table(result.facts))
+    for note in result.notes:
+        console.note(note)
+    console.note(f"{result.submission}; next: make score, or upload it")
+
+
+def score(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
+    from competition.files import write_json
+    from competition.report import score_table
+    from competition.score import record
+    from competition.score import score as score_file
+
+    files = options.file or [workspace.submissions / "blend" / "submission.csv.gz"]
+    if options.json is not None and len(files) > 1:
+        raise UserError(f"--json with {len(files)} files: expected one --file")
+    for file in files:
+        scores = score_file(workspace.data, file, strict=options.strict)
+        record(workspace.submissions, file, scores)
+        if len(files) == 1:
+            console.table(score_table(str(file), scores))
+        parts = [f"{key} {scores[key]:.2f}" for key in ("all", "public", "private") if scores[key] is not None]
+        console.note(f"{file}: MPJPE in mm: {', '.join(parts)}")
+        if options.json is not None:
+            write_json(options.json, scores)
+
+
+def board(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
+    from competition.files import write_json
+    from competition.report import board_table
+    from competition.score import board as read_board
+
+    rows = read_board(workspace.submissions)
+    if not rows:
+        raise UserError(f"no runs under {workspace.submissions}: make train MODEL=3dhg-small")
+    if options.sort not in rows[0]:
+        raise UserError(unknown("column", options.sort, rows[0]))
+    rows.sort(key=lambda row: (row[options.sort] is None, row[options.sort]))
+    console.table(board_table(rows))
+    if options.json is not None:
+        write_json(options.json, rows)
