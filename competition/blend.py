@@ -67,6 +67,7 @@ def blend(
     method: str = "optuna",
     granularity: str = "auto",
     sequences: Sequence[str] | None = None,
+    images_sha256: str | None = None,
     sampler: str = "cmaes",
     seed: int = 0,
     progress: Progress | None = None,
@@ -82,7 +83,7 @@ def blend(
     if granularity not in GRANULARITIES:
         raise UserError(unknown("granularity", granularity, GRANULARITIES))
     tied = "coordinate" if granularity == "auto" else granularity
-    joined = join(candidates, true, test_ids)
+    joined = join(candidates, true, test_ids, images_sha256=images_sha256)
     of_row = None if sequences is None else np.asarray(sequences)[np.searchsorted(true.id, joined.id)]
     rows = choose_rows(of_row, len(joined.id), seed)
     blends, optimum, studies = _compute(joined, rows, method, tied, sampler, seed, progress)

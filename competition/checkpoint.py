@@ -20,10 +20,13 @@ def save_checkpoint(
     path: Path, name: str, model: Module, *, epoch: int, optimizer: torch.optim.Optimizer | None = None
 ) -> None:
     """Save a network after `epoch` epochs; with the optimiser's state where training is to go on."""
+    settings = asdict(model.recipe)
+    if "pretrained" in settings:
+        settings["pretrained"] = False  # its weights are in the file: none are to be downloaded again
     state = {
         "format": FORMAT,
         "recipe": name,
-        "settings": asdict(model.recipe),
+        "settings": settings,
         "epoch": epoch,
         "model": model.state_dict(),
         "optimizer": None if optimizer is None else optimizer.state_dict(),

@@ -87,7 +87,10 @@ def train(options: argparse.Namespace, workspace: Workspace, console: Console) -
     ]
     console.note(f"{run}: loading torch")
     train_folds(jobs, console, at_once=options.parallel)
-    if (written := write_submission(workspace.submissions, run, read_test(workspace.data).id)) is not None:
+    if options.fold == FULL:
+        last = sorted(jobs[0].folder.glob("test_epoch*"))[-1]
+        console.note(f"{run}: trained on everything, nothing validated; its last epoch's test poses are in {last}")
+    elif (written := write_submission(workspace.submissions, run, read_test(workspace.data).id)) is not None:
         file, best = written
         console.note(f"{run}: out-of-fold MPJPE {best.valid_mpjpe:.2f} mm at epoch {best.epoch}; test poses in {file}")
     console.note("next: make board, train another model, or make blend")
@@ -132,6 +135,7 @@ def blend(options: argparse.Namespace, workspace: Workspace, console: Console) -
             method=options.method,
             granularity=options.granularity,
             sequences=sequences if len(sequences) == len(names) else None,
+            images_sha256=labels.images_sha256,
             sampler=options.sampler,
             seed=workspace.seed,
             progress=lambda what, done, _total: advance(int(done > 0), what),
@@ -164,10 +168,11 @@ def score(options: argparse.Namespace, workspace: Workspace, console: Console) -
 
 def board(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
     from competition.files import write_json
+    from competition.folds import count_folds
     from competition.report import board_table
     from competition.score import board as read_board
 
-    rows = read_board(workspace.submissions)
+    rows = read_board(workspace.submissions, count_folds(workspace.folds))
     if not rows:
         raise UserError(f"no runs under {workspace.submissions}: make train MODEL=3dhg-small")
     if options.sort not in rows[0]:

@@ -2,11 +2,12 @@
 
 import os
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
-from competition.errors import UserError, unknown
+from competition.errors import RunError, UserError, unknown
 
 PRECISIONS = ("auto", "fp32", "bf16")
 CLEARLY = 1.3  # times: some processors have bf16 instructions that gain nothing
@@ -37,6 +38,17 @@ def choose_precision(precision: str, device: torch.device) -> str:
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
     """Compute matrix products and convolutions in bf16; losses and decoders stay in fp32 by their own doing."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+@contextmanager
+def told_when_out_of_memory(what_to_do: str) -> Iterator[None]:
+    """Turn an allocation that failed, on a GPU or not, into RunError."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
+            raise RunError(f"out of memory: {what_to_do}") from error
+        raise
 
 
 def _seconds(precision: str, device: torch.device) -> float:

@@ -106,6 +106,12 @@ def read_folds(folder: Path, images_sha256: str) -> tuple[npt.NDArray[np.int64],
     return table["fold"].to_numpy(np.int64), meta
 
 
+def count_folds(folder: Path) -> int | None:
+    """Return how many folds a folder's folds.json names; None where there is none."""
+    path = folder / "folds.json"
+    return int(read_json(path, what="folds")["k"]) if path.exists() else None
+
+
 def find_users(submissions: Path, folder: Path) -> list[str]:
     """List the runs under `submissions` that were trained on the folds in `folder`."""
     path = folder / "folds.csv"

@@ -88,11 +88,21 @@ def out_of_fold_mpjpe(candidate: Candidate, true: Poses) -> float:
     return mpjpe(poses.pose_mm, true.pose_mm[np.searchsorted(true.id, poses.id)])
 
 
-def join(candidates: Sequence[Candidate], true: Poses, test_ids: npt.NDArray[np.int64]) -> Joined:
-    """Read candidates and join them on Id; raise UserError where they can't be compared."""
+def join(
+    candidates: Sequence[Candidate],
+    true: Poses,
+    test_ids: npt.NDArray[np.int64],
+    *,
+    images_sha256: str | None = None,
+) -> Joined:
+    """Read candidates and join them on Id; raise UserError where they can't be compared.
+
+    `true` holds the training Ids, ascending, and their poses; `images_sha256` is the hash of the training images'
+    list, which runs are held to when it is given.
+    """
     assert (np.diff(true.id) > 0).all(), "rows of the truth are found by bisection"
     ordered = sorted(candidates, key=lambda c: (c.run, c.epoch))
-    notes = _check_folds(ordered)
+    notes = _check_folds(ordered, images_sha256)
     out_of_fold = []
     for candidate in ordered:
         poses = _read_out_of_fold(candidate, true)
@@ -129,7 +139,7 @@ def join(candidates: Sequence[Candidate], true: Poses, test_ids: npt.NDArray[np.
     )
 
 
-def _check_folds(ordered: Sequence[Candidate]) -> list[str]:
+def _check_folds(ordered: Sequence[Candidate], images_sha256: str | None) -> list[str]:
     if not ordered:
         raise RunError("nothing to blend: no candidate was chosen")
     twice = {c.name for c in ordered if sum(other.name == c.name for other in ordered) > 1}
@@ -142,6 +152,8 @@ def _check_folds(ordered: Sequence[Candidate]) -> list[str]:
                 f"runs {known[0].run} and {candidate.run} were trained on different folds.csv: what is out of fold for "
                 "one was seen by the other; train one again or choose with --runs"
             )
+        if images_sha256 not in (None, candidate.images_sha256):
+            raise RunError(f"run {candidate.run} was trained on other images than those of DATA: set DATA= to its own")
     return [
         f"{candidate.name}: its folds can't be verified (no config.json): were its out-of-fold poses never trained on?"
         for candidate in ordered

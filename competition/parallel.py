@@ -29,14 +29,18 @@ def train_folds(jobs: Sequence[Job], console: Console, *, at_once: int = 1) -> N
             train(job, console)
         return
 
-    from competition.device import choose_device, choose_precision
-
-    precision = choose_precision(recorded_precision(jobs[0]), choose_device())  # one for all folds
     with worker_processes(at_once, preload=["competition.train"]) as pool:
+        precision = pool.submit(_choose_precision, recorded_precision(jobs[0])).result()  # one for all folds
         together = [replace(job, precision=precision) for job in jobs]
         futures = [pool.submit(_train_beside, job, index, at_once) for index, job in enumerate(together)]
         for future in as_completed(futures):
             future.result()
+
+
+def _choose_precision(precision: str) -> str:
+    from competition.device import choose_device, choose_precision
+
+    return choose_precision(precision, choose_device())
 
 
 def _train_beside(job: Job, index: int, at_once: int) -> None:

@@ -16,7 +16,7 @@ from competition.files import read_json, write_json
 from competition.folds import read_folds
 from competition.loader import Batch, KeyedBatches, PoseImages, batches, make_loader, to_input
 from competition.metrics import mpjpe
-from competition.runs import fold_folders, test_file, valid_file, write_valid
+from competition.runs import append_log, fold_folders, test_file, valid_file, write_submission, write_valid
 from competition.table import Poses, write_poses
 from models.contract import HeatmapModule, Module
 
@@ -36,9 +36,12 @@ def predict(
             poses.append(model(images).pose_mm.float().cpu())
             ids.append(batch.id)
             advance(len(batch.id), "")
-    id_ = torch.cat(ids).numpy()
+    id_, pose_mm = torch.cat(ids).numpy(), torch.cat(poses).numpy().astype(np.float64)
+    finite = np.isfinite(pose_mm).all(axis=(1, 2))
+    if not finite.all():
+        raise RunError(f"the network's pose of Id {id_[~finite][0]} is not finite: lower --lr or set --clip-norm")
     order = np.argsort(id_)
-    return Poses(id_[order], torch.cat(poses).numpy()[order].astype(np.float64))
+    return Poses(id_[order], pose_mm[order])
 
 
 def predict_run(
@@ -56,9 +59,10 @@ def predict_run(
     found = [(folder, *_kept(folder, epoch)) for folder in fold_folders(source)]
     if not found:
         raise RunError(f"no run at {source}: expected fold folders there; `make board` lists the runs")
+    if any(target.glob("fold*/last.pt")):
+        raise RunError(f"{target} is a trained run, which predicting {run} would overwrite: rename one of them")
     number = max(kept for _, _, kept in found)
     device = choose_device()
-    predicted, true = [], []
     for folder, checkpoint, _ in found:
         config = read_json(folder / "config.json", what="run configuration")
         if config["folds_sha256"] != meta["folds_sha256"]:
@@ -78,12 +82,15 @@ def predict_run(
                 poses = predict(model, loader, device=device, precision=precision, advance=advance)
             if images is labels:
                 write_valid(valid_file(out, number), poses.id, poses.pose_mm)
-                predicted.append(poses.pose_mm)
-                true.append(labels.pose_mm[rows])
+                log = {"epoch": number, "valid_mpjpe": mpjpe(poses.pose_mm, labels.pose_mm[rows])}
             else:
                 write_poses(test_file(out, number), poses.id, poses.pose_mm)
-        write_json(out / "config.json", config)
-    return target, number, mpjpe(np.concatenate(predicted), np.concatenate(true))
+        write_json(out / "config.json", config | {"predicted_from": run})
+        append_log(out, log)
+    written = write_submission(workspace.submissions, target.name, test.id)
+    assert written is not None
+    assert written[1].valid_mpjpe is not None
+    return target, number, written[1].valid_mpjpe
 
 
 def _kept(folder: Path, epoch: int | None) -> tuple[Path, int]:

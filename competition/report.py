@@ -59,6 +59,8 @@ def board_table(rows: list[dict[str, Any]]) -> Table:
     for key, heading in BOARD_COLUMNS.items():
         table.add_column(heading, justify="left" if key in ("name", "kind") else "right")
     for row in rows:
+        if row["folds"] is not None and row["of_folds"] not in (None, row["folds"]):
+            row = row | {"folds": f"{row['folds']} of {row['of_folds']}"}
         table.add_row(*(_mm(row[key]) if isinstance(row[key], float) else _text(row[key]) for key in BOARD_COLUMNS))
     return table
 

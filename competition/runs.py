@@ -37,6 +37,7 @@ class Candidate:
     test_files: tuple[Path, ...]  # one a fold
     verified: bool  # False for outsiders: without config.json nothing is known of their folds
     folds_sha256: str | None  # None for outsiders
+    images_sha256: str | None  # of the training images' list; None for outsiders
     valid_mpjpe: float | None  # mm out of fold, from the logs, weighted by rows; None for outsiders
 
     @property
@@ -185,13 +186,19 @@ def candidates(submissions: Path) -> list[Candidate]:
     return [candidate for run in run_folders(submissions) for candidate in _candidates_of(run)]
 
 
-def folds_hash(run: Path) -> str | None:
-    """Return the hash of the folds a run was trained on; None for an outsider; raise RunError when its folds differ."""
+def trained_on(run: Path) -> tuple[str | None, str | None]:
+    """Return the hashes of the folds and of the images that a run was trained on; None, None for an outsider.
+
+    Raise RunError when they differ from fold to fold.
+    """
     configs = [folder / "config.json" for folder in fold_folders(run)]
-    hashes = {read_json(path, what="run configuration").get("folds_sha256") for path in configs if path.exists()}
+    read = [read_json(path, what="run configuration") for path in configs if path.exists()]
+    hashes = {(config.get("folds_sha256"), config.get("images_sha256")) for config in read}
     if len(hashes) > 1:
-        raise RunError(f"{run}: its folds were trained on different folds.csv: train it again under another RUN=")
-    return next(iter(hashes), None)
+        raise RunError(
+            f"{run}: its folds were trained on different images or folds.csv: train it again under another RUN="
+        )
+    return next(iter(hashes), (None, None))
 
 
 def read_test_poses(candidate: Candidate, test_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
@@ -227,7 +234,7 @@ def _candidates_of(run: Path) -> list[Candidate]:
         return []
     logs = [{row["epoch"]: row["valid_mpjpe"] for row in read_log(folder)} for folder in folds]
     sizes = [_rows(v[epochs[0]]) for v in valid] if all(logs) else []
-    sha256 = folds_hash(run)
+    folds_sha256, images_sha256 = trained_on(run)
     return [
         Candidate(
             run=run.name,
@@ -235,7 +242,8 @@ def _candidates_of(run: Path) -> list[Candidate]:
             valid_files=tuple(v[epoch] for v in valid),
             test_files=tuple(t[epoch] for t in test),
             verified=all((folder / "config.json").exists() for folder in folds),
-            folds_sha256=sha256,
+            folds_sha256=folds_sha256,
+            images_sha256=images_sha256,
             valid_mpjpe=_weighted([log.get(epoch) for log in logs], sizes),
         )
         for epoch in epochs

@@ -78,8 +78,11 @@ def record(submissions: Path, file: Path, scores: dict[str, Any]) -> None:
     write_text(path, before + buffer.getvalue())
 
 
-def board(submissions: Path) -> list[dict[str, Any]]:
-    """List runs and blends with their out-of-fold MPJPE and, where they were scored, the public and private one."""
+def board(submissions: Path, of_folds: int | None = None) -> list[dict[str, Any]]:
+    """List runs and blends with their out-of-fold MPJPE and, where they were scored, the public and private one.
+
+    `of_folds` is the number of folds that a whole run has, where it is known.
+    """
     scores = _latest_scores(submissions)
     by_run: dict[str, list[Any]] = {}
     for candidate in candidates(submissions):
@@ -89,12 +92,18 @@ def board(submissions: Path) -> list[dict[str, Any]]:
         of_run = by_run.get(run.name, [])
         best = best_epoch(of_run)
         folds = fold_folders(run)
-        row = {"name": run.name, "kind": "run", "folds": len(folds), "epochs": len(of_run)}
+        row = {"name": run.name, "kind": "run", "folds": len(folds), "of_folds": of_folds, "epochs": len(of_run)}
         row |= {"best_epoch": best.epoch if best else None, "out_of_fold": best.valid_mpjpe if best else None}
         rows.append(row | _scores_of(run / "submission.csv.gz", scores))
     for path in sorted(submissions.glob("*/blend.json")):
         facts = read_json(path, what="blend")
-        row = {"name": path.parent.name, "kind": f"blend ({facts['method']})", "folds": None, "epochs": None}
+        row = {
+            "name": path.parent.name,
+            "kind": f"blend ({facts['method']})",
+            "folds": None,
+            "of_folds": None,
+            "epochs": None,
+        }
         nested = facts.get("mpjpe_nested")
         row |= {"best_epoch": None, "out_of_fold": facts.get("mpjpe_blend_in_sample") if nested is None else nested}
         rows.append(row | _scores_of(path.parent / "submission.csv.gz", scores))

@@ -24,7 +24,7 @@ from competition.checkpoint import load_checkpoint, load_weights, save_checkpoin
 from competition.config import fold_folder
 from competition.console import Advance, Console, duration
 from competition.dataset import Labels, TestSet
-from competition.device import autocast, choose_device, choose_precision
+from competition.device import autocast, choose_device, choose_precision, told_when_out_of_memory
 from competition.errors import RunError, UserError
 from competition.files import read_json, write_json
 from competition.jobs import Data, Job, describe, open_data, recorded_precision
@@ -80,7 +80,10 @@ def train(job: Job, console: Console) -> dict[str, Any]:
     for epoch in range(trainer.epoch + 1, job.recipe.epochs + 1):
         started = time.perf_counter()
         keys.epoch = epoch
-        with console.bar(f"epoch {epoch} train", len(keys)) as advance:
+        less = (
+            f"set --batch below {job.recipe.batch}, or take a smaller model; the last epoch's checkpoint is untouched"
+        )
+        with console.bar(f"epoch {epoch} train", len(keys)) as advance, told_when_out_of_memory(less):
             row = {"epoch": epoch, **train_epoch(trainer, job, loader, epoch, console, advance)}
         with console.bar(f"epoch {epoch} validate", len(data.valid_rows)) as advance:
             row |= validate(trainer, job, data, valid_loader, epoch, advance)
@@ -97,8 +100,12 @@ def build(job: Job, data: Data, device: torch.device, precision: str) -> Trainer
     """Make the network, its optimiser and schedule, with the state of the last checkpoint if there is one."""
     recipe = job.recipe
     torch.manual_seed(derive(job.workspace.seed, "weights", job.fold))
+    last = job.folder / "last.pt"
+    settings = asdict(recipe)
+    if "pretrained" in settings and last.exists():
+        settings["pretrained"] = False  # the weights are in the checkpoint
     try:
-        model = models.create(job.name, **asdict(recipe))
+        model = models.create(job.name, **settings)
         optimizer = create_optimizer_v2(
             model.to(device, memory_format=torch.channels_last),  # type: ignore[call-overload]
             opt=recipe.optimizer,
@@ -129,7 +136,7 @@ def build(job: Job, data: Data, device: torch.device, precision: str) -> Trainer
     trainer = Trainer(
         model=model, optimizer=optimizer, scheduler=scheduler, device=device, precision=precision, epoch=0
     )
-    if (last := job.folder / "last.pt").exists():
+    if last.exists():
         state = load_checkpoint(last)
         load_weights(model, state, last)
         optimizer.load_state_dict(state["optimizer"])

@@ -338,7 +338,14 @@ def test_an_earlier_blend_stays_when_a_later_one_fails(submissions: Path, true: 
 
 def candidate(run: str, epoch: int, valid_mpjpe: float | None) -> Candidate:
     return Candidate(
-        run=run, epoch=epoch, valid_files=(), test_files=(), verified=True, folds_sha256="f", valid_mpjpe=valid_mpjpe
+        run=run,
+        epoch=epoch,
+        valid_files=(),
+        test_files=(),
+        verified=True,
+        folds_sha256="f",
+        images_sha256="i",
+        valid_mpjpe=valid_mpjpe,
     )
 
 

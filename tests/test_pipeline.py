@@ -181,7 +181,56 @@ def test_predicting_again_repeats_the_run_and_another_decoder_changes_it(command
     valid = [read_valid(runs / f"3dhg-small{end}/fold0/valid_epoch01.npz") for end in ("", "-again", "-argmax")]
     np.testing.assert_array_equal(valid[0].pose_mm, valid[1].pose_mm)
     assert not np.array_equal(valid[0].pose_mm, valid[2].pose_mm)
-    assert {c.run for c in candidates(runs)} == {"3dhg-small", "3dhg-small-again", "3dhg-small-argmax"}
+    scores = {c.run: c.valid_mpjpe for c in candidates(runs)}
+    assert set(scores) == {"3dhg-small", "3dhg-small-again", "3dhg-small-argmax"}
+    assert scores["3dhg-small"] == pytest.approx(scores["3dhg-small-again"], abs=1e-9)
+    assert (runs / "3dhg-small-argmax/submission.csv.gz").exists()
+
+
+def test_a_run_is_not_overwritten_by_predicting_again(command: Command, folds: None, tmp_path: Path, capsys):
+    assert command("train", *TINY, "--epochs", "1", "--fold", "0") == 0
+    assert command("train", *TINY, "--epochs", "1", "--fold", "0", "--run", "3dhg-small-dark") == 0
+    capsys.readouterr()
+    assert command("predict", "--run", "3dhg-small", "--decoder", "dark") == 2
+    assert "is a trained run" in capsys.readouterr().err
+
+
+def test_the_folds_of_a_run_share_one_configuration(command: Command, folds: None, tmp_path: Path, capsys):
+    assert command("train", *TINY, "--epochs", "1", "--fold", "0", "--precision", "bf16") == 0
+    capsys.readouterr()
+    assert command("train", *TINY, "--epochs", "1", "--fold", "1", "--precision", "bf16", "--sigma", "1.1") == 2
+    assert "fold0 was trained with another configuration (sigma 1.5 -> 1.1)" in capsys.readouterr().err
+    assert not (tmp_path / "runs/3dhg-small/fold1/config.json").exists()
+    assert command("train", *TINY, "--epochs", "1", "--fold", "1") == 0
+    settings = json.loads((tmp_path / "runs/3dhg-small/fold1/config.json").read_text())["settings"]
+    assert settings["precision"] == "bf16"  # auto takes over what the other fold has
+
+
+def test_folds_train_side_by_side(command: Command, folds: None, tmp_path: Path, capfd):
+    assert command("train", *TINY, "--epochs", "1", "--parallel", "2") == 0
+    assert "out-of-fold MPJPE" in capfd.readouterr().out
+    for fold in ("fold0", "fold1"):
+        assert (tmp_path / "runs/3dhg-small" / fold / "done.json").exists()
+    assert command("train", *TINY, "--epochs", "1", "--run", "b", "--parallel", "2", "--optimizer", "adamm") == 2
+    assert "adamm" in capfd.readouterr().err
+
+
+def test_a_run_of_other_images_is_not_blended(command: Command, folds: None, own_data: Path, capsys):
+    assert command("train", *TINY, "--epochs", "1") == 0
+    names = own_data / "annot/train_images.txt"
+    lines = names.read_text().splitlines()
+    names.write_text("\n".join(reversed(lines)) + "\n")
+    assert command("blend", data=own_data) == 2
+    assert "trained on other images" in capsys.readouterr().err
+
+
+def test_running_out_of_memory_is_one_line(command: Command, folds: None, monkeypatch, capsys):
+    def greedy(*_: object) -> None:
+        torch.empty(1 << 60)
+
+    monkeypatch.setattr("models.three_d.ThreeDHourglass.loss", greedy)
+    assert command("train", *TINY, "--epochs", "1", "--fold", "0") == 2
+    assert "out of memory: set --batch below 8" in capsys.readouterr().err
 
 
 def test_a_loss_that_is_no_longer_finite_stops_the_run(command: Command, folds: None, tmp_path: Path, capsys):
