@@ -115,7 +115,7 @@ def blend(options: argparse.Namespace, workspace: Workspace, console: Console) -
     from competition.dataset import parse_name, read_labels, read_test
     from competition.join import out_of_fold_mpjpe, select
     from competition.report import blend_table
-    from competition.runs import candidates
+    from competition.runs import candidates, refitted
     from competition.table import Poses
 
     labels = read_labels(workspace.data)
@@ -124,8 +124,10 @@ def blend(options: argparse.Namespace, workspace: Workspace, console: Console) -
     chosen = select(
         candidates(workspace.submissions), runs, options.epochs, lambda candidate: out_of_fold_mpjpe(candidate, true)
     )
-    names = [parse_name(image) for image in labels.images]
-    sequences = [name.sequence for name in names if name is not None]
+    names = [name for image in labels.images if (name := parse_name(image)) is not None]
+    parsed = len(names) == len(labels.images)
+    if options.refit:
+        chosen = [refitted(candidate) for candidate in chosen]
     with console.bar("search", len(JOINTS)) as advance:
         result = blend_candidates(
             chosen,
@@ -134,7 +136,9 @@ def blend(options: argparse.Namespace, workspace: Workspace, console: Console) -
             options.out or workspace.submissions / "blend",
             method=options.method,
             granularity=options.granularity,
-            sequences=sequences if len(sequences) == len(names) else None,
+            subjects=[name.subject for name in names] if parsed else None,
+            sequences=[name.sequence for name in names] if parsed else None,
+            virtual=options.virtual,
             images_sha256=labels.images_sha256,
             sampler=options.sampler,
             seed=workspace.seed,

@@ -17,6 +17,8 @@ from competition.metrics import mpjpe
 from competition.runs import Candidate, read_test_poses, read_valid
 from competition.skeleton import AXES, JOINTS
 from competition.table import Poses
+from competition.virtual import NAMES as VIRTUAL
+from competition.virtual import virtual_members
 from competition.weights import Float32, Float64
 
 
@@ -24,7 +26,8 @@ from competition.weights import Float32, Float64
 class Joined:
     """Candidates side by side, rows by ascending Id."""
 
-    names: tuple[str, ...]  # [M] run:epoch
+    names: tuple[str, ...]  # [M] run:epoch, the virtual ones last
+    members: int  # how many of them are no virtual ones
     id: npt.NDArray[np.int64]  # [N] training Ids that every candidate has
     residual: Float32  # [17, 3, M, N] mm
     test_id: npt.NDArray[np.int64]  # [n]
@@ -94,11 +97,12 @@ def join(
     test_ids: npt.NDArray[np.int64],
     *,
     images_sha256: str | None = None,
+    virtual: bool = False,
 ) -> Joined:
     """Read candidates and join them on Id; raise UserError where they can't be compared.
 
     `true` holds the training Ids, ascending, and their poses; `images_sha256` is the hash of the training images'
-    list, which runs are held to when it is given.
+    list, which runs are held to when it is given. `virtual` adds the members' geometric medians.
     """
     assert (np.diff(true.id) > 0).all(), "rows of the truth are found by bisection"
     ordered = sorted(candidates, key=lambda c: (c.run, c.epoch))
@@ -121,19 +125,27 @@ def join(
         notes.append(
             f"the candidates share {len(common)} of up to {most} out-of-fold rows: the weights are found on those"
         )
-    residual = np.empty((len(JOINTS), len(AXES), len(ordered), len(common)), np.float32)
+    members = len(ordered)
+    names = (*(candidate.name for candidate in ordered), *(VIRTUAL if virtual else ()))
+    residual = np.empty((len(JOINTS), len(AXES), len(names), len(common)), np.float32)
     true_mm = true.pose_mm[np.searchsorted(true.id, common)].astype(np.float32)
-    for place in range(len(ordered)):
+    for place in range(members):
         poses = out_of_fold[place]
         out_of_fold[place] = Poses(poses.id[:0], poses.pose_mm[:0])  # half the memory by the end
         residual[:, :, place] = (poses.pose_mm[np.searchsorted(poses.id, common)] - true_mm).transpose(1, 2, 0)
+    test_mm = np.array([read_test_poses(candidate, test_ids) for candidate in ordered])
+    if virtual:
+        residual[:, :, members:] = virtual_members(residual[:, :, :members])
+        of_test = virtual_members(test_mm.transpose(2, 3, 0, 1).astype(np.float32))
+        test_mm = np.concatenate([test_mm, of_test.transpose(2, 3, 0, 1)])
     files = [file for candidate in ordered for file in (*candidate.valid_files, *candidate.test_files)]
     return Joined(
-        names=tuple(candidate.name for candidate in ordered),
+        names=names,
+        members=members,
         id=common,
         residual=residual,
         test_id=np.sort(test_ids),
-        test_mm=np.array([read_test_poses(candidate, test_ids) for candidate in ordered]),
+        test_mm=test_mm,
         inputs={"/".join(file.parts[-3:]): sha256_file(file) for file in files},
         notes=tuple(notes),
     )

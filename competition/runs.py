@@ -8,7 +8,7 @@ import json
 import re
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +211,15 @@ def best_epoch(of_run: Sequence[Candidate]) -> Candidate | None:
     """Return a run's epoch of the lowest out-of-fold MPJPE, the first of equals; None when nothing is scored."""
     scored = [candidate for candidate in of_run if candidate.valid_mpjpe is not None]
     return min(scored, key=lambda candidate: candidate.valid_mpjpe or 0.0) if scored else None
+
+
+def refitted(candidate: Candidate) -> Candidate:
+    """Return a candidate whose test poses are those of its run trained on everything, at the same epoch."""
+    run = candidate.test_files[0].parent.parent
+    file = test_file(run / "foldfull", candidate.epoch)
+    if not file.exists():
+        raise RunError(f"no {file}: train {candidate.run} on everything first, make train ... FOLD=full")
+    return replace(candidate, test_files=(file,))
 
 
 def write_submission(submissions: Path, run: str, test_ids: npt.NDArray[np.int64]) -> tuple[Path, Candidate] | None:

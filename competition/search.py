@@ -24,7 +24,7 @@ from optuna.storages.journal import BaseJournalBackend
 
 from competition import weights
 from competition.errors import UserError, unknown
-from competition.seeds import derive, generator
+from competition.seeds import derive
 from competition.skeleton import AXES, JOINTS
 from competition.weights import TIED, Float32, Float64
 
@@ -34,6 +34,8 @@ LOWEST, HIGHEST = -0.5, 1.5  # of u; least squares lies in [0, 1], often at its 
 SIGMA = 0.02  # CMA-ES's first step, where the largest u of an axis is 1: least squares is that near
 POPULATION = 8  # a generation; below CMA-ES's default, as few generations fit into the trials
 SEARCH_ROWS = 20_000  # more rows cost time and hardly move the optimum
+FEW = 8  # candidates that are all searched
+LEAST_SHARE = 1e-3  # of a candidate in least squares, to be searched among many
 SAMPLERS: Final = ("cmaes", "tpe")
 
 Progress = Callable[[str, int, int], None]  # what, done, total
@@ -48,27 +50,16 @@ class Found:
     studies: tuple[optuna.Study, ...]
 
 
-def choose_rows(
-    sequences: npt.NDArray[np.str_] | None, rows: int, seed: int, limit: int = SEARCH_ROWS
-) -> npt.NDArray[np.intp]:
-    """Choose at most `limit` of `rows` rows, ascending: all of them, or whole sequences in random order.
+def choose_rows(sequences: npt.NDArray[np.str_] | None, rows: int, limit: int = SEARCH_ROWS) -> npt.NDArray[np.intp]:
+    """Choose at most `limit` of `rows` rows, ascending: all of them, or evenly spaced ones of every sequence.
 
-    Neighbouring frames say nearly the same: rows of all sequences would be fewer sequences in disguise, and would
-    leave no sequence untouched. Rows are drawn singly only where sequences are unknown or longer than the limit.
+    What counts is independent sequences, not frames: thinning keeps them all, and neighbouring frames say nearly the
+    same.
     """
     if rows <= limit:
         return np.arange(rows)
-    random = generator(seed, "blend", "rows")
-    if sequences is not None:
-        names, of_row, sizes = np.unique(sequences, return_inverse=True, return_counts=True)
-        chosen, total = np.zeros(len(names), bool), 0
-        for sequence in random.permutation(len(names)):
-            if total + sizes[sequence] <= limit:
-                chosen[sequence] = True
-                total += sizes[sequence]
-        if chosen.any():
-            return np.flatnonzero(chosen[of_row])
-    return np.sort(random.choice(rows, limit, replace=False))
+    together = np.arange(rows) if sequences is None else np.argsort(sequences, kind="stable")
+    return np.sort(together[((np.arange(limit) + 0.5) * rows / limit).astype(np.intp)])
 
 
 def search(
@@ -80,17 +71,19 @@ def search(
     seed: int = 0,
     sampler: str = "cmaes",
     trials: int = TRIALS,
+    members: int | None = None,
     progress: Progress | None = None,
 ) -> Found:
     """Search the weights [17, 3, M] of the candidates `names`, whose residuals are [17, 3, M, N] in mm.
 
-    `optimum_mm` [17] holds each joint's mean error at the exact optimum of the same rows and granularity.
+    `optimum_mm` [17] holds each joint's mean error at the exact optimum of the same rows and granularity; the mean is
+    that of the first `members` candidates, of all when unset.
     """
     if sampler not in SAMPLERS:
         raise UserError(unknown("sampler", sampler, SAMPLERS))
     together = 0 in weights.tied_dimensions(granularity)
     blocks = [list(range(len(residual)))] if together else [[joint] for joint in range(len(residual))]
-    anchors = least_squares_anchors(residual, granularity)
+    anchors = least_squares_anchors(residual, granularity, members)
     found = anchors["mean"].copy()
     studies = []
     for done, block in enumerate(blocks):
@@ -112,10 +105,10 @@ def search(
     return Found(weights=found, trials=sum(len(study.trials) for study in studies), studies=tuple(studies))
 
 
-def least_squares_anchors(residual: Float32, granularity: str) -> dict[str, Float64]:
+def least_squares_anchors(residual: Float32, granularity: str, members: int | None = None) -> dict[str, Float64]:
     """Return where the search starts, [17, 3, M] each: the mean, then least squares ever less tied."""
     gram, _ = weights.weighted_gram(residual, None)
-    anchors = {"mean": weights.equal_weights(len(residual), residual.shape[2])}
+    anchors = {"mean": weights.equal_weights(len(residual), residual.shape[2], members)}
     finer = set(weights.tied_dimensions(granularity))
     for name, tied in TIED.items():
         if finer <= set(tied):
@@ -134,12 +127,14 @@ def _study(
     trials: int,
 ) -> tuple[optuna.Study, Float64]:
     """Search one set of weights [A, M] for J joints, residuals [J, 3, M, N]; A is 3, or 1 where the axes are tied."""
-    shape = starts["mean"].shape
-    labels = [f"{axis} {candidate}" for axis in (AXES if shape[0] == 3 else ("xyz",)) for candidate in names]
+    axes = len(starts["mean"])
+    basis, named = _basis(starts, names)
+    labels = [f"{axis} {candidate}" for axis in (AXES if axes == 3 else ("xyz",)) for candidate in named]
     space = {label: optuna.distributions.FloatDistribution(LOWEST, HIGHEST) for label in labels}
-    points = {
-        anchor: dict(zip(labels, _to_unit(start).ravel().tolist(), strict=True)) for anchor, start in starts.items()
-    }
+    points = {}
+    for anchor, start in starts.items():
+        share = _share(anchor, start, basis)
+        points[anchor] = dict(zip(labels, _to_unit(share).ravel().tolist(), strict=True))
     best_mm, best = np.inf, starts["mean"]
     with _quiet():
         study = optuna.create_study(study_name=name, sampler=_sampler(sampler, seed, list(points.values())[-1]))
@@ -149,8 +144,9 @@ def _study(
             if number < len(anchors):  # one by one: none is left waiting when the study stops
                 study.enqueue_trial(anchors[number][1], user_attrs={"anchor": anchors[number][0]})
             trial = study.ask(fixed_distributions=space)
-            candidate = _to_simplex(np.array([trial.params[label] for label in labels]).reshape(shape))
-            spread = np.broadcast_to(candidate, (len(residual), 3, shape[1]))
+            share = _to_simplex(np.array([trial.params[label] for label in labels]).reshape(axes, -1))
+            candidate = share @ basis
+            spread = np.broadcast_to(candidate, (len(residual), 3, len(names)))
             error_mm = float(weights.joint_errors(residual, spread).mean())
             study.tell(trial, error_mm)
             if error_mm < best_mm:
@@ -158,6 +154,28 @@ def _study(
             if best_mm <= optimum_mm * (1 + GAP):
                 break
     return study, best
+
+
+def _basis(starts: dict[str, Float64], names: Sequence[str]) -> tuple[Float64, list[str]]:
+    """Return what weights [A, M] are made of, [K, M], and the names of its rows: the candidates when they are few.
+
+    Of many, which are mostly epochs of the same runs, those that least squares uses anywhere, and the mean: least
+    squares is sparse, and the search is the faster and the nearer to the optimum the fewer unknowns it has.
+    """
+    if len(names) <= FEW:
+        return np.eye(len(names)), list(names)
+    used = np.max([start.max(axis=0) for anchor, start in starts.items() if anchor != "mean"], axis=0) > LEAST_SHARE
+    basis = np.vstack([starts["mean"][:1], np.eye(len(names))[used]])
+    return basis, ["mean", *(name for name, kept in zip(names, used, strict=True) if kept)]
+
+
+def _share(anchor: str, start: Float64, basis: Float64) -> Float64:
+    """Return the shares [A, K] of the basis in weights [A, M]; small ones of candidates outside of it are dropped."""
+    if len(basis) == basis.shape[1]:
+        return start
+    if anchor == "mean":
+        return np.tile(np.eye(len(basis))[0], (len(start), 1))
+    return np.hstack([np.zeros((len(start), 1)), start @ basis[1:].T])
 
 
 def _to_unit(simplex: Float64) -> Float64:

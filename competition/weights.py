@@ -50,26 +50,29 @@ def tied_dimensions(granularity: str) -> tuple[int, ...]:
     return TIED[granularity]
 
 
-def equal_weights(joints: int, candidates: int) -> Float64:
-    """Return the weights of the plain mean, [joints, 3, M]."""
-    return np.full((joints, 3, candidates), 1 / candidates)
+def equal_weights(joints: int, candidates: int, members: int | None = None) -> Float64:
+    """Return the weights of the plain mean, [joints, 3, M]: of all candidates, or of the first `members` only."""
+    members = candidates if members is None else members
+    weights = np.zeros((joints, 3, candidates))
+    weights[..., :members] = 1 / members
+    return weights
 
 
-def shrink_weights(weights: Float64, shrink: float) -> Float64:
-    """Move weights [..., M] toward the mean: 0 leaves them, 1 is the mean."""
+def shrink_weights(weights: Float64, shrink: float, members: int | None = None) -> Float64:
+    """Move weights [J, 3, M] toward the mean of the members: 0 leaves them, 1 is the mean."""
     if not 0 <= shrink <= 1:
         raise ValueError(f"shrink must be between 0 and 1 inclusive, but got {shrink}")
-    return np.asarray((1 - shrink) * weights + shrink / weights.shape[-1], np.float64)
+    return (1 - shrink) * weights + shrink * equal_weights(len(weights), weights.shape[-1], members)
 
 
-def apply_weights(pose_mm: npt.ArrayLike, weights: Float64) -> Float64:
+def apply_weights(pose_mm: npt.ArrayLike, weights: Float64, members: int | None = None) -> Float64:
     """Blend the candidates' poses [M, N, 17, 3] in mm with weights [17, 3, M] to [N, 17, 3].
 
-    Written as the mean plus a correction, so that equal weights give `np.mean` to the last bit.
+    Written as the members' mean plus a correction, so that equal weights give `np.mean` to the last bit.
     """
     poses = np.asarray(pose_mm, np.float64)
-    mean: Float64 = poses.mean(axis=0)
-    correction = weights - 1 / len(poses)
+    mean: Float64 = poses[:members].mean(axis=0)
+    correction = weights - equal_weights(len(weights), len(poses), members)
     blended = mean.copy()
     for candidate, pose in enumerate(poses):
         if correction[..., candidate].any():

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from simulator import simulate
 
 from competition import search
 from competition.blend import blend
@@ -16,9 +15,10 @@ from competition.errors import RunError, SubmissionError, UserError
 from competition.files import write_json
 from competition.join import join, out_of_fold_mpjpe, select
 from competition.metrics import mpjpe
-from competition.runs import Candidate, candidates, write_valid
+from competition.runs import Candidate, candidates, refitted, write_valid
+from competition.simulator import simulate
 from competition.table import Poses, read_poses, write_poses
-from competition.weights import exact
+from competition.weights import exact, joint_errors, one_candidate
 
 ROWS, TEST_ROWS = 120, 11
 TEST_IDS = np.arange(1, TEST_ROWS + 1)
@@ -61,7 +61,7 @@ def write_run(
 @pytest.fixture
 def submissions(tmp_path: Path, true: Poses) -> Path:
     """Make runs a, b, c with correlated errors, the same for the test set."""
-    error = simulate(ROWS + TEST_ROWS, candidates=3, seed=2).transpose(2, 3, 0, 1)
+    error = simulate(ROWS + TEST_ROWS, members=3, seed=2).residual.transpose(2, 3, 0, 1)
     for name, member in zip("cab", error, strict=True):
         test = member[ROWS:].round(3)
         write_run(tmp_path / "submissions", name, true.id, true.pose_mm + member[:ROWS], test)
@@ -121,7 +121,7 @@ def test_files_hold_what_the_contract_says(submissions: Path, true: Poses, tmp_p
 
 def test_errors_in_the_table_are_those_of_the_poses(submissions: Path, true: Poses, tmp_path: Path):
     found = candidates(submissions)
-    result = blend(found, true, TEST_IDS, tmp_path / "out")
+    result = blend(found, true, TEST_IDS, tmp_path / "out", granularity="coordinate")
     row = {row["method"]: row["mpjpe_in_sample"] for row in result.facts["table"]}
     assert set(row) == {"mean", "best single", "exact", "greedy", "optuna"}
     assert row["exact"] <= row["optuna"] <= row["mean"] < row["best single"]
@@ -154,7 +154,7 @@ def test_the_order_of_candidates_and_rows_changes_no_byte(submissions: Path, tru
 def test_an_explicit_granularity_ties_what_is_shipped_and_leaves_the_coordinate_blend_beside_it(
     submissions: Path, true: Poses, tmp_path: Path, granularity: str
 ):
-    plain = blend(candidates(submissions), true, TEST_IDS, tmp_path / "plain")
+    plain = blend(candidates(submissions), true, TEST_IDS, tmp_path / "plain", granularity="coordinate")
     result = blend(candidates(submissions), true, TEST_IDS, tmp_path / "out", method="exact", granularity=granularity)
     assert result.weights is not None
     assert (np.ptp(result.weights[1:], axis=0).max() == 0) == (granularity in ("global", "axis"))
@@ -169,11 +169,15 @@ def test_an_explicit_granularity_ties_what_is_shipped_and_leaves_the_coordinate_
 def test_where_the_search_does_not_win_on_all_rows_the_mean_is_kept(
     submissions: Path, true: Poses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, granularity: str, kept: list[int]
 ):
-    good = exact(join(candidates(submissions), true, TEST_IDS).residual).weights
+    residual = join(candidates(submissions), true, TEST_IDS).residual
+    good = exact(residual).weights
+    worst = np.argmax([joint_errors(residual, one_candidate(17, 3, member)) for member in range(3)], axis=0)
     found = np.zeros((17, 3, 3))
-    found[..., 0] = 1  # worse than the mean in every joint but one
+    found[np.arange(17), :, worst] = 1  # worse than the mean in every joint but one
     found[13] = good[13]
-    monkeypatch.setattr("competition.blend.search", lambda *_, **__: search.Found(weights=found, trials=0, studies=()))
+    monkeypatch.setattr(
+        "competition.methods.search", lambda *_, **__: search.Found(weights=found, trials=0, studies=())
+    )
     result = blend(candidates(submissions), true, TEST_IDS, tmp_path / "out", granularity=granularity)
     expected = np.full((17, 3, 3), 1 / 3)
     expected[kept] = good[kept]
@@ -194,13 +198,92 @@ def test_many_rows_are_searched_in_part_and_judged_in_whole(
         seen.append(residual.shape[-1])
         return real(residual, *arguments, **settings)
 
-    monkeypatch.setattr("competition.blend.search", spy)
-    monkeypatch.setattr("competition.blend.choose_rows", lambda sequences, rows, seed: np.arange(0, rows, 3))
-    result = blend(candidates(submissions), true, TEST_IDS, tmp_path / "out")
+    monkeypatch.setattr("competition.methods.search", spy)
+    monkeypatch.setattr("competition.blend.choose_rows", lambda sequences, rows: np.arange(0, rows, 3))
+    result = blend(candidates(submissions), true, TEST_IDS, tmp_path / "out", granularity="coordinate")
     assert seen == [ROWS // 3]
     assert result.facts["n_rows"] == ROWS
     assert result.facts["mpjpe_blend_in_sample"] <= result.facts["mpjpe_mean"]
     assert any(f"{ROWS // 3} of {ROWS} rows" in note for note in result.notes)
+
+
+SUBJECTS = [f"S{index % 5}" for index in range(ROWS)]
+SEQUENCES = [f"S{index % 5}_{index % 20}" for index in range(ROWS)]
+
+
+def test_auto_ships_the_mean_where_nothing_can_be_held_out(submissions: Path, true: Poses, tmp_path: Path):
+    for names, reason in (
+        ({}, "names tell no"),
+        ({"subjects": ["S1"] * ROWS, "sequences": ["S1_a"] * ROWS}, "one seq"),
+    ):
+        result = blend(candidates(submissions), true, TEST_IDS, tmp_path / "out", **names)
+        facts = result.facts
+        assert facts["shipped"] == "mean"
+        assert reason in facts["why"]
+        assert facts["groups"] is facts["mpjpe_nested"] is facts["gain_nested"] is None
+        assert result.submission.read_bytes() == (tmp_path / "out/submission_mean.csv.gz").read_bytes()
+        assert (tmp_path / "out/submission_coordinate.csv.gz").read_bytes() != result.submission.read_bytes()
+
+
+def test_auto_ships_what_gains_on_held_out_subjects(submissions: Path, true: Poses, tmp_path: Path):
+    for file in submissions.glob("a/fold*/valid_epoch01.npz"):  # a is wrong by half in depth: no mean of it is good
+        with np.load(file) as arrays:
+            ids, pose = arrays["id"], arrays["pose"]
+        write_valid(file, ids, (true.pose_mm[ids - 1] + (pose - true.pose_mm[ids - 1]) * [1, 1, 5]))
+    found = candidates(submissions)
+    result = blend(found, true, TEST_IDS, tmp_path / "out", subjects=SUBJECTS, sequences=SEQUENCES)
+    facts = result.facts
+    assert facts["shipped"] == "blend"
+    assert facts["granularity"] in ("axis", "joint", "coordinate")
+    assert facts["groups"] == {"by": "subject", "count": 5, "folds": 5, "rows": ROWS}
+    assert facts["gain_nested"] > facts["gain_nested_se"] > 0
+    assert facts["gain_nested"] == pytest.approx(facts["mpjpe_mean"] - facts["mpjpe_nested"], rel=1e-5)
+    assert all(row["mpjpe_nested"] is not None for row in facts["table"])
+    assert result.weights is not None
+    assert result.weights[1:, 2, 0].max() < 0.2
+    fewer = blend(found, true, TEST_IDS, tmp_path / "out", subjects=["S1"] * ROWS, sequences=SEQUENCES).facts
+    assert fewer["groups"] == {"by": "sequence", "count": 20, "folds": 5, "rows": ROWS}
+
+
+def test_auto_ships_the_mean_of_equals_and_never_overrides_what_is_asked(tmp_path: Path, true: Poses):
+    random = np.random.default_rng(0)
+    for name in "abc":  # as good as each other everywhere: weights can only fit noise
+        error = 80 * random.standard_normal((ROWS + TEST_ROWS, 17, 3))
+        write_run(tmp_path / "runs", name, true.id, true.pose_mm + error[:ROWS], error[ROWS:].round(3))
+    found, names = candidates(tmp_path / "runs"), {"subjects": SUBJECTS, "sequences": SEQUENCES}
+    result = blend(found, true, TEST_IDS, tmp_path / "out", **names)
+    assert result.facts["shipped"] == "mean"
+    assert "held-out subjects" in result.facts["why"]
+    np.testing.assert_array_equal(result.weights, np.full((17, 3, 3), 1 / 3))
+    asked = blend(found, true, TEST_IDS, tmp_path / "out", granularity="coordinate", **names).facts
+    assert asked["shipped"] == "blend"
+    assert asked["why"] == "method optuna, granularity coordinate as asked"
+    assert asked["gain_nested"] < 0  # what it costs is told all the same
+
+
+def test_virtual_members_are_columns_like_any_other(submissions: Path, true: Poses, tmp_path: Path):
+    result = blend(candidates(submissions), true, TEST_IDS, tmp_path / "out", granularity="coordinate", virtual=True)
+    names = ["a:1", "b:1", "c:1", "virtual-joint:0", "virtual-pose:0"]
+    assert result.facts["candidates"] == names
+    assert pd.read_csv(tmp_path / "out/weights.csv").columns.tolist() == ["joint", "axis", *names]
+    plain = blend(candidates(submissions), true, TEST_IDS, tmp_path / "plain", granularity="coordinate")
+    assert result.facts["mpjpe_optimum"] < plain.facts["mpjpe_optimum"]
+    assert result.facts["mpjpe_mean"] == plain.facts["mpjpe_mean"]  # of the members alone
+    means = [(tmp_path / out / "submission_mean.csv.gz").read_bytes() for out in ("out", "plain")]
+    assert means[0] == means[1]
+
+
+def test_refitting_takes_the_poses_of_the_runs_trained_on_everything(submissions: Path, true: Poses, tmp_path: Path):
+    found = candidates(submissions)
+    with pytest.raises(RunError, match="FOLD=full"):
+        refitted(found[0])
+    for run in "abc":
+        poses = read_poses(submissions / run / "fold0/test_epoch01.csv.gz").pose_mm
+        (submissions / run / "foldfull").mkdir()
+        write_poses(submissions / run / "foldfull/test_epoch01.csv.gz", TEST_IDS, poses)
+    result = blend([refitted(c) for c in found], true, TEST_IDS, tmp_path / "out", method="mean")
+    expected = np.mean([read_poses(submissions / run / "fold0/test_epoch01.csv.gz").pose_mm for run in "abc"], axis=0)
+    np.testing.assert_allclose(read_poses(result.submission).pose_mm, expected, atol=0.00051)
 
 
 def test_median_is_the_numpy_median_and_leaves_no_weights_of_an_earlier_blend(

@@ -9,10 +9,10 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS = [
     {"errors", "skeleton", "seeds", "files", "config", "console", "workers"},
-    {"geometry", "metrics", "table", "weights", "device"},
+    {"geometry", "metrics", "table", "weights", "virtual", "gate", "simulator", "device"},
     {"dataset", "augment", "loader", "folds", "check", "synthetic"},
     {"checkpoint", "runs", "predict", "jobs"},
-    {"train", "parallel", "join", "search", "blend", "score", "report"},
+    {"train", "parallel", "join", "search", "methods", "blend", "score", "report"},
     {"commands", "cli", "__main__", "__init__"},
 ]
 MODELS_FROM = 3  # the layer from which on models/ may be imported

@@ -7,10 +7,10 @@ import optuna
 import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from simulator import simulate
 
 from competition import search, weights
 from competition.errors import UserError
+from competition.simulator import simulate
 
 NAMES = ("a:1", "b:2", "c:3", "d:4", "e:5", "f:6")
 
@@ -22,7 +22,7 @@ def gap(residual: np.ndarray, found: np.ndarray, granularity: str) -> float:
 
 @pytest.mark.parametrize(("granularity", "studies"), [("coordinate", 4), ("joint", 4), ("axis", 1), ("global", 1)])
 def test_the_search_comes_within_a_tenth_of_a_percent_of_the_optimum(granularity: str, studies: int):
-    residual = simulate(1000, seed=1)[[0, 3, 8, 13, 16]]
+    residual = simulate(1000, seed=1).residual[[0, 3, 8, 13, 16]]
     optimum = weights.exact(residual, granularity)
     found = search.search(residual, NAMES, optimum.joint_mm, granularity=granularity)
     assert len(found.studies) == studies  # none for the root, which has no error
@@ -39,7 +39,7 @@ def test_the_search_comes_within_a_tenth_of_a_percent_of_the_optimum(granularity
 
 
 def test_the_search_improves_on_least_squares():
-    residual = simulate(500, seed=1)[13:14]
+    residual = simulate(500, seed=1).residual[13:14]
     found = search.search(residual, NAMES, weights.exact(residual).joint_mm)
     anchors = search.least_squares_anchors(residual, "coordinate")
     start = weights.joint_errors(residual, anchors["least squares, coordinate"])[0]
@@ -47,7 +47,7 @@ def test_the_search_improves_on_least_squares():
 
 
 def test_anchors_come_first_the_mean_before_all():
-    residual = simulate(300)[5:6]
+    residual = simulate(300).residual[5:6]
     study = search.search(residual, NAMES, np.zeros(1), trials=7).studies[0]
     assert [trial.user_attrs.get("anchor") for trial in study.trials] == [
         "mean",
@@ -68,7 +68,7 @@ def test_anchors_come_first_the_mean_before_all():
 
 
 def test_a_study_stops_at_the_first_trial_that_is_near_enough():
-    residual = simulate(300)[5:6]
+    residual = simulate(300).residual[5:6]
     mean = weights.joint_errors(residual, weights.equal_weights(1, 6))
     stopped = search.search(residual, NAMES, mean)
     assert stopped.trials == 1
@@ -78,7 +78,7 @@ def test_a_study_stops_at_the_first_trial_that_is_near_enough():
 
 @pytest.mark.parametrize("sampler", search.SAMPLERS)
 def test_the_same_seed_tries_the_same_weights(sampler: str):
-    residual = simulate(200)[5:6]
+    residual = simulate(200).residual[5:6]
     first, again, other = (
         search.search(residual, NAMES, np.zeros(1), seed=seed, sampler=sampler, trials=20) for seed in (0, 0, 1)
     )
@@ -88,7 +88,7 @@ def test_the_same_seed_tries_the_same_weights(sampler: str):
 
 
 def test_optuna_opens_the_journal_and_finds_the_trials(tmp_path: Path):
-    residual = simulate(200)[4:7]
+    residual = simulate(200).residual[4:7]
     found = search.search(residual, NAMES[:6], np.zeros(3), trials=12)
     (tmp_path / "study.journal").write_bytes(search.journal(found.studies))
     storage = JournalStorage(JournalFileBackend(str(tmp_path / "study.journal")))
@@ -109,30 +109,36 @@ def test_optuna_speaks_as_before_after_a_search():
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.DEBUG)
     try:
-        search.search(simulate(50)[5:6], NAMES, np.zeros(1), trials=6)
+        search.search(simulate(50).residual[5:6], NAMES, np.zeros(1), trials=6)
         assert optuna.logging.get_verbosity() == optuna.logging.DEBUG
     finally:
         optuna.logging.set_verbosity(before)
 
 
-def test_rows_are_chosen_by_whole_sequences():
-    sequences = np.repeat([f"S1_Walking_{i}" for i in range(10)], 7)
-    rows = search.choose_rows(sequences, 70, seed=0, limit=30)
-    assert len(rows) == 28
+def test_many_rows_are_thinned_within_every_sequence():
+    sequences = np.tile([f"S1_Walking_{i}" for i in range(10)], 7)  # interleaved, as Ids of shuffled images are
+    rows = search.choose_rows(sequences, 70, limit=30)
     assert (np.diff(rows) > 0).all()
     kept, counts = np.unique(sequences[rows], return_counts=True)
-    assert len(kept) == 4
-    assert (counts == 7).all()
-    assert search.choose_rows(sequences, 70, seed=1, limit=30).tolist() != rows.tolist()
+    assert len(kept) == 10
+    assert (counts == 3).all()
+    assert search.choose_rows(None, 5, limit=5).tolist() == [0, 1, 2, 3, 4]
+    assert search.choose_rows(None, 9, limit=3).tolist() == [1, 4, 7]
 
 
-def test_rows_are_all_or_single_ones_where_sequences_do_not_help():
-    assert search.choose_rows(None, 5, seed=0, limit=5).tolist() == [0, 1, 2, 3, 4]
-    for sequences in (None, np.full(50, "one sequence")):
-        rows = search.choose_rows(sequences, 50, seed=0, limit=9)
-        assert len(np.unique(rows)) == 9
+def test_among_many_candidates_those_that_least_squares_uses_are_searched():
+    members = simulate(800, seed=3).residual[[5, 8]]
+    noise = np.random.default_rng(0).normal(0, 5, (*members.shape[:2], 5 * members.shape[2], 800))
+    many = (np.repeat(members, 5, axis=2) + noise).astype(np.float32)  # five epochs of each of six runs
+    optimum = weights.exact(many)
+    found = search.search(many, [f"m:{i}" for i in range(30)], optimum.joint_mm)
+    assert gap(many, found.weights, "coordinate") < 0.002
+    for study in found.studies:
+        assert {name.split()[1] for name in study.trials[0].params} < {"mean", *(f"m:{i}" for i in range(30))}
+    mean = weights.joint_errors(many, weights.equal_weights(2, 30))
+    np.testing.assert_allclose([study.trials[0].value for study in found.studies], mean, rtol=1e-6)
 
 
 def test_an_unknown_sampler_is_refused():
     with pytest.raises(UserError, match="unknown sampler 'cma': did you mean 'cmaes'"):
-        search.search(simulate(10), NAMES, np.zeros(17), sampler="cma")
+        search.search(simulate(10).residual, NAMES, np.zeros(17), sampler="cma")

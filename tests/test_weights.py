@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import scipy.optimize
-from simulator import simulate
 
 from competition import weights
 from competition.errors import UserError
 from competition.metrics import mpjpe, mpjpe_joint
+from competition.simulator import simulate
 from competition.weights import TIED
 
 
@@ -75,7 +75,7 @@ def test_errors_of_residuals_are_the_metric_of_blended_poses():
 
 
 def test_gram_over_chunks_is_the_plain_sum(monkeypatch: pytest.MonkeyPatch):
-    residual, chosen = simulate(50, candidates=4)[:2], random_weights(2, 3, 4)
+    residual, chosen = simulate(50, members=4).residual[:2], random_weights(2, 3, 4)
     monkeypatch.setattr(weights, "CHUNK_ROWS", 16)  # 50 rows leave a part of a chunk
     gram, error = weights.weighted_gram(residual[1:], chosen[1:])
     joint = residual[1].astype(np.float64)
@@ -94,7 +94,7 @@ def test_least_on_simplex_meets_a_corner_an_edge_and_the_inside():
 
 @pytest.mark.parametrize("granularity", TIED)
 def test_exact_agrees_with_an_independent_solver(granularity: str):
-    residual = simulate(400, candidates=4, seed=3)[[3, 8, 13]]
+    residual = simulate(400, members=4, seed=3).residual[[3, 8, 13]]
     optimum = weights.exact(residual, granularity)
     assert optimum.joint_mm.mean() == pytest.approx(independent_optimum(residual, granularity), abs=1e-4)
     np.testing.assert_allclose(weights.joint_errors(residual, optimum.weights), optimum.joint_mm, rtol=1e-6)
@@ -102,7 +102,7 @@ def test_exact_agrees_with_an_independent_solver(granularity: str):
 
 @pytest.mark.parametrize("granularity", TIED)
 def test_exact_weights_are_tied_as_asked_and_lie_on_the_simplex(granularity: str):
-    found = weights.exact(simulate(300), granularity).weights
+    found = weights.exact(simulate(300).residual, granularity).weights
     assert found.shape == (17, 3, 6)
     assert found.min() >= 0
     np.testing.assert_allclose(found.sum(axis=2), 1, atol=1e-12)
@@ -112,7 +112,7 @@ def test_exact_weights_are_tied_as_asked_and_lie_on_the_simplex(granularity: str
 
 
 def test_richer_granularity_is_never_worse_and_the_bound_holds():
-    residual = simulate(1000, seed=2)
+    residual = simulate(1000, seed=2).residual
     optima = {name: weights.exact(residual, name) for name in TIED}
     mean = weights.joint_errors(residual, weights.equal_weights(17, 6)).mean()
     value = {name: optimum.joint_mm.mean() for name, optimum in optima.items()}
@@ -125,7 +125,7 @@ def test_richer_granularity_is_never_worse_and_the_bound_holds():
 
 
 def test_every_step_lowers_the_error(monkeypatch: pytest.MonkeyPatch):
-    residual = simulate(500, seed=4)[13:14]
+    residual = simulate(500, seed=4).residual[13:14]
     errors = []
     for steps in range(1, 8):
         monkeypatch.setattr(weights, "MAX_STEPS", steps)
@@ -135,7 +135,7 @@ def test_every_step_lowers_the_error(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_exact_finds_a_perfect_candidate_and_leaves_joints_without_error_at_the_mean():
-    residual = simulate(200, candidates=3)
+    residual = simulate(200, members=3).residual
     residual[:, :, 1] = 0
     optimum = weights.exact(residual)
     assert optimum.joint_mm.mean() < 1e-3
@@ -144,7 +144,7 @@ def test_exact_finds_a_perfect_candidate_and_leaves_joints_without_error_at_the_
 
 
 def test_a_candidate_given_twice_shares_its_weight():
-    residual = simulate(500, candidates=3)
+    residual = simulate(500, members=3).residual
     once, twice = weights.exact(residual), weights.exact(np.ascontiguousarray(residual[:, :, [0, 1, 2, 2]]))
     assert twice.joint_mm.mean() == pytest.approx(once.joint_mm.mean(), abs=1e-4)
     np.testing.assert_allclose(twice.weights[1:, :, 2], twice.weights[1:, :, 3], atol=1e-3)
@@ -154,14 +154,14 @@ def test_shrinking_ends_at_the_mean_and_refuses_other_numbers():
     chosen = random_weights(17, 3, 4)
     np.testing.assert_array_equal(weights.shrink_weights(chosen, 0), chosen)
     np.testing.assert_allclose(weights.shrink_weights(chosen, 1), 0.25)
-    np.testing.assert_allclose(weights.shrink_weights(np.array([1.0, 0]), 0.5), [0.75, 0.25])
+    np.testing.assert_allclose(weights.shrink_weights(np.array([[[1.0, 0]] * 3]), 0.5)[0, 0], [0.75, 0.25])
     with pytest.raises(ValueError, match=r"shrink must be between 0 and 1 inclusive, but got 1\.5"):
         weights.shrink_weights(chosen, 1.5)
 
 
 def test_an_unknown_granularity_offers_the_nearest():
     with pytest.raises(UserError, match="did you mean 'joint'"):
-        weights.exact(simulate(10), "joints")
+        weights.exact(simulate(10).residual, "joints")
 
 
 def test_greedy_picks_what_balances_by_hand():
@@ -174,7 +174,7 @@ def test_greedy_picks_what_balances_by_hand():
 
 
 def test_greedy_lies_between_the_best_single_and_the_optimum():
-    residual = simulate(1000, seed=6)
+    residual = simulate(1000, seed=6).residual
     error = weights.joint_errors(residual, weights.greedy(residual))
     singles = [weights.joint_errors(residual, weights.one_candidate(17, 6, m)) for m in range(6)]
     assert (error[1:] < np.min(singles, axis=0)[1:]).all()
@@ -182,7 +182,7 @@ def test_greedy_lies_between_the_best_single_and_the_optimum():
 
 
 def test_greedy_picks_what_an_exhaustive_look_picks():
-    residual = simulate(60, candidates=3, seed=8)[13]
+    residual = simulate(60, members=3, seed=8).residual[13]
     counts = np.zeros((3, 3))
     counts[:, np.argmin(weights.single_errors(residual[None]))] = 1
     tried = [(weights.joint_error(residual, counts), counts)]
