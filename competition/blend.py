@@ -14,21 +14,27 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from competition import weights
 from competition.errors import UserError, unknown
-from competition.files import write_bytes, write_json, write_text
+from competition.files import sha256_file, write_bytes, write_json, write_text
 from competition.join import Joined, join
 from competition.methods import GRANULARITIES, METHODS, Blended, Computed, Plan, compute, make_plan
 from competition.runs import Candidate
 from competition.search import Progress, choose_rows, journal
 from competition.skeleton import AXES, JOINTS
-from competition.table import Poses, write_poses
+from competition.table import Poses, read_poses, write_poses
 from competition.weights import Float64
+
+FACTS: Final = (
+    "method", "granularity", "shrink", "candidates", "n_rows", "groups", "mpjpe_mean", "mpjpe_blend_in_sample",
+    "mpjpe_nested", "gain_nested", "gain_nested_se", "mpjpe_optimum", "gap_percent", "shipped", "why", "seconds",
+    "best_single", "gain_joint", "table", "inputs",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,10 +104,46 @@ def blend(
         (out / "weights.csv").unlink(missing_ok=True)  # an earlier blend's weights aren't this one's
     else:
         write_text(out / "weights.csv", weights_csv(joined.names, shipped.weights))
+    assert tuple(facts) == FACTS
     write_json(out / "blend.json", facts)
     return BlendResult(
         out=out, submission=out / "submission.csv.gz", facts=facts, weights=shipped.weights, notes=tuple(notes)
     )
+
+
+def blend_files(
+    files: Sequence[Path],
+    test_ids: npt.NDArray[np.int64],
+    out: Path,
+    *,
+    method: str = "mean",
+    shares: Sequence[float] | None = None,
+) -> Path:
+    """Blend CSVs of test poses of which no out-of-fold poses are known: by mean, median or given shares.
+
+    Writes out/submission.csv.gz and a blend.json that says how, and returns the former. Raises UserError.
+    """
+    if shares is None and method not in ("mean", "median"):
+        raise UserError(f"method {method} needs out-of-fold poses: for files alone, mean, median or --shares")
+    if shares is not None and (len(shares) != len(files) or min(shares) < 0 or sum(shares) <= 0):
+        raise UserError(f"shares {','.join(map(str, shares))}: expected {len(files)} numbers of at least 0, one a file")
+    test_mm = np.array([read_poses(file, test_ids).pose_mm for file in files])
+    if shares is not None:
+        pose_mm = np.tensordot(np.array(shares) / sum(shares), test_mm, 1)
+    else:
+        pose_mm = test_mm.mean(axis=0) if method == "mean" else np.median(test_mm, axis=0)
+    facts = dict.fromkeys(FACTS) | {
+        "method": "shares" if shares is not None else method,
+        "candidates": [str(file) for file in files],
+        "n_rows": 0,
+        "shipped": "mean" if shares is None and method == "mean" else "blend",
+        "why": "as asked; without out-of-fold poses nothing is known of its error",
+        "table": [],
+        "inputs": {str(file): sha256_file(file) for file in files},
+    }
+    write_poses(out / "submission.csv.gz", np.sort(test_ids), pose_mm)
+    write_json(out / "blend.json", facts)
+    return out / "submission.csv.gz"
 
 
 def _test_poses(joined: Joined, blended: Blended) -> Float64:

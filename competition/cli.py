@@ -160,6 +160,10 @@ def _add_blend(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
     parser.add_argument("--epochs", default="best", metavar="best|last|all|3,4", help="which epochs of each run")
     parser.add_argument("--method", default="optuna", help="optuna, exact, greedy, mean or median")
     parser.add_argument("--granularity", default="auto", help="auto, global, axis, joint or coordinate")
+    parser.add_argument(
+        "--files", type=Path, nargs="+", default=None, metavar="CSV", help="blend these instead of runs"
+    )
+    parser.add_argument("--shares", default=None, metavar="A,B", help="of the --files; their mean or median when unset")
     parser.add_argument("--virtual", action="store_true", help="also offer the members' geometric medians")
     parser.add_argument("--refit", action="store_true", help="take the test poses of the runs trained with --fold full")
     parser.add_argument("--sampler", default="cmaes", help="of the Optuna search: cmaes or tpe")

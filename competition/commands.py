@@ -15,6 +15,14 @@ from competition.skeleton import JOINTS
 MENDABLE = 2  # the exit code of what the user can mend
 
 
+def numbers(text: str, what: str) -> list[float]:
+    """Read numbers separated by commas; raise UserError."""
+    try:
+        return [float(cell) for cell in text.split(",")]
+    except ValueError:
+        raise UserError(f"{what} {text!r}: expected numbers separated by commas, such as .6,.4") from None
+
+
 def data(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
     from competition.synthetic.generate import generate
 
@@ -112,12 +120,20 @@ def predict(options: argparse.Namespace, workspace: Workspace, console: Console)
 
 def blend(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
     from competition.blend import blend as blend_candidates
+    from competition.blend import blend_files
     from competition.dataset import parse_name, read_labels, read_test
     from competition.join import out_of_fold_mpjpe, select
     from competition.report import blend_table
     from competition.runs import candidates, refitted
     from competition.table import Poses
 
+    out = options.out or workspace.submissions / "blend"
+    if options.files is not None:
+        shares = None if options.shares is None else numbers(options.shares, "shares")
+        method = "mean" if options.method == "optuna" else options.method  # the default can't be meant
+        written = blend_files(options.files, read_test(workspace.data).id, out, method=method, shares=shares)
+        console.note(f"{written}: next: make score, or upload it")
+        return
     labels = read_labels(workspace.data)
     true = Poses(labels.id, labels.pose_mm.astype("float64"))
     runs = None if options.runs is None else options.runs.split(",")
@@ -133,7 +149,7 @@ def blend(options: argparse.Namespace, workspace: Workspace, console: Console) -
             chosen,
             true,
             read_test(workspace.data).id,
-            options.out or workspace.submissions / "blend",
+            out,
             method=options.method,
             granularity=options.granularity,
             subjects=[name.subject for name in names] if parsed else None,

@@ -15,7 +15,7 @@ from competition import train as training
 from competition.dataset import read_labels
 from competition.metrics import mpjpe
 from competition.runs import candidates, read_log, read_test_poses, read_valid
-from competition.table import read_poses
+from competition.table import read_poses, write_poses
 
 Command = Callable[..., int]
 TIMINGS = ("seconds", "images_per_second")
@@ -250,6 +250,25 @@ def test_a_teammates_run_without_configuration_is_blended(command: Command, fold
     capsys.readouterr()
     assert command("blend", "--method", "exact") == 0
     assert "mate" in capsys.readouterr().out
+
+
+def test_files_alone_are_blended_by_mean_median_or_shares(command: Command, folds: None, data: Path, tmp_path, capsys):
+    poses = np.random.default_rng(0).normal(0, 300, (3, N_TEST, 17, 3)).round(3)
+    files = [str(tmp_path / f"{name}.csv") for name in "abc"]
+    for file, pose in zip(files, poses, strict=True):
+        write_poses(Path(file), np.arange(1, N_TEST + 1), pose)
+    expected = {(): poses.mean(axis=0), ("--method", "median"): np.median(poses, axis=0)}
+    expected["--shares", "2,1,1"] = poses[0] / 2 + poses[1] / 4 + poses[2] / 4
+    for arguments, pose in expected.items():
+        assert command("blend", "--files", *files, *arguments) == 0
+        written = read_poses(tmp_path / "runs/blend/submission.csv.gz").pose_mm
+        np.testing.assert_allclose(written, pose, atol=0.00051)
+    wrong = {"1,x,2": "numbers separated", "1,2": "expected 3 numbers", "-1,2,3": "at least 0"}
+    for shares, message in wrong.items():
+        capsys.readouterr()
+        assert command("blend", "--files", *files, f"--shares={shares}") == 2
+        assert message in capsys.readouterr().err
+    assert command("blend", "--files", *files, "--method", "exact") == 2
 
 
 WRONG = {
