@@ -27,7 +27,7 @@ HAVE_DATA = $(if $(filter data/synthetic,$(DATA)),data/synthetic/manifest.json)
 HAVE_FOLDS = $(FOLDS)/folds.csv
 
 .DEFAULT_GOAL = help
-.PHONY: help setup demo test check-code data check folds train predict blend score board clean
+.PHONY: help setup demo test check-code bench data check folds train predict blend score board clean
 .SUFFIXES:
 
 help: ## list the targets
@@ -87,6 +87,9 @@ predict: setup ## predict again with a run's weights: RUN, ARGS="--decoder argma
 
 blend: setup ## blend the runs into one submission: METHOD
 	$(COMPETITION_CLI) blend $(WHERE) --method '$(METHOD)' $(ARGS)
+
+bench: setup ## measure our ways against plain ones: ARGS="--only loader,csv"
+	$(COMPETITION_CLI) bench $(ARGS)
 
 score: setup ## score a CSV against the embedded competition's hidden answers: FILE
 	$(COMPETITION_CLI) score $(WHERE) --file '$(FILE)' $(ARGS)

@@ -24,6 +24,7 @@ from competition.errors import UserError, unknown
 from competition.files import sha256_file, write_bytes, write_json, write_text
 from competition.join import Joined, join
 from competition.methods import GRANULARITIES, METHODS, Blended, Computed, Plan, compute, make_plan
+from competition.pictures import weights_picture
 from competition.runs import Candidate
 from competition.search import Progress, choose_rows, journal
 from competition.skeleton import AXES, JOINTS
@@ -101,9 +102,11 @@ def blend(
         write_poses(out / name, joined.test_id, pose_mm)
     write_bytes(out / "study.journal", study_journal)
     if shipped.weights is None:
-        (out / "weights.csv").unlink(missing_ok=True)  # an earlier blend's weights aren't this one's
+        for name in ("weights.csv", "weights.png"):
+            (out / name).unlink(missing_ok=True)  # an earlier blend's weights aren't this one's
     else:
         write_text(out / "weights.csv", weights_csv(joined.names, shipped.weights))
+        write_bytes(out / "weights.png", weights_picture(joined.names, shipped.weights))
     assert tuple(facts) == FACTS
     write_json(out / "blend.json", facts)
     return BlendResult(

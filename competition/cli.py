@@ -181,6 +181,11 @@ def _add_board(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
     parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="write the board there too")
 
 
+def _add_bench(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
+    parser.add_argument("--only", default=None, metavar="NAME,...", help="these benchmarks; all when unset")
+    parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="write the rows there too")
+
+
 COMMANDS: dict[str, tuple[Handler, str, Callable[[argparse.ArgumentParser, Sequence[str]], None]]] = {
     "data": (commands.data, "make the embedded competition", _add_data),
     "check": (
@@ -193,6 +198,7 @@ COMMANDS: dict[str, tuple[Handler, str, Callable[[argparse.ArgumentParser, Seque
     "predict": (commands.predict, "predict again with the weights of a run, as a new run", _add_predict),
     "blend": (commands.blend, "blend the runs' epochs into one submission", _add_blend),
     "score": (commands.score, "score a CSV against the hidden answers of the embedded competition", _add_score),
+    "bench": (commands.bench, "measure our ways against plain ones, in turn", _add_bench),
     "board": (commands.board, "list runs and blends with their scores", _add_board),
 }
 

@@ -201,3 +201,17 @@ def board(options: argparse.Namespace, workspace: Workspace, console: Console) -
     console.table(board_table(rows))
     if options.json is not None:
         write_json(options.json, rows)
+
+
+def bench(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
+    from competition.bench import run as run_benchmarks
+    from competition.files import write_json
+    from competition.report import bench_table
+
+    rows = []
+    for name, found in run_benchmarks(options.only.split(",") if options.only else None):
+        rows += found
+        console.note(f"{name}: " + ", ".join(f"{row.name} {row.ratio:.3g} times" for row in found))
+    console.table(bench_table(rows))
+    if options.json is not None:
+        write_json(options.json, [row._asdict() for row in rows])

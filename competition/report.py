@@ -1,8 +1,11 @@
 """Tables of what was found, scored and trained, for the terminal."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.table import Table
+
+from competition.bench.measure import Row
 
 BOARD_COLUMNS = {
     "name": "name",
@@ -62,6 +65,16 @@ def board_table(rows: list[dict[str, Any]]) -> Table:
         if row["folds"] is not None and row["of_folds"] not in (None, row["folds"]):
             row = row | {"folds": f"{row['folds']} of {row['of_folds']}"}
         table.add_row(*(_mm(row[key]) if isinstance(row[key], float) else _text(row[key]) for key in BOARD_COLUMNS))
+    return table
+
+
+def bench_table(rows: Sequence[Row]) -> Table:
+    """Show comparisons; a ratio above 1 means that ours is better."""
+    table = Table(title="ours against a plain way; ratio above 1: ours is better", title_justify="left")
+    for heading in ("benchmark", "ours", "reference", "unit", "ratio", "note"):
+        table.add_column(heading, justify="left" if heading in ("benchmark", "unit", "note") else "right")
+    for row in rows:
+        table.add_row(row.name, f"{row.ours:.4g}", f"{row.reference:.4g}", row.unit, f"{row.ratio:.2f}", row.note)
     return table
 
 

@@ -294,6 +294,7 @@ def test_median_is_the_numpy_median_and_leaves_no_weights_of_an_earlier_blend(
     expected = np.median(join(candidates(submissions), true, TEST_IDS).test_mm, axis=0)
     np.testing.assert_allclose(read_poses(result.submission).pose_mm, expected, atol=0.00051)
     assert not (tmp_path / "out/weights.csv").exists()
+    assert not (tmp_path / "out/weights.png").exists()
     assert "median" in {row["method"] for row in result.facts["table"]}
 
 

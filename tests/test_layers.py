@@ -12,7 +12,7 @@ LAYERS = [
     {"geometry", "metrics", "table", "weights", "virtual", "gate", "simulator", "device"},
     {"dataset", "augment", "loader", "folds", "check", "synthetic"},
     {"checkpoint", "runs", "predict", "jobs"},
-    {"train", "parallel", "join", "search", "methods", "blend", "score", "report"},
+    {"train", "parallel", "join", "search", "methods", "pictures", "bench", "blend", "score", "report"},
     {"commands", "cli", "__main__", "__init__"},
 ]
 MODELS_FROM = 3  # the layer from which on models/ may be imported

@@ -1,0 +1,280 @@
+"""Benchmarks of training, loading, predicting and writing."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from timm.optim import create_optimizer_v2
+from torch import Tensor
+
+import models
+from competition.augment import Augment
+from competition.bench.measure import Row, benchmark, faster, in_turn
+from competition.dataset import TestSet, read_image
+from competition.device import autocast, choose_device, choose_precision
+from competition.loader import KeyedBatches, PoseImages, make_loader, to_input
+from competition.predict import predict
+from competition.seeds import generator
+from competition.table import COLUMNS, read_poses, write_poses
+from models.contract import JOINTS, Module, Output, Target
+from models.heatmaps import gaussian, gaussian_squares, index_to_mm, mm_to_index
+from models.recipes import ThreeD
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def _step_row(name: str, entrant: str, batch: int, **settings: Any) -> Row:
+    """Compare a training step with the plain way of the same network: fp32, contiguous, rendered targets."""
+    device = choose_device()
+    precision = choose_precision("auto", device)
+    random = generator(0, "bench", name)
+    fast, plain = (models.create(entrant, **settings).to(device).train() for _ in range(2))
+    fast.to(memory_format=torch.channels_last)
+    size = fast.input_size
+    images = torch.from_numpy(random.integers(0, 255, (batch, size, size, 3), np.uint8))
+    px = torch.from_numpy(random.uniform(0, size, (batch, JOINTS, 2)).astype(np.float32)).to(device)
+    mm = torch.from_numpy(random.normal(0, 250, (batch, JOINTS, 3)).astype(np.float32)).to(device)
+    target = Target(px, mm)
+    mean, std = (torch.tensor(value, device=device)[:, None, None] for value in (MEAN, STD))
+    optimizers = [
+        create_optimizer_v2(fast, opt="adam", lr=1e-4, weight_decay=0.0, fused=True),
+        torch.optim.Adam(plain.parameters(), lr=1e-4),
+    ]
+
+    def ours() -> None:
+        inputs = to_input(images.to(device), MEAN, STD)
+        with autocast(precision, device):
+            loss = fast.loss(fast(inputs), target)["total"]
+        optimizers[0].zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        optimizers[0].step()
+        _wait(device)
+
+    def usual() -> None:
+        scaled = images.float().div(255).permute(0, 3, 1, 2).contiguous().to(device)
+        inputs = (scaled - mean) / std
+        loss = _plain_loss(plain, plain(inputs), target)
+        optimizers[1].zero_grad()
+        torch.autograd.backward(loss)
+        optimizers[1].step()
+        _wait(device)
+
+    note = f"{entrant}, batch {batch}, {size} px, {device.type}, {precision}; against fp32 with rendered targets"
+    return faster(name, *in_turn(ours, usual), "ms", note, 1000)
+
+
+def _plain_loss(model: Module, output: Output, target: Target) -> Tensor:
+    """Render every target in full and average the squares, as published implementations do."""
+    losses = []
+    for maps in output.maps:
+        sizes = torch.tensor(maps.shape[:1:-1], dtype=torch.float32, device=maps.device)
+        if isinstance(model.recipe, ThreeD):
+            positions = mm_to_index(target.pose_mm, sizes, model.recipe.cube_mm)
+        else:
+            positions = target.pose2d_px / 4
+        rendered = render(positions, tuple(maps.shape[2:]), 2.0)
+        losses.append(torch.nn.functional.mse_loss(maps, rendered))
+    if not isinstance(model.recipe, ThreeD):
+        losses.append(torch.nn.functional.mse_loss(output.pose_mm / 1000, target.pose_mm / 1000))
+    return torch.stack(losses).sum()
+
+
+def render(positions: Tensor, sizes: tuple[int, ...], sigma: float) -> Tensor:
+    """Render Gaussians at positions [B,J,2 or 3] into maps [B,J,H,W] or volumes [B,J,D,H,W], by outer products."""
+    rows = [gaussian(positions[..., axis], size, sigma) for axis, size in enumerate(reversed(sizes))]
+    plane = rows[1][..., :, None] * rows[0][..., None, :]
+    return plane if len(rows) == 2 else rows[2][..., :, None, None] * plane[:, :, None]
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+@benchmark("train-2dhg-x1")
+def train_2d_x1() -> list[Row]:
+    return [_step_row("train-2dhg-x1", "2dhg", 4, stacks=1)]
+
+
+@benchmark("train-2dhg-x2")
+def train_2d_x2() -> list[Row]:
+    return [_step_row("train-2dhg-x2", "2dhg", 4, stacks=2)]
+
+
+@benchmark("train-2dhg-x8")
+def train_2d_x8() -> list[Row]:
+    return [_step_row("train-2dhg-x8", "2dhg", 4)]
+
+
+@benchmark("train-3dhg")
+def train_3d() -> list[Row]:
+    return [_step_row("train-3dhg", "3dhg", 4)]
+
+
+@benchmark("train-3dhg-small")
+def train_3d_small() -> list[Row]:
+    return [_step_row("train-3dhg-small", "3dhg-small", 8)]
+
+
+@benchmark("volume-loss")
+def volume_loss() -> list[Row]:
+    """The closed form of the volumetric loss against squares over a rendered target, forward and backward."""
+    device = choose_device()
+    rows = []
+    for batch in (4, 16):
+        volume = torch.rand(batch, JOINTS, 64, 64, 64, device=device, requires_grad=True)
+        positions = 63 * torch.rand(batch, JOINTS, 3, device=device)
+
+        def ours(volume: Tensor = volume, positions: Tensor = positions) -> None:
+            torch.autograd.grad(gaussian_squares(volume, positions, (2.0, 2.0, 2.0)), volume)
+            _wait(device)
+
+        def rendered(volume: Tensor = volume, positions: Tensor = positions) -> None:
+            target = render(positions, (64, 64, 64), 2.0)
+            torch.autograd.grad(torch.nn.functional.mse_loss(volume, target), volume)
+            _wait(device)
+
+        note = f"17x64x64x64, batch {batch}, {device.type}, forward and backward; against a target by outer products"
+        rows.append(faster(f"volume-loss-{batch}", *in_turn(ours, rendered), "ms", note, 1000))
+    return rows
+
+
+def _pictures(folder: Path, count: int) -> list[str]:
+    """Write JPEGs about as detailed as photographs."""
+    random = generator(0, "bench", "pictures")
+    (folder / "images").mkdir()
+    names = [f"{index:04d}.jpg" for index in range(count)]
+    for name in names:
+        rough = random.integers(0, 255, (32, 32, 3), np.uint8)
+        smooth = cv2.resize(rough, (256, 256), interpolation=cv2.INTER_CUBIC)
+        noisy = np.clip(smooth + random.normal(0, 4, smooth.shape), 0, 255).astype(np.uint8)
+        cv2.imwrite(str(folder / "images" / name), noisy, [cv2.IMWRITE_JPEG_QUALITY, 90])
+    return names
+
+
+@benchmark("loader")
+def loader() -> list[Row]:
+    """Decoding and augmenting on one core, against PIL and torchvision's transforms."""
+    from PIL import Image
+    from torchvision.transforms import v2
+
+    usual = v2.Compose(
+        [
+            v2.RandomAffine(
+                30, translate=(0.04, 0.04), scale=(0.85, 1.15), interpolation=v2.InterpolationMode.BILINEAR
+            ),
+            v2.RandomHorizontalFlip(),
+            v2.ColorJitter(brightness=0.2, contrast=0.2),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.RandomErasing(p=0.3),
+            v2.Normalize(MEAN, STD),
+        ]
+    )
+    count, threads = 128, torch.get_num_threads()
+    pose2d_px, pose_mm = np.full((JOINTS, 2), 128, np.float32), np.zeros((JOINTS, 3), np.float32)
+    with tempfile.TemporaryDirectory() as root:
+        folder = Path(root)
+        names = _pictures(folder, count)
+        augment = Augment(256, seed=0)
+
+        def ours() -> None:
+            samples = [
+                augment(read_image(folder / "images" / name), pose2d_px, pose_mm, epoch=1, index=index)[0]
+                for index, name in enumerate(names)
+            ]
+            torch.from_numpy(np.stack(samples))
+
+        def theirs() -> None:
+            torch.stack([usual(Image.open(folder / "images" / name).convert("RGB")) for name in names])
+
+        torch.set_num_threads(1)
+        cv2.setNumThreads(0)
+        try:
+            seconds = in_turn(ours, theirs)
+        finally:
+            torch.set_num_threads(threads)
+            cv2.setNumThreads(-1)
+    rates = [count / second for second in seconds]
+    note = "256 px on one core: decode, default augmentation, collate; against PIL and torchvision's transforms"
+    return [Row("loader", rates[0], rates[1], rates[0] / rates[1], "images/s", note)]
+
+
+@benchmark("predict")
+def predict_set() -> list[Row]:
+    """Predicting a test set in batches from files, against one image at a time."""
+    device = choose_device()
+    precision = choose_precision("auto", device)
+    count = 64
+    model = models.create("3dhg-small").to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    plain = models.create("3dhg-small").to(device).eval()
+    with tempfile.TemporaryDirectory() as root:
+        folder = Path(root)
+        names = _pictures(folder, count)
+        test = TestSet(np.arange(1, count + 1), names)
+        images = PoseImages(folder, test, size=model.input_size)
+        batches = make_loader(images, KeyedBatches(np.arange(count), 32), workers=0, device=device)
+
+        def ours() -> None:
+            predict(model, batches, device=device, precision=precision, advance=lambda *_: None)
+
+        def one_by_one() -> None:
+            with torch.no_grad():
+                for name in names:
+                    image = torch.from_numpy(read_image(folder / "images" / name, model.input_size))
+                    scaled = image.float().div(255).permute(2, 0, 1).contiguous()[None]
+                    plain(scaled.to(device)).pose_mm.cpu().numpy()
+
+        seconds = in_turn(ours, one_by_one)
+    rates = [count / second for second in seconds]
+    note = f"3dhg-small from files, {device.type}, {precision}; against one image at a time in fp32"
+    return [Row("predict", rates[0], rates[1], rates[0] / rates[1], "images/s", note)]
+
+
+@benchmark("csv")
+def csv_files() -> list[Row]:
+    """Writing and reading a submission of the competition's size."""
+    count = 10_987
+    pose_mm = generator(0, "bench", "csv").normal(0, 300, (count, JOINTS, 3)).round(3)
+    ids = np.arange(1, count + 1)
+    table = np.column_stack([ids, pose_mm.reshape(count, -1)])
+    header = ",".join(("Id", *COLUMNS))
+    with tempfile.TemporaryDirectory() as root:
+        ours, plain = Path(root) / "ours.csv.gz", Path(root) / "plain.csv.gz"
+
+        def savetxt() -> None:
+            np.savetxt(plain, table, fmt=["%d"] + ["%.3f"] * len(COLUMNS), delimiter=",", header=header, comments="")
+
+        write = in_turn(lambda: write_poses(ours, ids, pose_mm), savetxt)
+        read = in_turn(lambda: read_poses(ours), lambda: pd.read_csv(plain))
+    note = "10,987 rows, gzip; "
+    return [
+        faster("csv-write", *write, "s", note + "against numpy.savetxt"),
+        faster("csv-read", *read, "s", note + "every cell checked; against pandas, which checks nothing"),
+    ]
+
+
+@benchmark("decoders")
+def decoders() -> list[Row]:
+    """Errors of reading Gaussians off a 64^3 volume with noise of .05, against the highest voxel."""
+    random = torch.Generator().manual_seed(0)
+    positions = 8 + 47 * torch.rand(8, JOINTS, 3, generator=random)
+    volume = render(positions, (64, 64, 64), 2.0)
+    volume += 0.05 * torch.randn(volume.shape, generator=random)
+    error: Callable[[str], float] = lambda method: _decoding_error_mm(volume, positions, method)  # noqa: E731
+    plain = error("argmax")
+    note = "64^3 over 2000 mm, sigma 2, voxel noise .05, absolute; against argmax"
+    return [faster(f"decoder-{method}", error(method), plain, "mm", note) for method in ("dark", "local")]
+
+
+def _decoding_error_mm(volume: Tensor, positions: Tensor, method: str) -> float:
+    from models.heatmaps import decode
+
+    found, _ = decode(volume, method, (2.0, 2.0, 2.0))
+    difference = index_to_mm(found, 64, 2000.0) - index_to_mm(positions, 64, 2000.0)
+    return float(torch.linalg.vector_norm(difference, dim=-1).mean())

@@ -1,0 +1,63 @@
+"""How two ways of doing the same are compared."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from competition.errors import UserError, unknown
+
+REPEATS = 5
+
+
+class Row(NamedTuple):
+    """A comparison; ratio above 1 means that ours is better."""
+
+    name: str
+    ours: float
+    reference: float
+    ratio: float
+    unit: str
+    note: str
+
+
+Benchmark = Callable[[], list[Row]]
+BENCHMARKS: dict[str, Benchmark] = {}  # by name, as the decorator below fills it
+
+
+def benchmark(name: str) -> Callable[[Benchmark], Benchmark]:
+    """Register a benchmark under a name."""
+
+    def register(function: Benchmark) -> Benchmark:
+        BENCHMARKS[name] = function
+        return function
+
+    return register
+
+
+def run(names: Sequence[str] | None = None) -> Iterator[tuple[str, list[Row]]]:
+    """Run benchmarks one after another, all when no names are given; raise UserError for an unknown name."""
+    from competition.bench import blending, engine  # noqa: F401  # they register themselves
+
+    for name in names or ():
+        if name not in BENCHMARKS:
+            raise UserError(unknown("benchmark", name, BENCHMARKS))
+    for name in names or BENCHMARKS:
+        yield name, BENCHMARKS[name]()
+
+
+def in_turn(ours: Callable[[], Any], reference: Callable[[], Any], repeats: int = REPEATS) -> tuple[float, float]:
+    """Return the median seconds of both ways, run in turn after one round of warming up."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for round_ in range(repeats + 1):
+        for way, into in zip((ours, reference), seconds, strict=True):
+            started = time.perf_counter()
+            way()
+            if round_:
+                into.append(time.perf_counter() - started)
+    return statistics.median(seconds[0]), statistics.median(seconds[1])
+
+
+def faster(name: str, ours: float, reference: float, unit: str, note: str, scale: float = 1.0) -> Row:
+    """Make a row of two durations (or errors), the smaller the better, in seconds times `scale`."""
+    return Row(name, scale * ours, scale * reference, reference / ours, unit, note)

@@ -1,0 +1,46 @@
+"""Benchmarks: they run, tell what they compare, and refuse unknown names."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from competition.bench import BENCHMARKS, run
+from competition.bench.engine import render
+from competition.bench.measure import in_turn
+from competition.cli import main
+from competition.errors import UserError
+from models.heatmaps import gaussian_squares
+
+
+def test_rows_are_told_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["bench", "--only", "csv,decoders", "--json", str(tmp_path / "bench.json")]) == 0
+    rows = json.loads((tmp_path / "bench.json").read_text())
+    assert [row["name"] for row in rows] == ["csv-write", "csv-read", "decoder-dark", "decoder-local"]
+    for row in rows:
+        assert set(row) == {"name", "ours", "reference", "ratio", "unit", "note"}
+        assert row["ratio"] == pytest.approx(row["reference"] / row["ours"])
+    assert rows[3]["ratio"] > 3  # a decoder without quantisation against the highest voxel: no matter of speed
+    assert "decoder-local" in capsys.readouterr().out
+
+
+def test_an_unknown_benchmark_is_refused():
+    with pytest.raises(UserError, match="unknown benchmark 'cvs': did you mean 'csv'"):
+        list(run(["cvs"]))
+    assert {"train-2dhg-x1", "train-3dhg", "loader", "predict", "volume-loss", "blend-objective"} <= set(BENCHMARKS)
+
+
+def test_the_rendered_target_is_the_one_of_the_closed_form():
+    positions = 3 + 6 * torch.rand(2, 17, 3)
+    volume = render(positions, (14, 12, 13), 2.0)
+    assert volume.shape == (2, 17, 14, 12, 13)
+    assert float(gaussian_squares(volume, positions, (2.0, 2.0, 2.0))) == pytest.approx(0, abs=1e-5)
+
+
+def test_both_ways_are_run_in_turn():
+    calls: list[str] = []
+    seconds = in_turn(lambda: calls.append("ours"), lambda: calls.append("theirs"), repeats=2)
+    assert calls == ["ours", "theirs"] * 3
+    assert np.all(np.array(seconds) >= 0)
