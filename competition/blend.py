@@ -157,7 +157,8 @@ def _test_poses(joined: Joined, blended: Blended) -> Float64:
 
 def _facts(joined: Joined, computed: Computed, shipped: Blended, plan: Plan) -> dict[str, Any]:
     """Collect blend.json; what can't be known is null, and "why" says so."""
-    blends, trust, optimum_mm = computed.blends, shipped.trust, float(computed.optimum.joint_mm.mean())
+    blends, optimum_mm = computed.blends, float(computed.optimum.joint_mm.mean())
+    trust = plan.trust or shipped.trust  # of choosing, where there was a choice
     mean, single = blends["mean"], blends["best single"].weights
     assert mean.weights is not None
     assert single is not None

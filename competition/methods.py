@@ -133,7 +133,8 @@ def compute(joined: Joined, part: Float32, plan: Plan, sampler: str, seed: int, 
         return Blended(weights=found, joint_mm=joint_mm, seconds=seconds, trust=None if gate is None else trust(gate))
 
     def best_single(rows: Float32) -> Float64:
-        return weights.one_candidate(joints, candidates, int(weights.single_errors(rows).argmin()))
+        best = int(weights.single_errors(rows[:, :, : joined.members]).argmin())
+        return weights.one_candidate(joints, candidates, best)
 
     studies: list[optuna.Study] = []
     raw: dict[str, Float64] = {}  # by granularity, as searched
@@ -164,12 +165,17 @@ def compute(joined: Joined, part: Float32, plan: Plan, sampler: str, seed: int, 
     seconds = time.perf_counter() - started
     exact_trust = None if gate is None else gate.judge(Option(tied, 0.0))
     blends["exact"] = Blended(weights=optimum.weights, joint_mm=optimum.joint_mm, seconds=seconds, trust=exact_trust)
-    blends["optuna"] = timed(lambda: searched(plan.option), lambda gate: plan.trust or gate.judge(plan.option))
+    blends["optuna"] = timed(lambda: searched(plan.option), lambda gate: _of_option(plan) or gate.judge(plan.option))
     free = Option("coordinate", 0.0)
     if plan.option != free:
         blends["optuna coordinate"] = timed(lambda: searched(free), lambda gate: gate.judge(free))
     searched_mm = float(weights.joint_errors(residual, raw[tied]).mean())
     return Computed(blends=blends, optimum=optimum, searched_mm=searched_mm, studies=tuple(studies))
+
+
+def _of_option(plan: Plan) -> Trust | None:
+    """Return what was measured of choosing the option, where it was chosen; a search beside the mean never was."""
+    return plan.trust if plan.trust is not None and plan.trust.option == plan.option else None
 
 
 def _keep_mean(residual: Float32, found: Float64, equal: Float64, granularity: str) -> Float64:
