@@ -90,7 +90,7 @@ def test_files_hold_what_the_contract_says(submissions: Path, true: Poses, tmp_p
     out = tmp_path / "out"
     assert sorted(p.name for p in out.iterdir()) == [
         "blend.json", "study.journal", "submission.csv.gz", "submission_coordinate.csv.gz", "submission_mean.csv.gz",
-        "weights.csv",
+        "weights.csv", "weights.png",
     ]  # fmt: skip
     table = pd.read_csv(out / "weights.csv")
     assert list(table.columns) == ["joint", "axis", "a:1", "b:1", "c:1"]
