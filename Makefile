@@ -6,6 +6,7 @@ MODEL = 3dhg-small
 FOLD = all
 RUN =
 EPOCHS =
+GPUS =
 SEED = 0
 DATA = data/synthetic
 FOLDS = folds
@@ -33,7 +34,7 @@ HAVE_FOLDS = $(FOLDS)/folds.csv
 help: ## list the targets
 	@echo "make TARGET [KNOB=value ...]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "knobs: MODEL FOLD RUN EPOCHS SEED DATA FOLDS SUBMISSIONS N N_TEST METHOD FILE ARGS (see the Makefile's head)"
+	@echo "knobs: MODEL FOLD RUN EPOCHS GPUS SEED DATA FOLDS SUBMISSIONS N N_TEST METHOD FILE ARGS (see the Makefile's head)"
 	@echo "begin with: make demo"
 
 setup: $(VENV)/.installed ## make .venv and install requirements.txt
@@ -79,8 +80,8 @@ check: setup | $(HAVE_DATA) ## look the competition's folder through: DATA
 folds: setup | $(HAVE_DATA) ## decide which images are held out together: ARGS="--strategy sequence --k 5"
 	$(COMPETITION_CLI) folds $(WHERE) $(ARGS)
 
-train: setup | $(HAVE_DATA) $(HAVE_FOLDS) ## train a model: MODEL FOLD RUN EPOCHS, settings by ARGS="--lr 1e-3"
-	$(COMPETITION_CLI) train $(WHERE) --model '$(MODEL)' --fold '$(FOLD)' $(call option,--run,$(RUN)) $(call option,--epochs,$(EPOCHS)) $(ARGS)
+train: setup | $(HAVE_DATA) $(HAVE_FOLDS) ## train a model: MODEL FOLD RUN EPOCHS GPUS, settings by ARGS="--lr 1e-3"
+	$(COMPETITION_CLI) train $(WHERE) --model '$(MODEL)' --fold '$(FOLD)' $(call option,--run,$(RUN)) $(call option,--epochs,$(EPOCHS)) $(call option,--gpus,$(GPUS)) $(ARGS)
 
 predict: setup ## predict again with a run's weights: RUN, ARGS="--decoder argmax"
 	$(COMPETITION_CLI) predict $(WHERE) --run '$(RUN)' $(ARGS)

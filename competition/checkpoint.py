@@ -13,13 +13,24 @@ from competition.errors import RunError
 from competition.files import atomic
 from models.contract import Module
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save_checkpoint(
-    path: Path, name: str, model: Module, *, epoch: int, optimizer: torch.optim.Optimizer | None = None
+    path: Path,
+    name: str,
+    model: Module,
+    *,
+    epoch: int,
+    optimizer: dict[str, Any] | None = None,
+    ema: dict[str, Any] | None = None,
+    part: dict[str, Any] | None = None,
 ) -> None:
-    """Save a network after `epoch` epochs; with the optimiser's state where training is to go on."""
+    """Save a network after `epoch` epochs.
+
+    Where training is to go on: with the states of the optimiser and of the averaged weights, and `part` of the steps
+    taken since.
+    """
     settings = asdict(model.recipe)
     if "pretrained" in settings:
         settings["pretrained"] = False  # its weights are in the file: none are to be downloaded again
@@ -29,7 +40,9 @@ def save_checkpoint(
         "settings": settings,
         "epoch": epoch,
         "model": model.state_dict(),
-        "optimizer": None if optimizer is None else optimizer.state_dict(),
+        "optimizer": optimizer,
+        "ema": ema,
+        "part": part,
     }
     with atomic(path) as handle:  # through a handle: given a path, torch writes its name into the archive
         torch.save(_canonical(state), handle)

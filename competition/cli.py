@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         workspace = Workspace(
             data=options.data, folds=options.folds, submissions=options.submissions, seed=options.seed
         )
+        options.arguments = arguments
         handler: Handler = options.handler
         return handler(options, workspace, Console()) or 0
     except UserError as error:
@@ -104,6 +105,11 @@ def _add_train(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Non
     parser.add_argument("--run", default=None, metavar="NAME", help="folder of the run; the model's name when unset")
     parser.add_argument("--parallel", type=int, default=1, metavar="N", help="folds at a time, sharing cores or GPUs")
     parser.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
+    parser.add_argument("--gpus", type=int, default=None, metavar="N", help="processes a network, by torchrun")
+    parser.add_argument("--sync-batch-norm", action="store_true", help="statistics over all GPUs' batches")
+    parser.add_argument(
+        "--checkpoint-minutes", type=float, default=30.0, metavar="M", help="between two checkpoints within an epoch"
+    )
     parser.add_argument("--init", default=None, metavar="RUN", help="start from the best weights of this run")
     parser.add_argument(
         "--workers", type=int, default=None, help="processes that load images; by the device when unset"
@@ -149,6 +155,9 @@ def _parser_of(hint: Any) -> Callable[[str], Any]:
 def _add_predict(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
     parser.add_argument("--run", required=True, metavar="NAME", help="whose kept weights to predict with")
     parser.add_argument("--epoch", type=int, default=None, help="the best of each fold when unset")
+    parser.add_argument(
+        "--flip", action=argparse.BooleanOptionalAction, default=None, help="average with the mirrored image"
+    )
     parser.add_argument("--decoder", default=None, help="how coordinates are read off heatmaps: argmax, dark, local")
     parser.add_argument(
         "--workers", type=int, default=None, help="processes that load images; by the device when unset"

@@ -72,7 +72,7 @@ def train(options: argparse.Namespace, workspace: Workspace, console: Console) -
         raise UserError(str(error)) from None
     from competition.dataset import read_test
     from competition.jobs import FULL, Job, fold_numbers
-    from competition.parallel import train_folds
+    from competition.parallel import is_one_of_many, train_folds
     from competition.runs import write_submission
 
     every = fold_numbers(workspace)
@@ -90,11 +90,16 @@ def train(options: argparse.Namespace, workspace: Workspace, console: Console) -
             precision=options.precision,
             workers=options.workers,
             init=options.init,
+            checkpoint_minutes=options.checkpoint_minutes,
+            sync_batch_norm=options.sync_batch_norm,
         )
         for fold in chosen[options.fold]
     ]
-    console.note(f"{run}: loading torch")
-    train_folds(jobs, console, at_once=options.parallel)
+    if not is_one_of_many():
+        console.note(f"{run}: loading torch")
+    train_folds(jobs, console, at_once=options.parallel, gpus=options.gpus, arguments=options.arguments)
+    if is_one_of_many():
+        return
     if options.fold == FULL:
         last = sorted(jobs[0].folder.glob("test_epoch*"))[-1]
         console.note(f"{run}: trained on everything, nothing validated; its last epoch's test poses are in {last}")
@@ -112,6 +117,7 @@ def predict(options: argparse.Namespace, workspace: Workspace, console: Console)
         options.run,
         epoch=options.epoch,
         decoder=options.decoder,
+        flip=options.flip,
         workers=options.workers,
         console=console,
     )

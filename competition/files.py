@@ -3,6 +3,7 @@
 Nothing else in the toolkit renames or writes under a final name.
 """
 
+import fcntl
 import gzip
 import hashlib
 import json
@@ -38,6 +39,23 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
         os.fsync(folder)  # the new name itself must survive a power cut
     finally:
         os.close(folder)
+
+
+@contextmanager
+def locked(folder: Path, complaint: str) -> Iterator[None]:
+    """Hold a folder's lock while the block runs; raise UserError with the complaint when another process holds it.
+
+    The system takes the lock back when its holder ends, however it ends.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise UserError(complaint) from None
+    finally:
+        os.close(handle)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -3,6 +3,7 @@
 Images cross to the device as uint8; normalisation is made there (see `to_input`).
 """
 
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -29,6 +30,11 @@ class Batch(NamedTuple):
     image: torch.Tensor  # [B, S, S, 3] uint8, RGB
     pose2d_px: torch.Tensor | None = None  # [B, 17, 2] float32, pixels of the S x S image
     pose_mm: torch.Tensor | None = None  # [B, 17, 3] float32
+
+    def split(self, size: int) -> "list[Batch]":
+        """Split into batches of at most `size` samples."""
+        places = [slice(first, first + size) for first in range(0, len(self.id), size)]
+        return [Batch(*(None if tensor is None else tensor[place] for tensor in self)) for place in places]  # type: ignore[arg-type]
 
     def to(self, device: torch.device) -> "Batch":
         return Batch(*(None if tensor is None else tensor.to(device, non_blocking=True) for tensor in self))  # type: ignore[arg-type]
@@ -68,14 +74,24 @@ class PoseImages(Dataset[Any]):
 class KeyedBatches(Sampler[list[Key]]):
     """Batches of (epoch, row): in order, or shuffled anew each epoch by the seed; set `epoch` before iterating.
 
-    Shuffled batches are whole ones (batch normalisation can't take a batch of one), unless that would leave none.
+    Shuffled batches are whole ones (batch normalisation can't take a batch of one), unless that would leave none. The
+    first `skip` batches are left out. `share` (rank, size) gives every size-th row of each batch, from rank on.
     """
 
-    def __init__(self, rows: npt.NDArray[np.int64], batch: int, *, shuffle_seed: int | None = None) -> None:
+    def __init__(
+        self,
+        rows: npt.NDArray[np.int64],
+        batch: int,
+        *,
+        shuffle_seed: int | None = None,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
         self.rows = rows
         self.batch = batch
         self.shuffle_seed = shuffle_seed
+        self.rank, self.size = share
         self.epoch = 0
+        self.skip = 0
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.rows), self.batch)
@@ -85,8 +101,8 @@ class KeyedBatches(Sampler[list[Key]]):
         rows = self.rows
         if self.shuffle_seed is not None:
             rows = generator(self.shuffle_seed, "shuffle", self.epoch).permutation(rows)
-        for first in range(0, len(self) * self.batch, self.batch):
-            yield [(self.epoch, int(row)) for row in rows[first : first + self.batch]]
+        for first in range(self.skip * self.batch, len(self) * self.batch, self.batch):
+            yield [(self.epoch, int(row)) for row in rows[first : first + self.batch][self.rank :: self.size]]
 
 
 def collate(samples: list[tuple[npt.NDArray[Any], ...]]) -> Batch:
@@ -121,5 +137,6 @@ def make_loader(
 
 
 def _one_thread(_worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that trains
     cv2.setNumThreads(0)  # a worker is one core; OpenCV's own threads would fight over the others
     torch.set_num_threads(1)

@@ -4,23 +4,48 @@ Small networks leave most of a processor waiting: two folds at a time on one cor
 on two.
 """
 
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from concurrent.futures import as_completed
 from dataclasses import replace
 
 from competition.console import Console
 from competition.dataset import check_images, read_labels, read_test
-from competition.errors import UserError
+from competition.errors import RunError, UserError
 from competition.jobs import Job, recorded_precision
 from competition.workers import worker_processes
 
 
-def train_folds(jobs: Sequence[Job], console: Console, *, at_once: int = 1) -> None:
-    """Train the folds of a run, `at_once` of them at a time with a share of the cores, or a GPU, each."""
+def is_one_of_many() -> bool:
+    """Whether torchrun started this process, for another one that speaks for all."""
+    return "RANK" in os.environ
+
+
+def train_folds(
+    jobs: Sequence[Job],
+    console: Console,
+    *,
+    at_once: int = 1,
+    gpus: int | None = None,
+    arguments: Sequence[str] = (),
+) -> None:
+    """Train the folds of a run, `at_once` of them at a time with a share of the cores, or a GPU, each.
+
+    With `gpus` this command, its `arguments`, is run by torchrun on so many processes: each network on all of them.
+    """
     if at_once < 1:
         raise UserError(f"--parallel {at_once}: expected at least 1")
+    if gpus is not None and (gpus < 1 or at_once > 1 or jobs[0].recipe.batch % gpus):
+        raise UserError(
+            f"--gpus {gpus}: expected at least 1, a divisor of --batch {jobs[0].recipe.batch}, no --parallel"
+        )
     data = jobs[0].workspace.data
     check_images(data, read_labels(data).images + read_test(data).images)
+    if gpus is not None:
+        _under_torchrun(gpus, arguments)
+        return
     at_once = min(at_once, len(jobs))
     if at_once == 1:
         from competition.train import train
@@ -35,6 +60,37 @@ def train_folds(jobs: Sequence[Job], console: Console, *, at_once: int = 1) -> N
         futures = [pool.submit(_train_beside, job, index, at_once) for index, job in enumerate(together)]
         for future in as_completed(futures):
             future.result()
+
+
+def _under_torchrun(gpus: int, arguments: Sequence[str]) -> None:
+    """Run a command by torchrun; raise UserError with the first line of complaint of any of its processes."""
+    at = list(arguments).index("--gpus") if "--gpus" in arguments else None
+    rest = [argument for argument in arguments if not argument.startswith("--gpus=")]
+    rest = rest if at is None else rest[:at] + rest[at + 2 :]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}", "-m", "--", "competition"]
+    threads = str(max(1, (os.cpu_count() or 1) // gpus))
+    debug = "--debug" in rest
+    complaints = []
+    with subprocess.Popen(
+        [sys.executable, *torchrun, *rest],
+        stderr=None if debug else subprocess.PIPE,
+        text=True,
+        env={"OMP_NUM_THREADS": threads} | os.environ,
+    ) as process:
+        try:
+            for line in process.stderr or ():
+                if line.startswith("error: "):
+                    complaints.append(line.removeprefix("error: ").strip())
+            process.wait()
+        except BaseException:
+            process.terminate()
+            raise
+    if complaints:
+        raise UserError(complaints[0])
+    if process.returncode:
+        raise RunError(
+            "a training process died: the same command goes on after the last checkpoint; --debug shows more"
+        )
 
 
 def _choose_precision(precision: str) -> str:

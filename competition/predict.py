@@ -17,6 +17,7 @@ from competition.folds import read_folds
 from competition.loader import Batch, KeyedBatches, PoseImages, batches, make_loader, to_input
 from competition.metrics import mpjpe
 from competition.runs import append_log, fold_folders, test_file, valid_file, write_submission, write_valid
+from competition.skeleton import JOINTS, MIRROR
 from competition.table import Poses, write_poses
 from models.contract import HeatmapModule, Module
 
@@ -24,38 +25,61 @@ BATCH = 32  # images at a time; a 17 x 64^3 volume takes 17 MiB
 
 
 def predict(
-    model: Module, loader: DataLoader[Batch], *, device: torch.device, precision: str, advance: Advance
+    model: Module,
+    loader: DataLoader[Batch],
+    *,
+    device: torch.device,
+    precision: str,
+    flip: bool = False,
+    advance: Advance,
 ) -> Poses:
-    """Predict every image of a loader: poses [n, 17, 3] in mm relative to the pelvis, by ascending Id."""
+    """Predict every image of a loader: poses [n, 17, 3] in mm relative to the pelvis, by ascending Id.
+
+    With `flip` also the mirrored image, whose pose is mirrored back: the mean of both.
+    """
     model.eval()
     spec = model.spec
     ids, poses = [], []
     with torch.inference_mode(), autocast(precision, device):
         for batch in batches(loader):
             images = to_input(batch.image.to(device, non_blocking=True), spec.mean, spec.std)
-            poses.append(model(images).pose_mm.float().cpu())
+            pose_mm = model(images).pose_mm.float()
+            if flip:
+                mirrored = model(images.flip(3)).pose_mm.float()[:, MIRROR]
+                pose_mm = (pose_mm + mirrored * mirrored.new_tensor([-1, 1, 1])) / 2
+            poses.append(pose_mm.cpu())
             ids.append(batch.id)
             advance(len(batch.id), "")
-    id_, pose_mm = torch.cat(ids).numpy(), torch.cat(poses).numpy().astype(np.float64)
-    finite = np.isfinite(pose_mm).all(axis=(1, 2))
+    if not ids:  # more processes than rows
+        return Poses(np.empty(0, np.int64), np.empty((0, len(JOINTS), 3)))
+    id_, pose = torch.cat(ids).numpy(), torch.cat(poses).numpy().astype(np.float64)
+    finite = np.isfinite(pose).all(axis=(1, 2))
     if not finite.all():
         raise RunError(f"the network's pose of Id {id_[~finite][0]} is not finite: lower --lr or set --clip-norm")
     order = np.argsort(id_)
-    return Poses(id_[order], pose_mm[order])
+    return Poses(id_[order], pose[order])
 
 
 def predict_run(
-    workspace: Workspace, run: str, *, epoch: int | None, decoder: str | None, workers: int | None, console: Console
+    workspace: Workspace,
+    run: str,
+    *,
+    epoch: int | None,
+    decoder: str | None,
+    flip: bool | None,
+    workers: int | None,
+    console: Console,
 ) -> tuple[Path, int, float]:
     """Predict with the kept weights of every fold of a run, into a new run beside it that can be blended.
 
-    Without `epoch` each fold uses its best weights; `decoder` replaces the one that coordinates were read with.
+    Without `epoch` each fold uses its best weights; `decoder` replaces the one that coordinates were read with, `flip`
+    what the recipe says of averaging with the mirrored image.
     Return the new run's folder, its epoch number and its out-of-fold MPJPE in mm.
     """
     labels, test = read_labels(workspace.data), read_test(workspace.data)
     check_images(workspace.data, labels.images + test.images)
     fold_of_row, meta = read_folds(workspace.folds, labels.images_sha256)
-    source, target = workspace.run(run), workspace.run(f"{run}-{decoder or 'again'}")
+    source, target = workspace.run(run), workspace.run("-".join([run, *_named(decoder, flip)]))
     found = [(folder, *_kept(folder, epoch)) for folder in fold_folders(source)]
     if not found:
         raise RunError(f"no run at {source}: expected fold folders there; `make board` lists the runs")
@@ -79,7 +103,8 @@ def predict_run(
             dataset = PoseImages(workspace.data, images, size=model.spec.input_size)
             loader = make_loader(dataset, KeyedBatches(image_rows, BATCH), workers=workers, device=device)
             with console.bar(f"{run} fold {config['fold']}", len(image_rows)) as advance:
-                poses = predict(model, loader, device=device, precision=precision, advance=advance)
+                flipping = model.recipe.flip_test if flip is None else flip
+                poses = predict(model, loader, device=device, precision=precision, flip=flipping, advance=advance)
             if images is labels:
                 write_valid(valid_file(out, number), poses.id, poses.pose_mm)
                 log = {"epoch": number, "valid_mpjpe": mpjpe(poses.pose_mm, labels.pose_mm[rows])}
@@ -91,6 +116,12 @@ def predict_run(
     assert written is not None
     assert written[1].valid_mpjpe is not None
     return target, number, written[1].valid_mpjpe
+
+
+def _named(decoder: str | None, flip: bool | None) -> list[str]:
+    """Name what is different from the run."""
+    flipped = [] if flip is None else ["flip" if flip else "noflip"]
+    return [*([decoder] if decoder else []), *flipped] or ["again"]
 
 
 def _kept(folder: Path, epoch: int | None) -> tuple[Path, int]:

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 
+GRACE_SECONDS = 30.0  # to leave a checkpoint in
+
 
 @contextmanager
 def worker_processes(count: int, preload: Sequence[str] = ()) -> Iterator[ProcessPoolExecutor]:
@@ -25,8 +27,12 @@ def worker_processes(count: int, preload: Sequence[str] = ()) -> Iterator[Proces
             yield pool
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            for worker in set(multiprocessing.active_children()) - before:
+            workers = set(multiprocessing.active_children()) - before
+            for worker in workers:
                 worker.terminate()
+            for worker in workers:
+                worker.join(GRACE_SECONDS)
+                worker.kill()
             raise
 
 

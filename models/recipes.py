@@ -36,12 +36,19 @@ class Recipe:
     schedule: str = "constant"  # constant, halve (by half every epoch) or cosine (to zero at the last epoch)
     warmup_epochs: float = 0.0  # epochs of linear warm-up from zero; 0 is off
     clip_norm: float | None = None  # largest norm of the whole gradient; None is off
+    micro_batch: int | None = None  # images at a time, where a batch is too large for the memory; None is the batch
+    ema: float | None = None  # decay of averaged weights, which predict instead; None is off
+    flip_test: bool = False  # predict the mirrored image as well, and take the mean
     augment: bool = False  # rotation, scale, flip, colour and dropout of the training images
 
     def __post_init__(self) -> None:
         check_types(self)
         require(self.epochs >= 1, "epochs", "at least 1", self.epochs)
         require(self.batch >= 1, "batch", "at least 1", self.batch)
+        require(
+            self.micro_batch is None or self.micro_batch >= 1, "micro_batch", "at least 1 or unset", self.micro_batch
+        )
+        require(self.ema is None or 0 < self.ema < 1, "ema", "above 0 and under 1, or unset", self.ema)
         require(bool(self.optimizer), "optimizer", "a name that timm knows", self.optimizer)
         require(self.lr > 0, "lr", "above 0", self.lr)
         require(self.weight_decay >= 0, "weight_decay", "at least 0", self.weight_decay)

@@ -13,7 +13,7 @@ N, N_TEST = 40, 12
 
 # A network of the real code that trains in a second.
 TINY = ["--model", "3dhg-small", "--channels", "16", "--depths", "1,8", "--input-size", "64", "--batch", "8"]
-TINY += ["--schedule", "constant", "--lr", "1e-3"]
+TINY += ["--schedule", "constant", "--lr", "1e-3", "--precision", "fp32"]
 
 
 @pytest.fixture(scope="session")

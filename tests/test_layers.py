@@ -8,11 +8,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 LAYERS = [
-    {"errors", "skeleton", "seeds", "files", "config", "console", "workers"},
-    {"geometry", "metrics", "table", "weights", "virtual", "gate", "simulator", "device"},
+    {"errors", "skeleton", "seeds", "files", "config", "console", "workers", "stop"},
+    {"geometry", "metrics", "table", "weights", "virtual", "gate", "simulator", "device", "world"},
     {"dataset", "augment", "loader", "folds", "check", "synthetic"},
     {"checkpoint", "runs", "predict", "jobs"},
-    {"train", "parallel", "join", "search", "methods", "pictures", "bench", "blend", "score", "report"},
+    {"trainer", "train", "parallel", "join", "search", "methods", "pictures", "bench", "blend", "score", "report"},
     {"commands", "cli", "__main__", "__init__"},
 ]
 MODELS_FROM = 3  # the layer from which on models/ may be imported

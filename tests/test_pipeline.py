@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,11 +14,18 @@ import pytest
 import torch
 from conftest import N_TEST, TINY, N
 
+import models
 from competition import train as training
+from competition import trainer
+from competition.config import Workspace
 from competition.dataset import read_labels
+from competition.files import locked
+from competition.jobs import Job, open_data
+from competition.loader import KeyedBatches
 from competition.metrics import mpjpe
 from competition.runs import candidates, read_log, read_test_poses, read_valid
 from competition.table import read_poses, write_poses
+from competition.world import World
 
 Command = Callable[..., int]
 TIMINGS = ("seconds", "images_per_second")
@@ -106,7 +116,8 @@ def test_a_run_killed_between_any_two_files_ends_with_the_same_files(
     train = ("train", *TINY, "--epochs", "2", "--fold", "0", "--augment")
     assert command(*train, "--run", "whole") == 0
 
-    write, calls = getattr(training, step), 0
+    module = trainer if step == "save_checkpoint" else training
+    write, calls = getattr(module, step), 0
 
     def killed(*arguments, **keywords):
         nonlocal calls
@@ -118,7 +129,7 @@ def test_a_run_killed_between_any_two_files_ends_with_the_same_files(
         if last_call:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, step, killed)
+    monkeypatch.setattr(module, step, killed)
     assert command(*train, "--run", "killed") == 130
     monkeypatch.undo()
     assert command(*train, "--run", "killed") == 0
@@ -187,6 +198,89 @@ def test_predicting_again_repeats_the_run_and_another_decoder_changes_it(command
     assert (runs / "3dhg-small-argmax/submission.csv.gz").exists()
 
 
+def _start(tmp_path: Path, data: Path, *arguments: str) -> "subprocess.Popen[str]":
+    folders = ["--data", str(data), "--folds", str(tmp_path / "folds"), "--submissions", str(tmp_path / "runs")]
+    return subprocess.Popen(
+        [sys.executable, "-m", "competition", "train", *folders, *TINY, *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_told_to_end_it_keeps_the_steps_taken_and_goes_on_to_the_same_files(
+    command: Command, folds: None, data: Path, tmp_path: Path, number: int, code: int
+):
+    train = ("--epochs", "3", "--fold", "1", "--augment", "--ema", "0.9", "--batch", "4")
+    assert command("train", *TINY, *train, "--run", "whole") == 0
+    threads = json.loads((tmp_path / "runs/whole/fold1/config.json").read_text())["threads"]
+    process = _start(tmp_path, data, *train, "--run", "told")
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "epoch 1/3" in line:  # the second epoch is under way
+            process.send_signal(number)
+            break
+    process.communicate(timeout=120)
+    assert process.returncode == code
+    state = torch.load(tmp_path / "runs/told/fold1/last.pt", weights_only=True)
+    assert state["epoch"] == 1
+    assert state["part"]["step"] > 0
+    assert not (tmp_path / "runs/told/fold1/test_epoch02.csv.gz").exists()
+    assert json.loads((tmp_path / "runs/told/fold1/config.json").read_text())["threads"] == threads
+    assert command("train", *TINY, *train, "--run", "told") == 0
+    assert _contents(tmp_path / "runs/told/fold1") == _contents(tmp_path / "runs/whole/fold1")
+
+
+def test_a_folder_that_is_being_trained_is_locked(command: Command, folds: None, tmp_path: Path, capsys):
+    with locked(tmp_path / "runs/3dhg-small/fold0", "taken"):
+        assert command("train", *TINY, "--epochs", "1", "--fold", "0") == 2
+    assert "being trained by another process" in capsys.readouterr().err
+    assert command("train", *TINY, "--epochs", "1", "--fold", "0") == 0
+
+
+def test_parts_of_a_batch_make_the_step_of_the_whole(command: Command, folds: None, data: Path, tmp_path: Path):
+    """Without batch statistics; with them parts are normalised each by themselves."""
+    whole, parts = (_gradients(data, tmp_path, micro_batch) for micro_batch in (None, 3))
+    for name, gradient in whole.items():
+        np.testing.assert_allclose(parts[name], gradient, rtol=1e-4, atol=1e-7)
+
+
+def _gradients(data: Path, tmp_path: Path, micro_batch: int | None) -> dict[str, np.ndarray]:
+    recipe = models.recipe("3dhg-small", channels=16, depths=(1, 8), batch=8, micro_batch=micro_batch, optimizer="sgd")
+    workspace = Workspace(data=data, folds=tmp_path / "folds", submissions=tmp_path / "runs")
+    job = Job(workspace=workspace, name="3dhg-small", recipe=recipe, fold=0, run="parts")
+    opened = open_data(job)
+    pose_mm = torch.from_numpy(opened.labels.pose_mm[opened.train_rows])
+    made = trainer.build(job, opened.train_rows, pose_mm, torch.device("cpu"), "fp32", World())
+    made.model.eval()
+    _, loader = training.training_loader(job, opened, made)
+    training.train_step(made, next(iter(loader)), 1)
+    return {name: p.grad.numpy().copy() for name, p in made.model.named_parameters() if p.grad is not None}
+
+
+def test_processes_together_predict_every_id_once(command: Command, folds: None, tmp_path: Path, capfd):
+    train = ("train", *TINY, "--epochs", "1", "--fold", "0", "--batch", "6")
+    assert command(*train, "--run", "many", "--gpus", "2") == 0
+    poses = read_poses(tmp_path / "runs/many/fold0/test_epoch01.csv.gz")
+    assert poses.id.tolist() == list(range(1, N_TEST + 1))
+    assert len(read_valid(tmp_path / "runs/many/fold0/valid_epoch01.npz").id) == 24
+    assert capfd.readouterr().out.count("fold 0 epoch 1/1") == 1  # one of them speaks
+    assert command(*train, "--run", "other", "--gpus", "2", "--optimizer", "adamm") == 2
+    assert "adamm" in capfd.readouterr().err
+    assert command(*train, "--run", "other", "--gpus", "4") == 2
+    assert "a divisor of --batch 6" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_processes_share_every_batch_and_every_row(size: int):
+    rows = np.arange(10, 41)
+    whole = KeyedBatches(rows, 6, shuffle_seed=3)
+    shares = [KeyedBatches(rows, 6, shuffle_seed=3, share=(rank, size)) for rank in range(size)]
+    for batch, *parts in zip(whole, *shares, strict=True):
+        assert sorted(key for part in parts for key in part) == sorted(batch)
+    predicted = [key for rank in range(size) for keys in KeyedBatches(rows[rank::size], 4) for key in keys]
+    assert sorted(row for _, row in predicted) == rows.tolist()
+
+
 def test_a_run_is_not_overwritten_by_predicting_again(command: Command, folds: None, tmp_path: Path, capsys):
     assert command("train", *TINY, "--epochs", "1", "--fold", "0") == 0
     assert command("train", *TINY, "--epochs", "1", "--fold", "0", "--run", "3dhg-small-dark") == 0
@@ -201,7 +295,7 @@ def test_the_folds_of_a_run_share_one_configuration(command: Command, folds: Non
     assert command("train", *TINY, "--epochs", "1", "--fold", "1", "--precision", "bf16", "--sigma", "1.1") == 2
     assert "fold0 was trained with another configuration (sigma 1.5 -> 1.1)" in capsys.readouterr().err
     assert not (tmp_path / "runs/3dhg-small/fold1/config.json").exists()
-    assert command("train", *TINY, "--epochs", "1", "--fold", "1") == 0
+    assert command("train", *TINY, "--epochs", "1", "--fold", "1", "--precision", "auto") == 0
     settings = json.loads((tmp_path / "runs/3dhg-small/fold1/config.json").read_text())["settings"]
     assert settings["precision"] == "bf16"  # auto takes over what the other fold has
 
@@ -230,7 +324,7 @@ def test_running_out_of_memory_is_one_line(command: Command, folds: None, monkey
 
     monkeypatch.setattr("models.three_d.ThreeDHourglass.loss", greedy)
     assert command("train", *TINY, "--epochs", "1", "--fold", "0") == 2
-    assert "out of memory: set --batch below 8" in capsys.readouterr().err
+    assert "out of memory: set --micro-batch below 8" in capsys.readouterr().err
 
 
 def test_a_loss_that_is_no_longer_finite_stops_the_run(command: Command, folds: None, tmp_path: Path, capsys):

@@ -1,0 +1,42 @@
+"""Being told to end: SIGTERM and Ctrl-C leave a mark for the work to look at where it can stop; a second ends it."""
+
+import multiprocessing
+import signal
+import threading
+from types import FrameType
+from typing import Any, NoReturn
+
+TERMINATED = 143  # the exit code after SIGTERM
+
+
+class Stop:
+    """Holds what the process was told while a block runs; does nothing outside of the main thread."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Stop":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._told)
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        in_pool = multiprocessing.parent_process() is not None  # whose processes outlive the end of their work
+        if self.signal is not None and (error is None or in_pool):
+            signal.raise_signal(self.signal)
+
+    def obey(self) -> NoReturn:
+        """End as the signal asks."""
+        if self.signal == signal.SIGTERM:
+            raise SystemExit(TERMINATED)
+        raise KeyboardInterrupt
+
+    def _told(self, number: int, _frame: FrameType | None) -> None:
+        if self.signal is not None:
+            self.obey()
+        self.signal = number
