@@ -14,6 +14,9 @@ SUBMISSIONS = submissions
 N = 6000
 N_TEST = 1500
 METHOD = optuna
+COMPETITION =
+MESSAGE =
+YES =
 FILE = $(SUBMISSIONS)/blend/submission.csv.gz
 ARGS =
 
@@ -28,13 +31,13 @@ HAVE_DATA = $(if $(filter data/synthetic,$(DATA)),data/synthetic/manifest.json)
 HAVE_FOLDS = $(FOLDS)/folds.csv
 
 .DEFAULT_GOAL = help
-.PHONY: help setup demo test check-code bench data check folds train predict blend score board clean
+.PHONY: help setup demo test check-code bench data check folds train predict blend score board report submit reproduce clean
 .SUFFIXES:
 
 help: ## list the targets
 	@echo "make TARGET [KNOB=value ...]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "knobs: MODEL FOLD RUN EPOCHS GPUS SEED DATA FOLDS SUBMISSIONS N N_TEST METHOD FILE ARGS (see the Makefile's head)"
+	@echo "knobs: MODEL FOLD RUN EPOCHS GPUS SEED DATA FOLDS SUBMISSIONS N N_TEST METHOD FILE COMPETITION MESSAGE YES ARGS (see the Makefile's head)"
 	@echo "begin with: make demo"
 
 setup: $(VENV)/.installed ## make .venv and install requirements.txt
@@ -97,6 +100,18 @@ score: setup ## score a CSV against the embedded competition's hidden answers: F
 
 board: setup ## list runs and blends with their scores
 	$(COMPETITION_CLI) board $(WHERE) $(ARGS)
+
+report: setup ## write a page of pictures: submissions/report.html
+	$(COMPETITION_CLI) report $(WHERE) $(ARGS)
+
+# COMPETITION and MESSAGE go through the environment: a quote in them must not end the shell's
+submit: export SUBMIT_COMPETITION := $(value COMPETITION)
+submit: export SUBMIT_MESSAGE := $(value MESSAGE)
+submit: setup ## send a CSV to the competition and read its score: FILE COMPETITION MESSAGE YES=1
+	$(COMPETITION_CLI) submit $(WHERE) --file '$(FILE)' --competition="$$SUBMIT_COMPETITION" --message="$$SUBMIT_MESSAGE" $(if $(YES),--yes) $(ARGS)
+
+reproduce: setup | $(HAVE_DATA) $(HAVE_FOLDS) ## train and blend the poster's table: ARGS="--scale small"
+	$(COMPETITION_CLI) reproduce $(WHERE) $(ARGS)
 
 clean: ## remove .venv and caches; data, folds and submissions stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis

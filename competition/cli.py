@@ -195,6 +195,27 @@ def _add_bench(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
     parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="write the rows there too")
 
 
+def _add_report(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
+    parser.add_argument("--out", type=Path, default=None, metavar="FILE", help="SUBMISSIONS/report.html when unset")
+
+
+def _add_submit(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
+    parser.add_argument("--file", type=Path, default=None, help="the blend when unset")
+    parser.add_argument("--competition", required=True, metavar="NAME", help="the last part of its address")
+    parser.add_argument("--message", required=True, metavar="TEXT", help="one line that says what is sent")
+    parser.add_argument("--yes", action="store_true", help="send without asking")
+
+
+def _add_verify(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
+    parser.add_argument("folder", type=Path, metavar="RUNDIR", help="of a run, one of its folds, or a blend")
+
+
+def _add_reproduce(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
+    parser.add_argument("--scale", default="full", metavar="small|full", help="the poster's models, or small ones")
+    parser.add_argument("--parallel", type=int, default=1, metavar="N", help="folds at a time")
+    parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="write the table there too")
+
+
 COMMANDS: dict[str, tuple[Handler, str, Callable[[argparse.ArgumentParser, Sequence[str]], None]]] = {
     "data": (commands.data, "make the embedded competition", _add_data),
     "check": (
@@ -209,6 +230,10 @@ COMMANDS: dict[str, tuple[Handler, str, Callable[[argparse.ArgumentParser, Seque
     "score": (commands.score, "score a CSV against the hidden answers of the embedded competition", _add_score),
     "bench": (commands.bench, "measure our ways against plain ones, in turn", _add_bench),
     "board": (commands.board, "list runs and blends with their scores", _add_board),
+    "report": (commands.report, "write a page of pictures about runs and blends", _add_report),
+    "submit": (commands.submit, "send a CSV with the official kaggle client and wait for its score", _add_submit),
+    "verify": (commands.verify, "recompute what a run's or blend's folder claims", _add_verify),
+    "reproduce": (commands.reproduce, "train and blend the poster's table", _add_reproduce),
 }
 
 

@@ -221,3 +221,52 @@ def bench(options: argparse.Namespace, workspace: Workspace, console: Console) -
     console.table(bench_table(rows))
     if options.json is not None:
         write_json(options.json, [row._asdict() for row in rows])
+
+
+def submit(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
+    from competition.submit import submit as send
+
+    def confirmed(question: str) -> bool:
+        console.note(question)
+        if options.yes:
+            return True
+        try:
+            return console.ask("send it? [y/N] ").strip().lower() in ("y", "yes")
+        except EOFError:
+            raise UserError(
+                "submit asks before it sends, and no one is there to answer: --yes, or make ... YES=1"
+            ) from None
+
+    file = options.file or workspace.submissions / "blend" / "submission.csv.gz"
+    competition, message = options.competition, options.message
+    send(workspace, file, competition=competition, message=message, confirmed=confirmed, note=console.note)
+
+
+def verify(options: argparse.Namespace, workspace: Workspace, console: Console) -> int:
+    from competition.verify import verify as look
+
+    right, wrong = look(workspace, options.folder)
+    for line in right:
+        console.note(line)
+    for line in wrong:
+        console.note(f"wrong: {line}")
+    return MENDABLE if wrong else 0
+
+
+def reproduce(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
+    from competition.files import write_json
+    from competition.report import poster_table
+    from competition.reproduce import reproduce as run_all
+
+    rows = run_all(workspace, options.scale, console, at_once=options.parallel)
+    console.table(poster_table(rows, str(workspace.data)))
+    if options.json is not None:
+        write_json(options.json, rows)
+
+
+def report(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
+    from competition.page import write_report
+
+    with console.bar("report", None) as advance:
+        written = write_report(workspace, options.out or workspace.submissions / "report.html", advance)
+    console.note(f"{written}: open it in a browser")

@@ -26,6 +26,10 @@ class Console:
         """Say one line; the text is shown as it is, never as markup."""
         self.rich.print(text, markup=False)
 
+    def ask(self, question: str) -> str:
+        """Ask for a line; EOFError where no one can answer."""
+        return self.rich.input(question, markup=False)
+
     def table(self, table: Table) -> None:
         self.rich.print(table)
 

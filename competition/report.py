@@ -68,6 +68,21 @@ def board_table(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
+def poster_table(rows: list[dict[str, Any]], data: str) -> Table:
+    """Show the poster's table beside ours, mm; ratios to the best single model."""
+    caption = f"the poster was measured on Human3.6M, ours on {data}: compare ratios, not mm"
+    table = Table(title="the poster and ours", title_justify="left", caption=caption, caption_justify="left")
+    columns = {
+        "name": "model", "setting": "setting", "poster": "poster mm", "poster_ratio": "poster ratio",
+        "out_of_fold": "out of fold", "test": "test", "ratio": "ratio",
+    }  # fmt: skip
+    for key, heading in columns.items():
+        table.add_column(heading, justify="left" if key in ("name", "setting") else "right")
+    for row in rows:
+        table.add_row(*(row[key] if isinstance(row[key], str) else _ratio(key, row[key]) for key in columns))
+    return table
+
+
 def bench_table(rows: Sequence[Row]) -> Table:
     """Show comparisons; a ratio above 1 means that ours is better."""
     table = Table(title="ours against a plain way; ratio above 1: ours is better", title_justify="left")
@@ -80,6 +95,10 @@ def bench_table(rows: Sequence[Row]) -> Table:
 
 def _mm(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
+
+
+def _ratio(key: str, value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}" if "ratio" in key else f"{value:.2f}"
 
 
 def _text(value: object) -> str:

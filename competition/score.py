@@ -46,6 +46,11 @@ def score(data: Path, file: Path, *, strict: bool = False) -> dict[str, Any]:
     }
 
 
+def has_answers(data: Path) -> bool:
+    """Whether a competition's hidden answers are there: those of the embedded one."""
+    return (data / "solution" / "test.csv").exists()
+
+
 def read_solution(data: Path) -> tuple[Poses, npt.NDArray[np.str_]]:
     """Read the hidden answers: poses by Id, and Public or Private for each [N]."""
     path = data / "solution" / "test.csv"

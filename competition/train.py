@@ -21,7 +21,7 @@ from competition.console import Advance, Console, duration
 from competition.dataset import Labels, TestSet
 from competition.device import autocast, choose_device, choose_precision, told_when_out_of_memory
 from competition.errors import RunError
-from competition.files import locked, read_json, write_json
+from competition.files import locked, read_json, sha256_file, write_json
 from competition.jobs import Data, Job, describe, open_data, recorded_precision
 from competition.loader import Batch, KeyedBatches, PoseImages, batches, make_loader, to_input
 from competition.metrics import mpjpe, mpjpe_joint
@@ -242,6 +242,11 @@ def finish(job: Job) -> dict[str, Any]:
         "valid_mpjpe": best["valid_mpjpe"],
         "epochs": len(log),
         "seconds": round(sum(row["seconds"] for row in log), 3),
+        "files": {
+            path.name: sha256_file(path)
+            for path in sorted(job.folder.iterdir())
+            if path.is_file() and path.name not in ("log.jsonl", "done.json")  # the log holds timings
+        },
     }
     write_json(job.folder / "done.json", result)
     return result

@@ -12,8 +12,23 @@ LAYERS = [
     {"geometry", "metrics", "table", "weights", "virtual", "gate", "simulator", "device", "world"},
     {"dataset", "augment", "loader", "folds", "check", "synthetic"},
     {"checkpoint", "runs", "predict", "jobs"},
-    {"trainer", "train", "parallel", "join", "search", "methods", "pictures", "bench", "blend", "score", "report"},
-    {"commands", "cli", "__main__", "__init__"},
+    {
+        "trainer",
+        "train",
+        "parallel",
+        "join",
+        "search",
+        "methods",
+        "pictures",
+        "bench",
+        "submit",
+        "verify",
+        "page",
+        "blend",
+        "score",
+        "report",
+    },
+    {"reproduce", "commands", "cli", "__main__", "__init__"},
 ]
 MODELS_FROM = 3  # the layer from which on models/ may be imported
 LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}

@@ -1,0 +1,108 @@
+"""Reproducing the poster: its four rows, the mean of the best predictions of three of them, and our blend of those."""
+
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from competition.blend import blend
+from competition.config import Workspace
+from competition.console import Console
+from competition.dataset import parse_name, read_labels, read_test
+from competition.errors import UserError, unknown
+from competition.jobs import Job, fold_numbers
+from competition.join import select
+from competition.parallel import train_folds
+from competition.runs import candidates, write_submission
+from competition.score import has_answers, score
+from competition.table import Poses
+
+SCALES: Final = {"full": "", "small": "-small"}
+
+
+Row: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PosterRow:
+    """A row of the poster's table."""
+
+    entrant: str
+    setting: str
+    test_mm: float  # on Human3.6M, as the poster says
+    averaged: bool  # whether it is part of the mean
+
+
+POSTER: Final = (
+    PosterRow(entrant="2dhg", setting="2D hourglass x8 + lifter, augmented", test_mm=109.02, averaged=True),
+    PosterRow(entrant="2dhg-decay", setting="2D hourglass x4 + lifter, halving", test_mm=110.34, averaged=True),
+    PosterRow(entrant="3dhg", setting="3D hourglass", test_mm=99.17, averaged=True),
+    PosterRow(entrant="3dhg-aug", setting="3D hourglass, augmented, halving", test_mm=118.28, averaged=False),
+)
+POSTER_MEAN_MM: Final = 89.69
+
+
+def reproduce(workspace: Workspace, scale: str, console: Console, *, at_once: int = 1) -> list[Row]:
+    """Train the poster's rows that aren't trained yet, average and blend; return the table, a row a model or blend.
+
+    A row: {"name", "setting", "poster", "poster_ratio", "out_of_fold", "test", "ratio"}; mm, ratios to the best single
+    model of the column, test null where there are no hidden answers.
+    """
+    import models
+
+    if scale not in SCALES:
+        raise UserError(unknown("scale", scale, SCALES))
+    labels, test = read_labels(workspace.data), read_test(workspace.data)
+    folds = fold_numbers(workspace)
+    hidden = has_answers(workspace.data)
+    names = [row.entrant + SCALES[scale] for row in POSTER]
+    told = f"training {', '.join(names)} on {len(folds)} folds each"
+    console.note(f"{told}; each run tells after a few steps what it costs")
+    rows: list[Row] = []
+    for row, name in zip(POSTER, names, strict=True):
+        jobs = [
+            Job(workspace=workspace, name=name, recipe=models.recipe(name), fold=fold, run=name, workers=None)
+            for fold in folds
+        ]
+        train_folds(jobs, console, at_once=at_once)
+        written = write_submission(workspace.submissions, name, test.id)
+        assert written is not None
+        test_mm = score(workspace.data, written[0])["all"] if hidden else None
+        rows.append(_row(name, row.setting, row.test_mm, written[1].valid_mpjpe, test_mm))
+    averaged = [name for row, name in zip(POSTER, names, strict=True) if row.averaged]
+    chosen = select(candidates(workspace.submissions), averaged)
+    parsed = [found for image in labels.images if (found := parse_name(image)) is not None]
+    whole = len(parsed) == len(labels.images)
+    for method, setting in (
+        ("mean", "per-coordinate mean of the best"),
+        ("optuna", "Optuna blend of the same"),
+    ):
+        result = blend(
+            chosen,
+            Poses(labels.id, labels.pose_mm.astype("float64")),
+            test.id,
+            workspace.submissions / f"reproduce-{scale}-{method}",
+            method=method,
+            subjects=[found.subject for found in parsed] if whole else None,
+            sequences=[found.sequence for found in parsed] if whole else None,
+            images_sha256=labels.images_sha256,
+            seed=workspace.seed,
+        )
+        nested = result.facts["mpjpe_nested"]
+        test_mm = score(workspace.data, result.submission)["all"] if hidden else None
+        poster = POSTER_MEAN_MM if method == "mean" else None
+        out_of_fold = result.facts["mpjpe_blend_in_sample"] if nested is None else nested
+        rows.append(_row(f"{method} of three", setting, poster, out_of_fold, test_mm))
+    _add_ratios(rows)
+    return rows
+
+
+def _row(name: str, setting: str, poster: float | None, out_of_fold: float | None, test: float | None) -> Row:
+    return {"name": name, "setting": setting, "poster": poster, "out_of_fold": out_of_fold, "test": test}
+
+
+def _add_ratios(rows: list[Row]) -> None:
+    """Add each row's ratio to the best single model: of the poster's figures, and of ours (test, or out of fold)."""
+    ours = "test" if rows[0]["test"] is not None else "out_of_fold"
+    for column, into in (("poster", "poster_ratio"), (ours, "ratio")):
+        best = min(row[column] for row in rows[: len(POSTER)])
+        for row in rows:
+            row[into] = None if row[column] is None else row[column] / best

@@ -1,0 +1,279 @@
+"""Uploading a submission with the official client, and SUBMISSIONS/ledger.csv, the record of what was sent.
+
+    validate -> ask -> list what is there -> send -> list until it is scored; the ledger is written at every step
+
+The client logs in when it is imported, so it runs as a process of its own. It exits with 0 after some failures.
+"""
+
+import contextlib
+import csv
+import datetime
+import io
+import os
+import re
+import subprocess
+import sys
+import time
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple, TypeAlias
+
+import numpy as np
+
+from competition.config import Workspace
+from competition.dataset import read_test
+from competition.errors import UserError
+from competition.files import read_json, read_text, sha256_file, write_text
+from competition.runs import best_epoch, candidates, read_log, read_test_poses
+from competition.table import Poses, check_plausible, read_poses
+
+LEDGER: Final = ("time", "competition", "file", "sha256", "run", "out_of_fold", "message", "ref", "status", "public")
+Row: TypeAlias = dict[str, str]
+_SITE: Final = "https://www.kaggle.com"
+_JOIN: Final = f"signed in as the token's owner, open {_SITE}/competitions/{{competition}}/rules and accept them"
+_FAILURES: Final = {  # what the client prints, in the order in which to look for it, and what to do
+    "client not installed": ("No module named", "it is missing or lacks a part: make setup"),
+    "no credentials": (
+        "Authentication required|401 Client Error|Unauthenticated",
+        f"none, or not valid: make a token at {_SITE}/settings/api and export KAGGLE_API_TOKEN",
+    ),
+    "rules not accepted": (r"accept.{0,60}\brules", _JOIN),
+    "daily limit": ("allowance|submission limit|number of submissions|Too Many Requests", "send it tomorrow (UTC)"),
+    "competition closed": ("deadline|has ended|no longer accept|not accepting", "it takes no submissions now"),
+    "unknown competition": ("404 Client|Not Found|Could not find", f"expected NAME of {_SITE}/competitions/NAME"),
+    "refused": ("403 Client|Forbidden|Permission .*denied", f"no such competition, or not joined: {_JOIN}"),
+    "upload failed": ("Could not submit to competition", "the service did not take the file: try again later"),
+    "service error": ("50[0-9] Server Error|Internal Server Error|Bad Gateway|Service Unavailable", "try again later"),
+    "network down": ("ConnectionError|Max retries|Timeout|Connection re", "check the network and the proxy"),
+}
+_HOPELESS: Final = ("client not installed", "no credentials", "network down", "timeout")  # sending would fail too
+_UNSURE: Final = ("network down", "service error", "timeout", "client failed")  # perhaps only the answer was lost
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@|\?[^\s'\")]+|(?i:bearer|basic)\s+\S+|KGAT_\S+|eyJ\S+|\b[0-9a-f]{32,}\b")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How long to wait, in seconds."""
+
+    send: float = 900  # a few MB on a slow line
+    list: float = 120  # one look at the list of submissions
+    score: float = 900  # from the upload to its score
+    pause: float = 2  # between the first two looks; each pause is half as long again, up to 30 s
+
+
+class Failure(NamedTuple):
+    """Why the service did not do as asked."""
+
+    status: str  # for the ledger
+    told: str  # for people, what to do included
+
+
+class Origin(NamedTuple):
+    """Where a file of test poses came from."""
+
+    name: str  # run:epoch or the blend's folder; empty when unknown; the ledger's run
+    mpjpe: float | None  # mm out of fold
+    told: str
+
+
+def submit(
+    workspace: Workspace,
+    file: Path,
+    *,
+    competition: str,
+    message: str,
+    confirmed: Callable[[str], bool],
+    note: Callable[[str], None],
+    patience: Patience = Patience(),
+) -> Row:
+    """Send a CSV of test poses, wait for its public score, and return its row of the ledger.
+
+    `confirmed` is shown what would be sent and decides. Raise SubmissionError for what no one should send, before
+    anything leaves this machine, and UserError for everything else that goes wrong; the ledger then tells it too.
+    """
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,199}", competition):
+        raise UserError(f"competition {competition[:60]!r}: expected a-z, 0-9 and '-', the last part of its address")
+    if not message.strip() or any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in message):
+        raise UserError(f"message {message[:60]!r}: expected one line of text that says what is sent: MESSAGE=")
+    sha256 = sha256_file(file) if file.is_file() else ""
+    poses = read_poses(file, read_test(workspace.data).id)
+    check_plausible(poses, file)
+    ledger, page = workspace.submissions / "ledger.csv", f"{_SITE}/competitions/{competition}/submissions"
+    origin = find_origin(workspace.submissions, file, poses)
+    facts = {"file": str(file), "sha256": sha256, "rows": str(len(poses.id)), "from": origin.told, "message": message}
+    lines = [f"send to the competition {competition}:", *(f"  {name:8} {fact}" for name, fact in facts.items())]
+    for old in read_ledger(ledger):
+        arrived = old["ref"] or old["status"].partition("failed: ")[2] in ("", *_UNSURE)
+        if arrived and (old["competition"], old["sha256"]) == (competition, sha256):
+            lines.append(f"  before   the same file at {old['time']}: {old['status']} {old['public']}")
+    if not confirmed("\n".join(lines)):
+        raise UserError(f"{file}: not sent")
+    if sha256_file(file) != sha256:
+        raise UserError(f"{file}: not sent: it changed while you were asked; the same command looks at it again")
+
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+    mpjpe = "" if origin.mpjpe is None else f"{origin.mpjpe:.4f}"
+    cells = (now, competition, str(file), sha256, origin.name, mpjpe, message, "", "sending", "")
+    row = dict(zip(LEDGER, cells, strict=True))
+    _record(ledger, row)  # before it is sent: an interrupted submission may have arrived
+    listed, failure = _submissions(competition, patience)
+    if failure is None or failure.status not in _HOPELESS:
+        options = ["submit", "-c", competition, f"--message={message}", "-f", str(file.absolute())]
+        said, failure = _call(options, competition, patience.send)
+        if failure is None and "Successfully submitted" not in said:
+            failure = _diagnose(said, competition)
+        if failure is not None and failure.status in _UNSURE:
+            failure = failure._replace(told=f"{failure.told}; it may have arrived: see {page} before sending it again")
+    if failure is not None:
+        _record(ledger, row | {"status": f"failed: {failure.status}"})
+        raise UserError(f"{file}: sending it to {competition} failed: {failure.told}")
+    _record(ledger, row | {"status": "pending"})
+    note(f"{file}: sent to {competition}; waiting for its score, Ctrl-C ends only the waiting")
+
+    found, failure = _await_score(competition, message, {other["ref"] for other in listed}, patience)
+    row |= {"status": "pending"} | found
+    sent = f"{file}: sent to {competition}{', submission ' if row['ref'] else ''}{row['ref']}"
+    _record(ledger, row)
+    if row["status"] == "failed: scorer error":
+        raise UserError(f"{sent}, but its scorer refused it: see {page} for the reason")
+    if row["status"] != "complete":
+        why = failure.told if failure else "look there later"
+        raise UserError(f"{sent}, but no score came within {patience.score:g} s: {why}; {page}; don't send it again")
+    note(f"{sent}: public score {row['public'] or 'unknown'}; noted in {ledger}")
+    return row
+
+
+def read_ledger(path: Path) -> list[Row]:
+    """Read what was sent, oldest first; empty when nothing was; raise UserError on another file of that name."""
+    reader = csv.DictReader(io.StringIO(read_text(path, what="ledger") if path.exists() else ",".join(LEDGER)))
+    rows = list(reader)
+    ragged = any(None in row or None in row.values() for row in rows)
+    if ragged or tuple(reader.fieldnames or ()) != LEDGER:
+        raise UserError(f"{path}: expected a header and rows of {', '.join(LEDGER)}: mend this file or move it away")
+    return rows
+
+
+def _record(path: Path, row: Row) -> None:
+    """Write a row of the ledger, in the place of its earlier state if there is one."""
+    rows = {tuple(one[key] for key in LEDGER[:4]): one for one in [*read_ledger(path), row]}
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows([LEDGER, *(one.values() for one in rows.values())])
+    write_text(path, text.getvalue())
+
+
+def find_origin(submissions: Path, file: Path, poses: Poses) -> Origin:
+    """Find out which run, epoch or blend a file of test poses came from, and its out-of-fold MPJPE."""
+    file, submissions = file.resolve(), submissions.resolve()
+    try:
+        return _of_blend(file) if (file.parent / "blend.json").exists() else _of_run(submissions, file, poses)
+    except (UserError, KeyError, TypeError, ValueError) as error:  # a damaged run must not stop a sound file
+        return Origin("", None, f"unknown ({error})")
+
+
+def _of_blend(file: Path) -> Origin:
+    facts, name = read_json(file.parent / "blend.json", what="blend"), file.parent.name
+    table = {row["method"]: row for row in facts.get("table", ())}
+    contents = {  # of the files that a blend writes, and its errors
+        "submission": (f"ships the {facts['shipped']}", {"mpjpe_in_sample": facts["mpjpe_blend_in_sample"]} | facts),
+        "submission_mean": ("its mean", table.get("mean", {})),
+        "submission_coordinate": ("its optuna coordinate", table.get("optuna coordinate", table.get("optuna", {}))),
+    }
+    if (stem := file.name.removesuffix(".csv.gz")) not in contents:
+        raise UserError(f"{file.name} is not a file that the blend {name} wrote")
+    what, errors = contents[stem]
+    in_sample, nested = errors.get("mpjpe_in_sample"), errors.get("mpjpe_nested")
+    score = f"in sample {_mm(in_sample)}" if nested is None else f"nested {_mm(nested)}"
+    members = f"{len(facts['candidates'])} candidates ({', '.join(facts['candidates'])})"
+    told = f"blend {name} of {members} by {facts['method']}, {what}; out-of-fold MPJPE {score}"
+    return Origin(name, in_sample if nested is None else nested, told)
+
+
+def _of_run(submissions: Path, file: Path, poses: Poses) -> Origin:
+    run, *folds = (file.relative_to(submissions).parts[:-1] if file.is_relative_to(submissions) else ()) or ("",)
+    if folds and (test := re.fullmatch(r"test_epoch(\d{2,})\.csv(\.gz)?", file.name)):
+        epoch = int(test[1])
+        mpjpe = next((row["valid_mpjpe"] for row in read_log(file.parent) if row["epoch"] == epoch), None)
+        told = f"run {run}, epoch {epoch}, {folds[0]} alone; out-of-fold MPJPE of this fold {_mm(mpjpe)}"
+        return Origin(f"{run}:{epoch}", mpjpe, told)
+    if folds or file.name != "submission.csv.gz" or not any(file.parent.glob("fold*/")):
+        raise UserError("no file that a run or a blend writes")
+    best = best_epoch([candidate for candidate in candidates(submissions) if candidate.run == run])
+    if best is None:
+        return Origin(run, None, f"run {run}; out-of-fold MPJPE {_mm(None)}")
+    if np.abs(read_test_poses(best, poses.id) - poses.pose_mm).max() > 0.001:  # written with three decimals
+        return Origin(run, None, f"run {run}, but not the poses of its best epoch, {best.epoch}: an earlier file?")
+    told = f"run {run}, epoch {best.epoch}; out-of-fold MPJPE {_mm(best.valid_mpjpe)}"
+    return Origin(best.name, best.valid_mpjpe, told)
+
+
+def _mm(mpjpe: float | None) -> str:
+    return "unknown" if mpjpe is None else f"{mpjpe:.2f} mm"
+
+
+def _submissions(competition: str, patience: Patience) -> tuple[list[Row], Failure | None]:
+    """List the latest submissions, newest first, by the columns that the client prints."""
+    said, failure = _call(["submissions", "-c", competition, "--csv"], competition, patience.list)
+    lines = said.splitlines(keepends=True)
+    header = next((i for i, line in enumerate(lines) if {"ref", "status"} <= set(line.strip().split(","))), None)
+    if failure is None and header is None and "No submissions found" not in said:
+        failure = _diagnose(said, competition)
+    return [] if header is None else list(csv.DictReader(lines[header:], restval="")), failure
+
+
+def _await_score(competition: str, message: str, known: set[str], patience: Patience) -> tuple[Row, Failure | None]:
+    """Look until the submission is scored or patience ends; return ref, status and public score as far as known."""
+    deadline, pause = time.monotonic() + patience.score, patience.pause
+    found: Row = {}
+    while True:
+        listed, failure = _submissions(competition, patience)
+        new = [other for other in listed if other["ref"].isdecimal() and other["ref"] not in known]
+        mine = [other for other in new if other.get("description", "").split() == message.split()]
+        if mine:
+            latest = max(mine, key=lambda other: int(other["ref"]))
+            status = re.sub("[^a-z]", "", latest["status"].rpartition(".")[2].lower())  # SubmissionStatus.PENDING
+            score = re.fullmatch(r"-?\d+(\.\d*)?(e[+-]?\d+)?", latest.get("publicScore", ""), re.ASCII | re.IGNORECASE)
+            status = "failed: scorer error" if status == "error" else status
+            found = {"ref": latest["ref"], "status": status, "public": score[0] if score else ""}
+        if found.get("status") in ("complete", "failed: scorer error") or time.monotonic() + pause > deadline:
+            return found, failure
+        time.sleep(pause)
+        pause = min(pause * 1.5, 30)
+
+
+def _call(arguments: list[str], competition: str, seconds: float) -> tuple[str, Failure | None]:
+    """Run the client and return what it printed, and its failure when it says that it failed."""
+    command = [sys.executable, "-P", "-m", "kaggle", "competitions", *arguments]  # -P: not a folder named kaggle here
+    environment = os.environ | {"PYTHONUTF8": "1", "VERBOSE": "", "VERBOSE_OUTPUT": ""}  # those print credentials
+    try:
+        done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return "", Failure("timeout", f"timeout: no answer within {seconds:g} s: check the network")
+    printed, complaint = (text.decode(errors="replace") for text in (done.stdout, done.stderr))
+    return printed, _diagnose(f"{printed}\n{complaint}", competition) if done.returncode else None
+
+
+def _diagnose(printed: str, competition: str) -> Failure:
+    """Tell what went wrong from what the client printed."""
+    lines = [line for line in re.split(r"[\r\n]+", printed) if line.strip() and "%|" not in line]  # progress bars
+    lines = [line for line in lines if not line.startswith((" ", "Traceback")) and "remaining today" not in line]
+    for status, (pattern, told) in _FAILURES.items():
+        if said := next((line for line in lines if re.search(pattern, line, re.IGNORECASE)), None):
+            return Failure(status, f"{status}: {told.format(competition=competition)} (client: {_scrub(said)})")
+    return Failure("client failed", f"the client said {_scrub(lines[-1]) if lines else 'nothing'}")
+
+
+def _scrub(text: str) -> str:
+    """Take out of a line everything that could be a credential, and shorten it."""
+    secrets = [value for name, value in os.environ.items() if name.startswith("KAGGLE_")]
+    named = (os.environ.get("XDG_CONFIG_HOME", "~/.config") + "/kaggle", os.environ.get("KAGGLE_CONFIG_DIR"))
+    folders = [Path(folder).expanduser() for folder in ("~/.kaggle", *named) if folder]
+    files = [path for folder in folders if folder.is_dir() for path in folder.iterdir() if path.is_file()]
+    for path in [*files, Path(os.environ.get("KAGGLE_API_TOKEN", ""))]:  # the token may name a file
+        with contextlib.suppress(OSError):
+            secrets += re.split(r"[\s\"',:{}\[\]]+", path.read_text(errors="replace"))
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, "***") if len(secret) >= 6 else text
+    text = "".join(filter(str.isprintable, _CREDENTIALS.sub("***", text))).strip()
+    return text if len(text) <= 180 else f"{text[:180]}..."

@@ -1,0 +1,72 @@
+"""Verifying and reproducing: what was written is found again, what was changed is named."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY
+
+import models
+from competition.table import read_poses, write_poses
+
+Command = Callable[..., int]
+
+
+def test_what_was_written_is_verified_and_what_was_changed_is_named(command: Command, tmp_path: Path, capsys):
+    assert command("folds", "--k", "2") == 0
+    for run in ("a", "b"):
+        assert command("train", *TINY, "--epochs", "1", "--run", run, "--seed", str(ord(run))) == 0
+    assert command("blend", "--granularity", "coordinate") == 0
+    runs = tmp_path / "runs"
+    capsys.readouterr()
+    for folder in (runs / "a", runs / "a/fold1", runs / "blend"):
+        assert command("verify", str(folder)) == 0
+    told = capsys.readouterr().out
+    assert "5 of 5 files" in told
+    assert "out of fold" in told
+    assert "differ from submission.csv.gz by at most 0.000" in told
+
+    log = runs / "b/fold0/log.jsonl"
+    row = json.loads(log.read_text())
+    log.write_text(json.dumps(row | {"valid_mpjpe": row["valid_mpjpe"] - 5}) + "\n")
+    submission = runs / "blend/submission.csv.gz"
+    poses = read_poses(submission)
+    write_poses(submission, poses.id, poses.pose_mm + 1)
+    assert command("verify", str(runs / "b")) == 2
+    assert "but the log says" in capsys.readouterr().out
+    assert command("verify", str(runs / "blend")) == 2
+    assert "by at most 1.00" in capsys.readouterr().out
+    (runs / "a/fold0/last.pt").write_bytes(b"other")
+    (runs / "a/fold1/test_epoch01.csv.gz").unlink()
+    assert command("verify", str(runs / "a")) == 2
+    told = capsys.readouterr().out
+    assert "last.pt: has changed since" in told
+    assert "test_epoch01.csv.gz: is gone" in told
+    assert command("verify", str(runs)) == 2
+    assert "expected a run's folder" in capsys.readouterr().err
+
+
+def test_the_posters_table_is_trained_averaged_and_blended(command: Command, tmp_path: Path, monkeypatch, capsys):
+    small = {"epochs": 1, "channels": 16, "input_size": 64, "batch": 8}
+    for name in ("2dhg-small", "2dhg-decay-small", "3dhg-small", "3dhg-aug-small"):
+        recipe = models.recipe(name)
+        depths = {"depths": (1, 8)} if name.startswith("3") else {"lifter_width": 16}
+        monkeypatch.setitem(models.ENTRANTS, name, replace(recipe, **small, **depths))
+    assert command("folds", "--k", "2") == 0
+    table = tmp_path / "table.json"
+    assert command("reproduce", "--scale", "small", "--json", str(table)) == 0
+    assert "compare ratios, not mm" in capsys.readouterr().out
+    rows = json.loads(table.read_text())
+    assert [row["poster"] for row in rows] == [109.02, 110.34, 99.17, 118.28, 89.69, None]
+    assert rows[4]["poster_ratio"] == pytest.approx(0.904, abs=5e-4)
+    assert min(row["ratio"] for row in rows[:4]) == 1
+    runs = tmp_path / "runs"
+    members = [read_poses(runs / f"{name}-small/submission.csv.gz").pose_mm for name in ("2dhg", "2dhg-decay", "3dhg")]
+    mean = read_poses(runs / "reproduce-small-mean/submission.csv.gz").pose_mm
+    np.testing.assert_allclose(mean, np.mean(members, axis=0), atol=0.0011)
+    assert command("reproduce", "--scale", "small") == 0
+    assert capsys.readouterr().out.count("finished already") == 8
+    assert command("reproduce", "--scale", "tiny") == 2
