@@ -49,7 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = f" ({error.filename})" if error.filename else ""
         return _say(f"error: {error.strerror or error}{where}: make room or mend the permissions", MENDABLE, debug)
     except KeyboardInterrupt:
-        return _say("interrupted: the same command goes on where this one stopped", INTERRUPTED, debug)
+        goes_on = "the same command goes on where this one stopped"
+        sent = "look at ledger.csv and the competition's page before sending again"
+        return _say(f"interrupted: {sent if 'submit' in arguments[:1] else goes_on}", INTERRUPTED, debug)
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

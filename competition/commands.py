@@ -265,8 +265,8 @@ def reproduce(options: argparse.Namespace, workspace: Workspace, console: Consol
 
 
 def report(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
-    from competition.page import write_report
+    from competition.page import SECTIONS, write_report
 
-    with console.bar("report", None) as advance:
+    with console.bar("report", len(SECTIONS)) as advance:
         written = write_report(workspace, options.out or workspace.submissions / "report.html", advance)
     console.note(f"{written}: open it in a browser")

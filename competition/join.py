@@ -87,7 +87,7 @@ def _select_epochs(of_run: list[Candidate], epochs: str, score: Callable[[Candid
 
 def out_of_fold_mpjpe(candidate: Candidate, true: Poses) -> float:
     """Return a candidate's MPJPE in mm over all its out-of-fold rows, read from its files."""
-    poses = _read_out_of_fold(candidate, true)
+    poses = read_out_of_fold(candidate, true)
     return mpjpe(poses.pose_mm, true.pose_mm[np.searchsorted(true.id, poses.id)])
 
 
@@ -109,7 +109,7 @@ def join(
     notes = _check_folds(ordered, images_sha256)
     out_of_fold = []
     for candidate in ordered:
-        poses = _read_out_of_fold(candidate, true)
+        poses = read_out_of_fold(candidate, true)
         out_of_fold.append(Poses(poses.id, poses.pose_mm.astype(np.float32)))
     notes += _remarks([candidate.name for candidate in ordered], out_of_fold)
     common = out_of_fold[0].id
@@ -189,7 +189,7 @@ def _remarks(names: Sequence[str], out_of_fold: Sequence[Poses]) -> list[str]:
     return notes
 
 
-def _read_out_of_fold(candidate: Candidate, true: Poses) -> Poses:
+def read_out_of_fold(candidate: Candidate, true: Poses) -> Poses:
     """Read a candidate's folds as one, by ascending Id."""
     parts = [read_valid(file) for file in candidate.valid_files]
     for file, part in zip(candidate.valid_files, parts, strict=True):

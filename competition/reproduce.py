@@ -1,6 +1,5 @@
 """Reproducing the poster: its four rows, the mean of the best predictions of three of them, and our blend of those."""
 
-from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from competition.blend import blend
@@ -11,6 +10,7 @@ from competition.errors import UserError, unknown
 from competition.jobs import Job, fold_numbers
 from competition.join import select
 from competition.parallel import train_folds
+from competition.poster import POSTER, POSTER_MEAN_MM
 from competition.runs import candidates, write_submission
 from competition.score import has_answers, score
 from competition.table import Poses
@@ -19,25 +19,6 @@ SCALES: Final = {"full": "", "small": "-small"}
 
 
 Row: TypeAlias = dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PosterRow:
-    """A row of the poster's table."""
-
-    entrant: str
-    setting: str
-    test_mm: float  # on Human3.6M, as the poster says
-    averaged: bool  # whether it is part of the mean
-
-
-POSTER: Final = (
-    PosterRow(entrant="2dhg", setting="2D hourglass x8 + lifter, augmented", test_mm=109.02, averaged=True),
-    PosterRow(entrant="2dhg-decay", setting="2D hourglass x4 + lifter, halving", test_mm=110.34, averaged=True),
-    PosterRow(entrant="3dhg", setting="3D hourglass", test_mm=99.17, averaged=True),
-    PosterRow(entrant="3dhg-aug", setting="3D hourglass, augmented, halving", test_mm=118.28, averaged=False),
-)
-POSTER_MEAN_MM: Final = 89.69
 
 
 def reproduce(workspace: Workspace, scale: str, console: Console, *, at_once: int = 1) -> list[Row]:
