@@ -94,9 +94,13 @@ class SeparableSquares(torch.autograd.Function):
         result = torch.empty_like(volume)
         with torch.autocast(volume.device.type, enabled=False):
             for sample, into, plane, depth in zip(volume, result, planes(x, y), z, strict=True):
-                flat = sample.flatten(2).to(x.dtype)
-                residual = torch.addcmul(flat, depth[:, :, None], plane[:, None, :], value=-1)  # J,D,HW
-                into.copy_(residual.mul_(2 * gradient).view_as(sample))
+                lines, surface = depth[:, :, None, None], plane.view(len(plane), 1, *sample.shape[2:])
+                if sample.dtype == x.dtype:  # in place: two passes over the memory, whatever its format
+                    torch.mul(sample, 2 * gradient, out=into)
+                    into.addcmul_(lines, 2 * gradient * surface, value=-1)
+                else:
+                    residual = torch.addcmul(sample.to(x.dtype), lines, surface, value=-1)
+                    into.copy_(residual.mul_(2 * gradient))
         return result, None, None, None
 
 
