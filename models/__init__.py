@@ -26,7 +26,7 @@ SMALL_2D = TwoD(
     lifter_dropout=0.1,
 )
 SMALL_3D = ThreeD(  # the metric cube isn't aligned with the pixels: at 64 of them it learns about twice as fast
-    epochs=13, batch=8, lr=2e-3, schedule="cosine", input_size=64, depths=(1, 16), channels=64, sigma=1.5
+    epochs=12, batch=8, lr=2e-3, schedule="cosine", input_size=64, depths=(1, 16), channels=64, sigma=1.5
 )
 
 ENTRANTS: dict[str, Recipe] = {
@@ -43,7 +43,7 @@ ENTRANTS: dict[str, Recipe] = {
     "3dhg-small": SMALL_3D,
     "3dhg-aug-small": replace(SMALL_3D, schedule="halve", epochs=5, augment=True),
     "integral-small": Integral(
-        epochs=18,
+        epochs=16,
         batch=8,
         lr=4e-3,
         augment=False,
