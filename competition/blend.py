@@ -31,6 +31,10 @@ from competition.skeleton import AXES, JOINTS
 from competition.table import Poses, read_poses, write_poses
 from competition.weights import Float64
 
+WRITTEN: Final = (
+    "blend.json", "submission.csv.gz", "submission_mean.csv.gz", "submission_coordinate.csv.gz", "study.journal",
+    "weights.csv", "weights.png",
+)  # fmt: skip
 FACTS: Final = (
     "method", "granularity", "shrink", "candidates", "n_rows", "groups", "mpjpe_mean", "mpjpe_blend_in_sample",
     "mpjpe_nested", "gain_nested", "gain_nested_se", "mpjpe_optimum", "gap_percent", "shipped", "why", "seconds",
@@ -98,6 +102,7 @@ def blend(
         notes.append(f"searched on {len(rows)} of {len(joined.id)} rows, evenly of all sequences; judged on all")
     facts["seconds"] = round(time.perf_counter() - started, 3)
 
+    (out / "blend.json").unlink(missing_ok=True)  # the last file speaks for all
     for name, pose_mm in poses.items():
         write_poses(out / name, joined.test_id, pose_mm)
     write_bytes(out / "study.journal", study_journal)
@@ -144,6 +149,8 @@ def blend_files(
         "table": [],
         "inputs": {str(file): sha256_file(file) for file in files},
     }
+    for name in WRITTEN:
+        (out / name).unlink(missing_ok=True)  # an earlier blend's aren't this one's
     write_poses(out / "submission.csv.gz", np.sort(test_ids), pose_mm)
     write_json(out / "blend.json", facts)
     return out / "submission.csv.gz"
@@ -158,7 +165,7 @@ def _test_poses(joined: Joined, blended: Blended) -> Float64:
 def _facts(joined: Joined, computed: Computed, shipped: Blended, plan: Plan) -> dict[str, Any]:
     """Collect blend.json; what can't be known is null, and "why" says so."""
     blends, optimum_mm = computed.blends, float(computed.optimum.joint_mm.mean())
-    trust = plan.trust or shipped.trust  # of choosing, where there was a choice
+    trust = plan.trust or shipped.trust  # of choosing, where there was a choice: what the mean was weighed against
     mean, single = blends["mean"], blends["best single"].weights
     assert mean.weights is not None
     assert single is not None
@@ -173,7 +180,7 @@ def _facts(joined: Joined, computed: Computed, shipped: Blended, plan: Plan) -> 
         "groups": plan.groups,
         "mpjpe_mean": mean.mpjpe,
         "mpjpe_blend_in_sample": shipped.mpjpe,
-        "mpjpe_nested": trust.nested_mm if trust else None,
+        "mpjpe_nested": mean.mpjpe - shipped.trust.gain_mm if shipped.trust else None,
         "gain_nested": trust.gain_mm if trust else None,
         "gain_nested_se": trust.gain_se_mm if trust else None,
         "mpjpe_optimum": optimum_mm,
@@ -187,7 +194,7 @@ def _facts(joined: Joined, computed: Computed, shipped: Blended, plan: Plan) -> 
             {
                 "method": name,
                 "mpjpe_in_sample": blended.mpjpe,
-                "mpjpe_nested": blended.trust.nested_mm if blended.trust else None,
+                "mpjpe_nested": mean.mpjpe - blended.trust.gain_mm if blended.trust else None,
                 "seconds": round(blended.seconds, 3),
             }
             for name, blended in blends.items()

@@ -82,11 +82,12 @@ def load_weights(model: Module, state: dict[str, Any], path: Path) -> None:
 
 
 def rebuild(path: Path) -> tuple[Module, dict[str, Any]]:
-    """Make the network that a checkpoint holds."""
+    """Make the network that a checkpoint holds, with the weights that predict."""
     state = load_checkpoint(path)
     try:
         model = models.create(state["recipe"], **state["settings"])
     except ValueError as error:
         raise RunError(f"{path} was made by another version of the models: {error}") from None
-    load_weights(model, state, path)
+    averaged = state["ema"]
+    load_weights(model, state if averaged is None else state | {"model": averaged}, path)
     return model, state

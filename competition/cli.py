@@ -118,7 +118,7 @@ def _add_train(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Non
     )
     joined = " ".join(arguments).replace("--model=", "--model ").split()
     named = [value for flag, value in pairwise(joined) if flag == "--model"][-1:]  # argparse, too, keeps the last
-    if arguments[0] == "train" and named:
+    if arguments[:1] == ["train"] and named:
         if named[0] not in models.names():
             raise UserError(unknown("model", named[0], models.names()))
         _add_settings(parser, models.recipe(named[0]))

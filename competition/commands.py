@@ -134,7 +134,11 @@ def blend(options: argparse.Namespace, workspace: Workspace, console: Console) -
     from competition.table import Poses
 
     out = options.out or workspace.submissions / "blend"
+    if options.files is None and options.shares is not None:
+        raise UserError("--shares without --files: runs get their weights by --method")
     if options.files is not None:
+        if options.runs or options.refit or options.virtual or options.granularity != "auto":
+            raise UserError("--files with --runs, --refit, --virtual or --granularity: expected files alone")
         shares = None if options.shares is None else numbers(options.shares, "shares")
         method = "mean" if options.method == "optuna" else options.method  # the default can't be meant
         written = blend_files(options.files, read_test(workspace.data).id, out, method=method, shares=shares)

@@ -1,5 +1,6 @@
 """What is to be trained: the entrant, the data and the fold, and the configuration that a run is known by."""
 
+import os
 import platform
 import subprocess
 from dataclasses import asdict, dataclass
@@ -12,7 +13,7 @@ import numpy.typing as npt
 
 from competition.config import Workspace, fold_folder
 from competition.dataset import Labels, TestSet, read_labels, read_test
-from competition.errors import FoldsError
+from competition.errors import FoldsError, RunError
 from competition.files import read_json
 from competition.folds import read_folds
 from competition.runs import begun_folds
@@ -82,6 +83,19 @@ def recorded_precision(job: Job) -> str:
     return str(read_json(configs[0], what="run configuration").get("settings", {}).get("precision", "auto"))
 
 
+def check_origin(job: Job) -> None:
+    """Refuse to start from a run of other folds or images: its weights have seen what this fold validates on."""
+    assert job.init is not None
+    path = fold_folder(job.workspace.run(job.init), job.fold) / "config.json"
+    if not path.parent.is_dir():
+        raise RunError(f"--init {job.init}: no fold {job.fold} at {path.parent}")
+    config = read_json(path, what="run configuration")
+    labels = read_labels(job.workspace.data)
+    _, meta = read_folds(job.workspace.folds, labels.images_sha256)
+    if (config["folds_sha256"], config["images_sha256"]) != (meta["folds_sha256"], labels.images_sha256):
+        raise RunError(f"--init {job.init}: {path} was trained on other folds or images: out of fold would be a lie")
+
+
 def describe(job: Job, data: Data, precision: str) -> dict[str, Any]:
     """Say everything that the files of a run depend on, as config.json keeps it."""
     import torch  # here, so that a process that only starts others needn't load it
@@ -100,6 +114,7 @@ def describe(job: Job, data: Data, precision: str) -> dict[str, Any]:
         },
         "git": _commit(),
         "threads": torch.get_num_threads(),
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
     }
 
 

@@ -3,7 +3,7 @@
 Images cross to the device as uint8; normalisation is made there (see `to_input`).
 """
 
-import signal
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -133,10 +133,11 @@ def make_loader(
         persistent_workers=workers > 0,
         pin_memory=device.type == "cuda",
         worker_init_fn=_one_thread,
+        generator=torch.Generator(),  # its own: torch's draws the dropout, which mustn't depend on who loads
     )
 
 
 def _one_thread(_worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that trains
+    os.setpgrp()  # signals to the group are for the process that trains
     cv2.setNumThreads(0)  # a worker is one core; OpenCV's own threads would fight over the others
     torch.set_num_threads(1)

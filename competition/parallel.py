@@ -4,17 +4,21 @@ Small networks leave most of a processor waiting: two folds at a time on one cor
 on two.
 """
 
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import as_completed
 from dataclasses import replace
 
 from competition.console import Console
 from competition.dataset import check_images, read_labels, read_test
-from competition.errors import RunError, UserError
+from competition.errors import UserError
 from competition.jobs import Job, recorded_precision
+from competition.stop import TERMINATED
 from competition.workers import worker_processes
 
 
@@ -44,7 +48,8 @@ def train_folds(
     data = jobs[0].workspace.data
     check_images(data, read_labels(data).images + read_test(data).images)
     if gpus is not None:
-        _under_torchrun(gpus, arguments)
+        for job in jobs:
+            _under_torchrun(gpus, [*_without(arguments, "--gpus", "--fold"), "--fold", str(job.fold)])
         return
     at_once = min(at_once, len(jobs))
     if at_once == 1:
@@ -55,30 +60,29 @@ def train_folds(
         return
 
     with worker_processes(at_once, preload=["competition.train"]) as pool:
-        precision = pool.submit(_choose_precision, recorded_precision(jobs[0])).result()  # one for all folds
+        precision, cores = pool.submit(_look_around, recorded_precision(jobs[0])).result()  # the same for all folds
         together = [replace(job, precision=precision) for job in jobs]
-        futures = [pool.submit(_train_beside, job, index, at_once) for index, job in enumerate(together)]
+        futures = [pool.submit(_train_beside, job, max(1, cores // at_once), at_once) for job in together]
         for future in as_completed(futures):
             future.result()
 
 
 def _under_torchrun(gpus: int, arguments: Sequence[str]) -> None:
     """Run a command by torchrun; raise UserError with the first line of complaint of any of its processes."""
-    at = list(arguments).index("--gpus") if "--gpus" in arguments else None
-    rest = [argument for argument in arguments if not argument.startswith("--gpus=")]
-    rest = rest if at is None else rest[:at] + rest[at + 2 :]
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}", "-m", "--", "competition"]
     threads = str(max(1, (os.cpu_count() or 1) // gpus))
-    debug = "--debug" in rest
-    complaints = []
+    debug = "--debug" in arguments
+    complaints: list[str] = []
+    last_words: deque[str] = deque(maxlen=40)
     with subprocess.Popen(
-        [sys.executable, *torchrun, *rest],
+        [sys.executable, *torchrun, *arguments],
         stderr=None if debug else subprocess.PIPE,
         text=True,
         env={"OMP_NUM_THREADS": threads} | os.environ,
     ) as process:
         try:
             for line in process.stderr or ():
+                last_words.append(line)
                 if line.startswith("error: "):
                     complaints.append(line.removeprefix("error: ").strip())
             process.wait()
@@ -87,25 +91,42 @@ def _under_torchrun(gpus: int, arguments: Sequence[str]) -> None:
             raise
     if complaints:
         raise UserError(complaints[0])
+    if process.returncode in (TERMINATED, -signal.SIGTERM):
+        raise SystemExit(TERMINATED)
     if process.returncode:
-        raise RunError(
-            "a training process died: the same command goes on after the last checkpoint; --debug shows more"
-        )
+        told = "".join(last_words)
+        raise RuntimeError(f"{told}\na training process died: the same command goes on after the last checkpoint")
 
 
-def _choose_precision(precision: str) -> str:
+def _without(arguments: Sequence[str], *flags: str) -> list[str]:
+    """Leave out flags and their values."""
+    rest: list[str] = []
+    given = iter(arguments)
+    for argument in given:
+        if argument in flags:
+            next(given, None)
+        elif argument.partition("=")[0] not in flags:
+            rest.append(argument)
+    return rest
+
+
+def _look_around(precision: str) -> tuple[str, int]:
+    """Return the precision that suits the device, and how many threads a process alone would use."""
+    import torch
+
     from competition.device import choose_device, choose_precision
 
-    return choose_precision(precision, choose_device())
+    return choose_precision(precision, choose_device()), torch.get_num_threads()
 
 
-def _train_beside(job: Job, index: int, at_once: int) -> None:
-    """Train a fold beside others; `at_once` folds share the cores, or take the GPUs in turn."""
+def _train_beside(job: Job, threads: int, at_once: int) -> None:
+    """Train a fold beside others, on its threads; each process of the pool keeps to one GPU."""
     import torch
 
     from competition.train import train
 
-    torch.set_num_threads(max(1, torch.get_num_threads() // at_once))
+    torch.set_num_threads(threads)
     if torch.cuda.is_available():
-        torch.cuda.set_device(index % torch.cuda.device_count())
+        place = multiprocessing.current_process()._identity[-1] - 1
+        torch.cuda.set_device(place % at_once % torch.cuda.device_count())
     train(job, Console(plain=True))

@@ -126,7 +126,8 @@ def _named(decoder: str | None, flip: bool | None) -> list[str]:
 
 def _kept(folder: Path, epoch: int | None) -> tuple[Path, int]:
     """Find the weights of an epoch among those a fold keeps, its best and its last; the best when none is named."""
-    kept = {path: load_checkpoint(path)["epoch"] for path in (folder / "best.pt", folder / "last.pt")}
+    states = {path: load_checkpoint(path) for path in (folder / "best.pt", folder / "last.pt")}
+    kept = {path: state["epoch"] for path, state in states.items() if state["part"] is None}
     for path, number in kept.items():
         if epoch in (None, number):
             return path, number

@@ -24,6 +24,7 @@ _VALID = re.compile(r"valid_epoch(\d{2,})\.(npz|csv|csv\.gz)")
 _TEST = re.compile(r"test_epoch(\d{2,})\.(csv|csv\.gz)")
 _FOLD = re.compile(r"fold\d+")
 _DECISIVE = ("recipe", "fold", "seed", "folds_sha256", "images_sha256")  # and every setting; versions only inform
+MAX_NPZ_BYTES = 1 << 30  # 5 million poses; a compressed bomb is larger
 _CURE = "choose another name with --run"
 
 
@@ -70,6 +71,9 @@ def read_valid(path: Path) -> Poses:
         except SubmissionError as error:
             raise RunError(str(error)) from None
     try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > MAX_NPZ_BYTES:
+                raise RunError(f"{path}: more than {MAX_NPZ_BYTES >> 20} MiB when decompressed: no poses")
         with np.load(path, allow_pickle=False) as file:
             ids, pose = file["id"], file["pose"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
@@ -120,6 +124,8 @@ def settle(folder: Path, config: dict[str, Any]) -> list[str]:
     path = folder / "config.json"
     config = json.loads(json.dumps(config))  # as it will be read: tuples become lists
     constant = config["settings"]["schedule"] == "constant"
+    for left in folder.glob(".*.tmp"):
+        left.unlink()  # by a process that was killed while writing
     if not begun(folder):
         for sibling in begun_folds(folder.parent):
             differences = _differences(read_json(sibling / "config.json", what="run configuration"), config)
@@ -130,12 +136,11 @@ def settle(folder: Path, config: dict[str, Any]) -> list[str]:
         return []
     old = read_json(path, what="run configuration")
     differences = _differences(old, config)
-    remarks = []
-    if old.get("threads") != config["threads"]:
-        remarks.append(
-            f"{folder}: begun on {old.get('threads')} threads, now {config['threads']}: "
-            "files may differ in the last digits"
-        )
+    remarks = [
+        f"{folder}: begun on {old.get(what)} {what}, now {config[what]}: files may differ in the last digits"
+        for what in ("threads", "processes")
+        if old.get(what) != config[what]
+    ]
     longer = set(differences) == {"epochs"} and (differences["epochs"][0] or 0) < differences["epochs"][1]
     if longer and constant:
         (folder / "done.json").unlink(missing_ok=True)

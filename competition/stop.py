@@ -3,6 +3,7 @@
 import multiprocessing
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -14,6 +15,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self._when = 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Stop":
@@ -37,6 +39,7 @@ class Stop:
         raise KeyboardInterrupt
 
     def _told(self, number: int, _frame: FrameType | None) -> None:
-        if self.signal is not None:
+        if self.signal is None:
+            self.signal, self._when = number, time.monotonic()
+        elif time.monotonic() - self._when > 1:  # not the same one again, by way of the process group
             self.obey()
-        self.signal = number

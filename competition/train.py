@@ -185,13 +185,14 @@ def train_step(trainer: Trainer, batch: Batch, step: int) -> torch.Tensor:
         assert part.pose_mm is not None
 
         # forward
-        with autocast(trainer.precision, device):
-            output = network(images)
-            loss = model.loss(output, Target(part.pose2d_px, part.pose_mm))["total"] * (len(part.id) / len(batch.id))
-
-        # backward; processes exchange gradients once a step
         apart = isinstance(network, DistributedDataParallel) and number < len(parts)
-        with network.no_sync() if apart else nullcontext():  # type: ignore[operator]
+        with network.no_sync() if apart else nullcontext():  # type: ignore[operator]  # gradients meet once a step
+            with autocast(trainer.precision, device):
+                output = network(images)
+                losses = model.loss(output, Target(part.pose2d_px, part.pose_mm))
+            loss = losses["total"] * (len(part.id) / len(batch.id))
+
+            # backward
             torch.autograd.backward(loss)
         total += loss.detach()
 
@@ -245,7 +246,9 @@ def finish(job: Job) -> dict[str, Any]:
         "files": {
             path.name: sha256_file(path)
             for path in sorted(job.folder.iterdir())
-            if path.is_file() and path.name not in ("log.jsonl", "done.json")  # the log holds timings
+            if path.is_file()
+            and path.name not in ("log.jsonl", "done.json")
+            and not path.name.startswith(".")  # the log holds timings
         },
     }
     write_json(job.folder / "done.json", result)

@@ -18,7 +18,7 @@ import models
 from competition.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from competition.config import fold_folder
 from competition.errors import UserError
-from competition.jobs import Job
+from competition.jobs import Job, check_origin
 from competition.loader import KeyedBatches
 from competition.seeds import derive
 from competition.world import World
@@ -113,6 +113,7 @@ def build(
     model.set_pose_statistics(pose_mm.mean(0), pose_mm.std(0, correction=0))
     if not last.exists() and job.init is not None:
         path = fold_folder(job.workspace.run(job.init), job.fold) / "best.pt"
+        check_origin(job)
         load_weights(model, load_checkpoint(path), path)
     ema = None if recipe.ema is None else ModelEmaV3(model, decay=recipe.ema, use_warmup=True)
     trainer = Trainer(
@@ -135,7 +136,8 @@ def _go_on(trainer: Trainer, state: dict[str, Any]) -> None:
         trainer.ema.module.load_state_dict(state["ema"])
     trainer.epoch = state["epoch"]
     if state["part"] is not None:
-        trainer.step, trainer.rng = state["part"]["step"], state["part"]["rng"]
+        trainer.step = state["part"]["step"]
+        trainer.rng = state["part"]["rng"] if trainer.world.size == 1 else None  # rank 0's isn't the others'
         trainer.loss_sum = state["part"]["loss_sum"]
 
 

@@ -182,6 +182,9 @@ def test_training_can_start_from_another_run(command: Command, folds: None, tmp_
     assert all(torch.equal(first[name], second[name]) for name in weights)
     assert command("train", *TINY, *tail, "--init", "nobody", "--run", "third") == 2
     assert "nobody" in capsys.readouterr().err
+    assert command("folds", "--k", "3", "--force") == 0  # what was held out isn't any more
+    assert command("train", *TINY, *tail, "--init", "first", "--run", "third") == 2
+    assert "trained on other folds" in capsys.readouterr().err
 
 
 def test_predicting_again_repeats_the_run_and_another_decoder_changes_it(command: Command, folds: None, tmp_path: Path):
@@ -201,17 +204,21 @@ def test_predicting_again_repeats_the_run_and_another_decoder_changes_it(command
 def _start(tmp_path: Path, data: Path, *arguments: str) -> "subprocess.Popen[str]":
     folders = ["--data", str(data), "--folds", str(tmp_path / "folds"), "--submissions", str(tmp_path / "runs")]
     return subprocess.Popen(
-        [sys.executable, "-m", "competition", "train", *folders, *TINY, *arguments],
+        [sys.executable, "-m", "competition", "train", *folders, *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=Path(__file__).parents[1],
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+DROPPING = ["--model", "2dhg-small", "--channels", "16", "--input-size", "64", "--lifter-dropout", "0.5"]
+DROPPING += ["--schedule", "constant", "--precision", "fp32"]
+
+
+@pytest.mark.parametrize(("number", "code", "tiny"), [(signal.SIGTERM, 143, DROPPING), (signal.SIGINT, 130, TINY)])
 def test_told_to_end_it_keeps_the_steps_taken_and_goes_on_to_the_same_files(
-    command: Command, folds: None, data: Path, tmp_path: Path, number: int, code: int
+    command: Command, folds: None, data: Path, tmp_path: Path, number: int, code: int, tiny: list[str]
 ):
-    train = ("--epochs", "3", "--fold", "1", "--augment", "--ema", "0.9", "--batch", "4")
-    assert command("train", *TINY, *train, "--run", "whole") == 0
+    train = (*tiny, "--epochs", "3", "--fold", "1", "--augment", "--ema", "0.9", "--batch", "4")
+    assert command("train", *train, "--run", "whole") == 0
     threads = json.loads((tmp_path / "runs/whole/fold1/config.json").read_text())["threads"]
     process = _start(tmp_path, data, *train, "--run", "told")
     assert process.stdout is not None
@@ -226,7 +233,7 @@ def test_told_to_end_it_keeps_the_steps_taken_and_goes_on_to_the_same_files(
     assert state["part"]["step"] > 0
     assert not (tmp_path / "runs/told/fold1/test_epoch02.csv.gz").exists()
     assert json.loads((tmp_path / "runs/told/fold1/config.json").read_text())["threads"] == threads
-    assert command("train", *TINY, *train, "--run", "told") == 0
+    assert command("train", *train, "--run", "told") == 0
     assert _contents(tmp_path / "runs/told/fold1") == _contents(tmp_path / "runs/whole/fold1")
 
 
@@ -383,6 +390,7 @@ WRONG = {
     "unknown strategy": (["folds", "--strategy", "subjects"], "did you mean 'subject'"),
     "no images": (["data", "--n", "0"], "at least 1"),
     "unknown subcommand": (["trian"], "trian"),
+    "shares of nothing": (["blend", "--shares", "1,2"], "--shares without --files"),
 }
 
 
