@@ -26,12 +26,17 @@ WHERE = --data '$(DATA)' --folds '$(FOLDS)' --submissions '$(SUBMISSIONS)' --see
 COMPETITION_CLI = $(PYTHON) -m competition
 option = $(if $(2),$(1) '$(2)')
 
-# What train and blend need and make by themselves when it is missing.
+# A quote would end the shell's quoting below.
+KNOBS = MODEL FOLD RUN EPOCHS GPUS SEED DATA FOLDS SUBMISSIONS N N_TEST METHOD FILE
+$(foreach knob,$(KNOBS),$(if $(findstring ',$($(knob))),$(error $(knob)=$($(knob)): expected no quote in it)))
+need = $(if $($(1)),,$(error $(1)= is missing: $(2)))
+
+# What train needs and makes by itself when it is missing.
 HAVE_DATA = $(if $(filter data/synthetic,$(DATA)),data/synthetic/manifest.json)
 HAVE_FOLDS = $(FOLDS)/folds.csv
 
 .DEFAULT_GOAL = help
-.PHONY: help setup demo test check-code bench data check folds train predict blend score board report submit reproduce clean
+.PHONY: help setup demo test check-code bench data check folds train predict blend score board report submit verify reproduce clean
 .SUFFIXES:
 
 help: ## list the targets
@@ -87,7 +92,7 @@ train: setup | $(HAVE_DATA) $(HAVE_FOLDS) ## train a model: MODEL FOLD RUN EPOCH
 	$(COMPETITION_CLI) train $(WHERE) --model '$(MODEL)' --fold '$(FOLD)' $(call option,--run,$(RUN)) $(call option,--epochs,$(EPOCHS)) $(call option,--gpus,$(GPUS)) $(ARGS)
 
 predict: setup ## predict again with a run's weights: RUN, ARGS="--decoder argmax"
-	$(COMPETITION_CLI) predict $(WHERE) --run '$(RUN)' $(ARGS)
+	$(call need,RUN,make board lists the runs)$(COMPETITION_CLI) predict $(WHERE) --run '$(RUN)' $(ARGS)
 
 blend: setup ## blend the runs into one submission: METHOD
 	$(COMPETITION_CLI) blend $(WHERE) --method '$(METHOD)' $(ARGS)
@@ -108,7 +113,10 @@ report: setup ## write a page of pictures: submissions/report.html
 submit: export SUBMIT_COMPETITION := $(value COMPETITION)
 submit: export SUBMIT_MESSAGE := $(value MESSAGE)
 submit: setup ## send a CSV to the competition and read its score: FILE COMPETITION MESSAGE YES=1
-	$(COMPETITION_CLI) submit $(WHERE) --file '$(FILE)' --competition="$$SUBMIT_COMPETITION" --message="$$SUBMIT_MESSAGE" $(if $(YES),--yes) $(ARGS)
+	$(call need,COMPETITION,the last part of the competition's address)$(COMPETITION_CLI) submit $(WHERE) --file '$(FILE)' --competition="$$SUBMIT_COMPETITION" --message="$$SUBMIT_MESSAGE" $(if $(YES),--yes) $(ARGS)
+
+verify: setup ## recompute what a run's or a blend's folder claims: RUN
+	$(call need,RUN,a folder of SUBMISSIONS)$(COMPETITION_CLI) verify $(WHERE) '$(SUBMISSIONS)/$(RUN)' $(ARGS)
 
 reproduce: setup | $(HAVE_DATA) $(HAVE_FOLDS) ## train and blend the poster's table: ARGS="--scale small"
 	$(COMPETITION_CLI) reproduce $(WHERE) $(ARGS)

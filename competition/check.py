@@ -33,6 +33,7 @@ class Findings:
 
     facts: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    names_parse: bool = True
 
 
 def check(data: Path, *, everything: bool, advance: Advance) -> Findings:
@@ -67,9 +68,10 @@ def _look_at_names(images: Sequence[str], what: str, found: Findings) -> None:
     found.facts[f"{what} images"] = f"{len(images):,}"
     if len(parsed) < len(images):
         example = images[names.index(None)]
+        found.names_parse = False
         found.facts[f"{what} names"] = (
-            f"{len(images) - len(parsed)} don't follow subject_action_subaction.camera_frame.jpg, as {example}: "
-            "subject and sequence folds can't be made"
+            f"{len(images) - len(parsed)} aren't like S1_Directions_1.54138969_000001.jpg, first {example}: only "
+            "--strategy holdout can make folds of them"
         )
     parts: dict[str, Callable[[ImageName], str]] = {
         "subjects": lambda name: name.subject,

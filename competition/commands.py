@@ -41,7 +41,8 @@ def check(options: argparse.Namespace, workspace: Workspace, console: Console) -
     for problem in found.problems:
         console.note(f"problem: {problem}")
     if not found.problems:
-        console.note("nothing found that would make wrong results; next: make folds")
+        odd = "" if found.names_parse else ' ARGS="--strategy holdout", as the names tell no subjects'
+        console.note(f"nothing found that would make wrong results; next: make folds{odd}")
     return MENDABLE if found.problems else 0
 
 
