@@ -102,21 +102,35 @@ def blend(
         notes.append(f"searched on {len(rows)} of {len(joined.id)} rows, evenly of all sequences; judged on all")
     facts["seconds"] = round(time.perf_counter() - started, 3)
 
-    (out / "blend.json").unlink(missing_ok=True)  # the last file speaks for all
-    for name, pose_mm in poses.items():
-        write_poses(out / name, joined.test_id, pose_mm)
-    write_bytes(out / "study.journal", study_journal)
-    if shipped.weights is None:
-        for name in ("weights.csv", "weights.png"):
-            (out / name).unlink(missing_ok=True)  # an earlier blend's weights aren't this one's
-    else:
-        write_text(out / "weights.csv", weights_csv(joined.names, shipped.weights))
-        write_bytes(out / "weights.png", weights_picture(joined.names, shipped.weights))
-    assert tuple(facts) == FACTS
-    write_json(out / "blend.json", facts)
+    _write(out, joined, poses, shipped.weights, study_journal, facts)
     return BlendResult(
         out=out, submission=out / "submission.csv.gz", facts=facts, weights=shipped.weights, notes=tuple(notes)
     )
+
+
+def _write(
+    out: Path,
+    joined: Joined,
+    poses: dict[str, Float64],
+    shipped: Float64 | None,
+    study_journal: bytes,
+    facts: dict[str, Any],
+) -> None:
+    """Write a blend's files; all that can fail in the making is made before the first, and blend.json comes last."""
+    assert tuple(facts) == FACTS
+    table = None if shipped is None else weights_csv(joined.names, shipped)
+    picture = None if shipped is None else weights_picture(joined.names, shipped)
+    (out / "blend.json").unlink(missing_ok=True)  # it speaks for all the others
+    for name, pose_mm in poses.items():
+        write_poses(out / name, joined.test_id, pose_mm)
+    write_bytes(out / "study.journal", study_journal)
+    if table is None or picture is None:
+        for name in ("weights.csv", "weights.png"):
+            (out / name).unlink(missing_ok=True)  # an earlier blend's weights aren't this one's
+    else:
+        write_text(out / "weights.csv", table)
+        write_bytes(out / "weights.png", picture)
+    write_json(out / "blend.json", facts)
 
 
 def blend_files(

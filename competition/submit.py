@@ -103,12 +103,7 @@ def submit(
     ledger, page = workspace.submissions / "ledger.csv", f"{_SITE}/competitions/{competition}/submissions"
     origin = find_origin(workspace.submissions, file, poses)
     facts = {"file": str(file), "sha256": sha256, "rows": str(len(poses.id)), "from": origin.told, "message": message}
-    lines = [f"send to the competition {competition}:", *(f"  {name:8} {fact}" for name, fact in facts.items())]
-    for old in read_ledger(ledger):
-        arrived = old["ref"] or old["status"].partition("failed: ")[2] in ("", *_UNSURE)
-        if arrived and (old["competition"], old["sha256"]) == (competition, sha256):
-            lines.append(f"  before   the same file at {old['time']}: {old['status']} {old['public']}")
-    if not confirmed("\n".join(lines)):
+    if not confirmed(_question(competition, facts, read_ledger(ledger))):
         raise UserError(f"{file}: not sent")
     if sha256_file(file) != sha256:
         raise UserError(f"{file}: not sent: it changed while you were asked; the same command looks at it again")
@@ -143,6 +138,16 @@ def submit(
         raise UserError(f"{sent}, but no score came within {patience.score:g} s: {why}; {page}; don't send it again")
     note(f"{sent}: public score {row['public'] or 'unknown'}; noted in {ledger}")
     return row
+
+
+def _question(competition: str, facts: dict[str, str], ledger: list[Row]) -> str:
+    """Say what would be sent, and when the same file was sent before."""
+    lines = [f"send to the competition {competition}:", *(f"  {name:8} {fact}" for name, fact in facts.items())]
+    for old in ledger:
+        arrived = old["ref"] or old["status"].partition("failed: ")[2] in ("", *_UNSURE)
+        if arrived and (old["competition"], old["sha256"]) == (competition, facts["sha256"]):
+            lines.append(f"  before   the same file at {old['time']}: {old['status']} {old['public']}")
+    return "\n".join(lines)
 
 
 def read_ledger(path: Path) -> list[Row]:
