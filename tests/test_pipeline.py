@@ -19,6 +19,7 @@ from competition import train as training
 from competition import trainer
 from competition.config import Workspace
 from competition.dataset import read_labels
+from competition.errors import RunError
 from competition.files import locked
 from competition.jobs import Job, open_data
 from competition.loader import KeyedBatches
@@ -286,6 +287,26 @@ def test_processes_share_every_batch_and_every_row(size: int):
         assert sorted(key for part in parts for key in part) == sorted(batch)
     predicted = [key for rank in range(size) for keys in KeyedBatches(rows[rank::size], 4) for key in keys]
     assert sorted(row for _, row in predicted) == rows.tolist()
+
+
+def test_averaged_weights_predict_again_what_they_predicted(command: Command, folds: None, tmp_path: Path):
+    assert command("train", *TINY, "--epochs", "2", "--fold", "0", "--ema", "0.9", "--flip-test") == 0
+    assert command("predict", "--run", "3dhg-small", "--epoch", "2") == 0
+    first, again = (
+        read_valid(tmp_path / f"runs/{run}/fold0/valid_epoch02.npz") for run in ("3dhg-small", "3dhg-small-again")
+    )
+    np.testing.assert_array_equal(first.pose_mm, again.pose_mm)
+    assert command("predict", "--run", "3dhg-small", "--epoch", "2", "--no-flip") == 0
+    plain = read_valid(tmp_path / "runs/3dhg-small-noflip/fold0/valid_epoch02.npz")
+    assert not np.array_equal(first.pose_mm, plain.pose_mm)
+
+
+def test_an_array_file_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    np.savez_compressed(tmp_path / "bomb.npz", id=np.arange(9), pose=np.zeros((9, 17, 3)))
+    assert len(read_valid(tmp_path / "bomb.npz").id) == 9
+    monkeypatch.setattr("competition.runs.MAX_NPZ_BYTES", 1000)
+    with pytest.raises(RunError, match="when decompressed"):
+        read_valid(tmp_path / "bomb.npz")
 
 
 def test_a_run_is_not_overwritten_by_predicting_again(command: Command, folds: None, tmp_path: Path, capsys):
