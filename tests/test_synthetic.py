@@ -1,8 +1,11 @@
 """The embedded competition: files, labels that agree with pictures and cameras, determinism, resuming, refusals."""
 
+import errno
 import hashlib
 import json
+import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import numpy as np
 import pytest
 
 from competition import skeleton
+from competition.cli import main
 from competition.errors import DataError
 from competition.synthetic import (
     bodies,
@@ -31,6 +35,7 @@ from competition.synthetic import (
 from competition.table import HEADER
 
 N, N_TEST, SEED = 24, 8, 3
+SUBJECTS = skeleton.TRAIN_SUBJECTS + skeleton.TEST_SUBJECTS
 BONES_OF_PAIRS = ("hip", "thigh", "shank", "shoulder", "upper", "forearm")
 
 
@@ -142,6 +147,59 @@ def test_people_stay_above_the_floor_and_bend_knees_and_elbows_one_way():
                 assert straight or hinge @ left > -0.6 * np.linalg.norm(hinge) * np.linalg.norm(left), (action, frame)
 
 
+@pytest.mark.parametrize("kind", [postures.STAND, postures.BEND, postures.CROUCH, postures.FLOOR])
+def test_people_rest_on_the_floor_and_none_floats(kind: int):
+    for number in range(12):
+        bones = skeleton_bones.draw_bones(SEED, SUBJECTS[number % 7])
+        values = postures.draw_key(np.random.default_rng(number), "Posing", kind, bones, None, True)
+        joints = skeletons.pose_body(values, bones).joints_mm
+        assert joints[0, 2] - values[skeletons.INDEX["height"]] < 40  # hardly lifted to keep a part off the floor
+        assert joints[[2, 3, 5, 6], 2].min() < 95  # an ankle or a knee is at its flesh's height over the floor
+        assert joints[0, 2] < 140 or kind != postures.FLOOR or joints[[2, 5], 2].max() < 80  # on the seat or the knees
+
+
+# Degrees at the median, measured in Human3.6M: knee, hip flexion, elbow, lean of the trunk.
+MEDIANS = {
+    ("Walking", "WalkTogether"): (19, 0, 46, 5),
+    ("WalkDog",): (27, 16, 40, 13),
+    ("Directions", "Discussion", "Greeting", "Posing", "Photo", "Waiting", "Purchases"): (17, -1, 86, 8),
+    ("Eating", "Phoning", "Sitting", "Smoking"): (64, 55, 96, 7),
+    ("SittingDown",): (99, 79, 60, 27),
+}
+
+
+def flexions(joints: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Knee, hip and elbow flexion and the trunk's lean in degrees, of poses [N, 17, 3] with z up."""
+
+    def angle(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        lengths = np.linalg.norm(first, axis=-1) * np.linalg.norm(second, axis=-1)
+        return np.degrees(np.arccos(np.clip((first * second).sum(axis=-1) / lengths, -1, 1)))
+
+    trunk = joints[:, 8] - joints[:, 0]
+    up = trunk / np.linalg.norm(trunk, axis=1, keepdims=True)
+    ahead = np.cross(joints[:, 4] - joints[:, 1], up)
+    ahead /= np.linalg.norm(ahead, axis=1, keepdims=True)
+    hips, knees, ankles = joints[:, [1, 4]], joints[:, [2, 5]], joints[:, [3, 6]]
+    shoulders, elbows, wrists = joints[:, [11, 14]], joints[:, [12, 15]], joints[:, [13, 16]]
+    thigh = knees - hips
+    hip = np.degrees(np.arctan2((thigh * ahead[:, None]).sum(axis=2), -(thigh * up[:, None]).sum(axis=2)))
+    return angle(thigh, ankles - knees), hip, angle(elbows - shoulders, wrists - elbows), angle(up, np.eye(3)[2])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("actions", MEDIANS, ids=lambda actions: "-".join(actions))
+def test_median_angles_of_the_actions_are_those_of_human36m(actions: tuple[str, ...]):
+    poses_mm = [
+        poses.Take(SEED, subject, action, part, skeleton_bones.draw_bones(SEED, subject)).posture(frame).joints_mm
+        for subject in SUBJECTS
+        for action in actions
+        for part in ("1", "2")
+        for frame in range(0, poses.TAKE_FRAMES, 12 if len(actions) < 3 else 40)
+    ]
+    for found, expected in zip(flexions(np.array(poses_mm)), MEDIANS[actions], strict=True):
+        assert abs(np.median(found) - expected) < 10
+
+
 def test_neighbouring_frames_are_alike_and_far_ones_are_not():
     take = poses.Take(SEED, "S6", "Discussion", "1", skeleton_bones.draw_bones(SEED, "S6"))
     first, second, far = (take.posture(frame).joints_mm for frame in (100, 101, 140))
@@ -229,6 +287,41 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_files(folder: Path, tmp_pat
     generate.generate(root, N, N_TEST, SEED, workers=1)
     assert contents(root) == contents(folder)
     assert images[2].stat().st_mtime_ns == kept
+
+
+def test_a_full_disk_and_ctrl_c_end_in_one_line_and_the_next_run_ends_with_the_same_files(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    root = tmp_path / "stopped"
+    command = ["data", "--data", str(root), "--n", str(N), "--n-test", str(N_TEST), "--seed", str(SEED)]
+    command += ["--workers", "1"]
+    write = Path.write_bytes
+    faults: tuple[tuple[BaseException, int, str], ...] = (
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), 2, "No space left on device"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    )
+    for fault, code, said in faults:
+        shutil.rmtree(root, ignore_errors=True)
+        left = iter([None] * 25)  # images that still find room
+
+        def failing(path: Path, content: bytes, fault: BaseException = fault, left: Iterator[None] = left) -> int:
+            if next(left, fault) is not None:
+                write(path, content[: len(content) // 2])  # what was written before the fault stays
+                raise fault
+            return write(path, content)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "write_bytes", failing)
+            assert main(command) == code
+        error = capsys.readouterr().err.strip()
+        assert said in error
+        assert "\n" not in error
+        assert not (root / "manifest.json").exists()
+        assert main(command) == 0
+        assert contents(root) == contents(folder)
 
 
 def test_a_complete_folder_is_left_alone(folder: Path, monkeypatch: pytest.MonkeyPatch):

@@ -35,7 +35,7 @@ from competition.synthetic.poses import Take
 from competition.table import HEADER
 from competition.workers import worker_processes
 
-VERSION = "2"  # of the generator: another one makes other people
+VERSION = "3"  # of the generator: another one makes other people
 PIECE_SHOTS = 25  # instants that a worker draws at a time
 PUBLIC_SHARE = 0.3  # of the test takes
 NOTE = "synthetic people: scores on them are not Human3.6M scores"

@@ -88,6 +88,13 @@ def _shirt(along: float, across: float, wear: Float, colour: Float) -> None:
 
 
 @jit
+def _around_trunk(x: float, y: float, below_neck: float) -> float:
+    """Where a stripe of a shirt runs: side by side in front, along the arc on the flanks, up to a seam there."""
+    flank = min(1.0, abs(y) / 70) * min(1.0, max(0.0, (below_neck - 60) / 120))
+    return y + math.copysign(flank * 0.8 * max(0.0, 95 - abs(x - 8)), y)
+
+
+@jit
 def _face(x: float, y: float, z: float, wear: Float, colour: Float) -> float:
     """Skin, hair, eyes, brows and mouth; x, y, z from the middle of the head, mm. Returns the shine."""
     style = wear[HAIR_STYLE]
@@ -169,7 +176,7 @@ def surface_colour(region: int, place: Float, wear: Float, noise: Float32, colou
             _set(colour, wear, SKIN, 1.0)
             cloth = False
         elif z > wear[HEM]:
-            _shirt(-z, y, wear, colour)
+            _shirt(-z, _around_trunk(x, y, wear[NECK] - z), wear, colour)
             if (z > collar - 12 and abs(y) < 66) or z < wear[HEM] + 10:
                 _mix(colour, wear, SHIRT_2, 0.3)
         else:

@@ -13,7 +13,8 @@ from competition.synthetic.skeletons import KEYS, pose_body
 
 Float = npt.NDArray[np.float64]
 
-STAND_BEFORE_SEAT_MM = 430.0
+STAND_BEFORE_SEAT_MM, LIE_BEFORE_SEAT_MM = 430.0, 1000.0  # room for the legs, for the head of who lies down
+KNEELING_MM = 62.0  # height of a knee that kneels
 
 STAND, BEND, CROUCH, SIT, FLOOR, WALK = range(6)
 POSTURES: dict[str, dict[int, float]] = {
@@ -35,7 +36,7 @@ POSTURES: dict[str, dict[int, float]] = {
 }
 # elbow, shoulder elevation, shoulder plane: degrees at 5, 50 and 95 %
 ARMS = {
-    "walk": ((9, 46, 141), (16, 29, 68), (-57, -1, 57)),
+    "walk": ((9, 56, 141), (16, 29, 68), (-57, -1, 57)),
     "dog": ((7, 40, 120), (19, 42, 99), (-26, 44, 91)),
     "stand": ((18, 96, 145), (18, 38, 95), (-36, 20, 76)),
     "sit": ((20, 96, 145), (19, 38, 82), (-30, 41, 90)),
@@ -46,6 +47,9 @@ ARM_GROUP = {
     "Eating": "sit", "Phoning": "sit", "Sitting": "sit", "Smoking": "sit",
 }  # fmt: skip
 EAR, MOUTH, EYES = (-52.0, 108.0, 22.0), (62.0, 22.0, -34.0), (112.0, 46.0, 42.0)  # mm from the Nose joint, left side
+
+FLOOR_KINDS = ("crossed", "knees up", "stretched", "lying", "heels")
+FLOOR_SHARES = (0.2, 0.1, 0.32, 0.18, 0.2)
 
 
 def between(rng: np.random.Generator, low: float, middle: float, high: float) -> float:
@@ -70,7 +74,8 @@ def draw_key(
     v["head_flex"], v["head_twist"] = rng.normal(0, 5), 0.4 * v["neck_twist"]
     if seat_mm is not None and kind != SIT:
         for name in ("x", "Lankle_x", "Rankle_x"):
-            v[name] += STAND_BEFORE_SEAT_MM
+            v[name] += LIE_BEFORE_SEAT_MM if kind == FLOOR else STAND_BEFORE_SEAT_MM
+    v |= {side + "elevation": 90.0 for side, _ in SIDES}  # an arm not drawn yet is in nobody's way
     for side, _ in SIDES:
         for attempt in range(14):
             _draw_arm(rng, v, side, action, kind, attempt, right_handed)
@@ -132,15 +137,18 @@ def _crouch(rng: np.random.Generator, v: dict[str, float], bones: Bones) -> None
             v[side + "knee_out"] = rng.uniform(12, 35)
         return
     front, back = (("L", 1.0), ("R", -1.0))[:: 1 if rng.random() < 0.5 else -1]
-    v["height"] = bones.thigh + rng.uniform(15, 45)
-    for (side, sign), place in ((front, 300.0), (back, -440.0)):
-        v[side + "ankle_x"] = place + rng.normal(0, 25)
+    v["yaw"] = 0.0
+    knee = rng.uniform(-60, 40)  # of the leg that kneels, before the hip
+    v["height"] = KNEELING_MM + math.sqrt(bones.thigh**2 - knee**2)
+    behind = knee - math.sqrt(bones.shank**2 - (95 - KNEELING_MM) ** 2)
+    for (side, sign), place in ((front, 300.0 + rng.normal(0, 25)), (back, behind)):
+        v[side + "ankle_x"] = place
         v[side + "ankle_y"] = sign * (bones.hip + rng.normal(0, 20))
         v[side + "ankle_z"] = bones.ankle
         v[side + "knee_out"] = rng.uniform(0, 15)
     v[back[0] + "ankle_z"] = 95.0
     v[back[0] + "knee_up"] = -35.0
-    v[back[0] + "toe_down"], v[back[0] + "flat"] = 20.0, 0.0
+    v[back[0] + "toe_down"], v[back[0] + "flat"] = 48.0, 0.0
 
 
 def _sit(rng: np.random.Generator, v: dict[str, float], bones: Bones, seat_mm: float) -> None:
@@ -168,31 +176,38 @@ def _sit(rng: np.random.Generator, v: dict[str, float], bones: Bones, seat_mm: f
 
 
 def _floor(rng: np.random.Generator, v: dict[str, float], bones: Bones) -> None:
-    """Sit on the floor: legs crossed, knees up, or stretched out; or kneel on the heels."""
-    kind = rng.random()
-    lean = -rng.uniform(8, 42) if rng.random() < 0.55 else rng.uniform(2, 62)
-    _spine(rng, v, lean)
-    v["height"] = 105 + abs(rng.normal(0, 12))
+    """Sit on the floor: legs crossed, knees up, or stretched out; kneel on the heels, or lie on the back."""
+    kind = rng.choice(FLOOR_KINDS, p=FLOOR_SHARES)
+    if kind == "lying":
+        lean = -rng.uniform(66, 78)
+    else:
+        lean = -rng.uniform(8, 50) if rng.random() < 0.62 else rng.uniform(2, 62)
+    _spine(rng, v, lean, 0.4 if kind == "lying" else 1.0)
+    if kind == "heels":
+        v["height"], v["yaw"] = rng.uniform(235, 300), 0.0
+    else:
+        v["height"] = 105 + abs(rng.normal(0, 12))
     for side, sign in SIDES:
         v[side + "knee_up"] = 60.0
-        if kind < 0.2:  # crossed
+        if kind == "crossed":
             v[side + "ankle_x"], v[side + "ankle_y"] = rng.uniform(270, 360), -sign * rng.uniform(60, 140)
             v[side + "ankle_z"], v[side + "knee_out"] = 62.0, rng.uniform(58, 75)
             v[side + "knee_up"], v[side + "flat"], v[side + "toe_down"] = 25.0, 0.0, 35.0
-        elif kind < 0.38:  # knees up
+        elif kind == "knees up":
             v[side + "ankle_x"], v[side + "ankle_y"] = rng.uniform(330, 600), sign * rng.uniform(90, 190)
             v[side + "ankle_z"], v[side + "knee_out"] = bones.ankle, rng.uniform(0, 20)
             v[side + "toe_out"] = rng.normal(8, 6)
-        elif kind < 0.8:  # stretched, one more than the other
-            v[side + "ankle_x"], v[side + "ankle_y"] = rng.uniform(620, 860), sign * rng.uniform(110, 260)
+        elif kind in ("stretched", "lying"):  # one leg more than the other
+            v[side + "ankle_x"], v[side + "ankle_y"] = rng.uniform(640, 895), sign * rng.uniform(110, 260)
             v[side + "ankle_z"], v[side + "knee_out"] = 52.0, rng.uniform(0, 30)
             v[side + "flat"], v[side + "toe_down"] = 0.0, rng.uniform(5, 30)
-        else:  # on the heels
-            v[side + "ankle_x"], v[side + "ankle_y"] = -150.0 + rng.normal(0, 15), sign * rng.uniform(90, 130)
-            v[side + "ankle_z"], v[side + "knee_out"] = 70.0, rng.uniform(5, 25)
-            v[side + "knee_up"], v[side + "flat"], v[side + "toe_down"] = -10.0, 0.0, 62.0
-    if kind >= 0.8:
-        v["height"] = 240 + rng.uniform(0, 60)
+        else:  # knees and insteps on the floor
+            out = rng.uniform(0, 14)
+            knee = math.sqrt(bones.thigh**2 - (v["height"] - KNEELING_MM) ** 2)  # before the hip
+            v[side + "ankle_x"] = (knee - bones.shank) * math.cos(math.radians(out))
+            v[side + "ankle_y"] = sign * (bones.hip + (knee - bones.shank) * math.sin(math.radians(out)))
+            v[side + "ankle_z"], v[side + "knee_out"], v[side + "knee_up"] = KNEELING_MM, out, 0.0
+            v[side + "flat"], v[side + "toe_down"] = 0.0, 78.0
 
 
 def _draw_arm(
@@ -208,8 +223,8 @@ def _draw_arm(
     v[side + "plane"] = between(rng, *plane)
     v[side + "turn"] = rng.normal(28, 26)
     if attempt >= 12:
-        v[side + "elevation"], v[side + "plane"] = 26.0, 0.0
-        v[side + "elbow"], v[side + "turn"] = 12.0, 0.0
+        v[side + "elevation"], v[side + "plane"] = (60.0, 60.0) if kind == FLOOR else (26.0, 0.0)
+        v[side + "elbow"], v[side + "turn"] = (40.0, 20.0) if kind == FLOOR else (12.0, 0.0)
         return
     chance = rng.random()
     if action == "Phoning" and leading and chance < 0.85:

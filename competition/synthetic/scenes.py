@@ -15,6 +15,7 @@ from competition.synthetic.bones import rest_joints
 from competition.synthetic.cameras import Camera
 from competition.synthetic.flesh import head_centre
 from competition.synthetic.poses import Take
+from competition.synthetic.postures import FLOOR, POSTURES
 from competition.synthetic.skeletons import turn_about
 
 Float = npt.NDArray[np.float64]
@@ -85,7 +86,7 @@ def draw_wear(rng: np.random.Generator, body: Body) -> Float:
     wear[PATTERN] = rng.choice(4, p=[0.48, 0.2, 0.16, 0.16])
     wear[PERIOD], wear[DUTY] = rng.uniform(42, 90), rng.uniform(0.3, 0.55)
     wear[SLEEVE] = bones.upper + bones.forearm - 12 if rng.random() < 0.5 else rng.uniform(0.5, 0.78) * bones.upper
-    wear[HEM] = rng.uniform(-45, 35)
+    wear[HEM] = rng.uniform(0, 70)
     wear[CUFF] = bones.leg - 30 if rng.random() < 0.72 else rng.uniform(0.72, 0.95) * bones.thigh
     wear[SHOE_TOP] = rng.choice([62.0, 74.0, 105.0], p=[0.4, 0.4, 0.2])
     wear[HAIR_STYLE] = look.hair_style
@@ -209,8 +210,9 @@ def _occluder(rng: np.random.Generator, take: Take, cameras: dict[str, Camera]) 
     towards = camera.position_mm[:2] - take.place[:2]
     towards = towards / np.linalg.norm(towards)
     aside = np.array([-towards[1], towards[0]])
+    heights = (180, 400) if FLOOR in POSTURES[take.action] else (420, 950)  # some of the person stays to be seen
     far = rng.uniform(1000, 1500) + (900 if take.walks else 0)
-    width, depth, height = rng.uniform(350, 800), rng.uniform(300, 500), rng.uniform(420, 950)
+    width, depth, height = rng.uniform(350, 800), rng.uniform(300, 500), rng.uniform(*heights)
     place = np.append(take.place[:2] + far * towards + rng.uniform(-350, 350) * aside, 0)
     box = _box(
         [-depth / 2, -width / 2, 0], [depth / 2, width / 2, height], _tint(rng, WOODS[rng.integers(len(WOODS))], 15)
