@@ -7,7 +7,9 @@ library's own seeding repeats its draws every epoch in workers and makes results
 
 import os
 import random
+from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -21,11 +23,20 @@ Image = npt.NDArray[np.uint8]
 Pose = npt.NDArray[np.float32]
 
 
+class Affine(A.Affine):  # type: ignore[misc]  # the library has no types
+    """The library's, on four channels: OpenCV 5 warps those in half the time of three."""
+
+    def apply(self, img: Image, matrix: npt.NDArray[np.float64], output_shape: tuple[int, int], **params: Any) -> Image:
+        four = cv2.cvtColor(img, cv2.COLOR_RGB2RGBA)
+        warped: Image = cv2.cvtColor(super().apply(four, matrix, output_shape, **params), cv2.COLOR_RGBA2RGB)
+        return warped
+
+
 def default_pipeline(size: int) -> A.Compose:
     """Make the transforms for images of `size` pixels: geometry first, then light and colour, then occlusion."""
     return A.Compose(
         [
-            A.Affine(rotate=(-30, 30), scale=(0.85, 1.15), keep_ratio=True, translate_percent=(-0.04, 0.04), p=0.7),
+            Affine(rotate=(-30, 30), scale=(0.85, 1.15), keep_ratio=True, translate_percent=(-0.04, 0.04), p=0.7),
             A.HorizontalFlip(p=0.5),
             A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.2, p=0.6),
             A.RGBShift(r_shift_limit=15, g_shift_limit=15, b_shift_limit=15, p=0.3),

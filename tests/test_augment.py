@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from competition.augment import Augment
+from competition.augment import Affine, Augment
 from competition.geometry import mirror_pose_mm, rotate_pose_mm
 from competition.skeleton import MIRROR
 
@@ -101,3 +101,11 @@ def test_mirroring_and_turning_agree_with_opencv():
     mirrored = _centre(image[:, ::-1])
     whole = np.repeat(pose, 17, axis=0)
     np.testing.assert_allclose(mirrored - 47.5, mirror_pose_mm(whole)[0, :2], atol=0.2)
+
+
+def test_warping_four_channels_gives_the_librarys_picture():
+    image = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (SIZE, SIZE, 3), np.uint8), (0, 0), 2)
+    settings = {"rotate": (17, 17), "scale": (1.1, 1.1), "keep_ratio": True, "translate_percent": (0.03, 0.03), "p": 1}
+    ours, theirs = (A.Compose([kind(**settings)], seed=0)(image=image)["image"] for kind in (Affine, A.Affine))
+    assert np.abs(ours.astype(int) - theirs).max() <= 2
+    assert ours.std() > 5
