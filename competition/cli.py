@@ -108,6 +108,7 @@ def _add_train(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Non
     parser.add_argument("--parallel", type=int, default=1, metavar="N", help="folds at a time, sharing cores or GPUs")
     parser.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
     parser.add_argument("--gpus", type=int, default=None, metavar="N", help="processes a network, by torchrun")
+    parser.add_argument("--compile", action="store_true", help="by torch.compile: slow to start, faster on a GPU")
     parser.add_argument("--sync-batch-norm", action="store_true", help="statistics over all GPUs' batches")
     parser.add_argument(
         "--checkpoint-minutes", type=float, default=30.0, metavar="M", help="between two checkpoints within an epoch"

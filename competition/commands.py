@@ -93,6 +93,7 @@ def train(options: argparse.Namespace, workspace: Workspace, console: Console) -
             init=options.init,
             checkpoint_minutes=options.checkpoint_minutes,
             sync_batch_norm=options.sync_batch_norm,
+            compile=options.compile,
         )
         for fold in chosen[options.fold]
     ]

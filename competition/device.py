@@ -46,12 +46,14 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
 
 @contextmanager
 def told_when_out_of_memory(what_to_do: str) -> Iterator[None]:
-    """Turn an allocation that failed, on a GPU or not, into RunError."""
+    """Turn an allocation that failed, on a GPU or not, into RunError; a compilation that failed, too."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
             raise RunError(f"out of memory: {what_to_do}") from error
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise RunError(f"--compile fails here, {str(error).strip().splitlines()[0]}: leave it out") from error
         raise
 
 

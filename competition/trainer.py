@@ -124,6 +124,8 @@ def build(
         _go_on(trainer, load_checkpoint(last))
     if world.size > 1:
         trainer.network = DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+    if job.compile:
+        trainer.network.compile()  # in place: the weights keep their names
     return trainer
 
 

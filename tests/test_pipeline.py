@@ -1,11 +1,15 @@
 """The whole competition on forty images: folds, training, blending, scoring; resuming; one line for what is wrong."""
 
 import json
+import multiprocessing
+import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +30,11 @@ from competition.loader import KeyedBatches
 from competition.metrics import mpjpe
 from competition.runs import candidates, read_log, read_test_poses, read_valid
 from competition.table import read_poses, write_poses
-from competition.world import World
+from competition.world import World, join_world
 
 Command = Callable[..., int]
 TIMINGS = ("seconds", "images_per_second")
+ALONE = World()
 
 
 @pytest.fixture
@@ -252,13 +257,60 @@ def test_parts_of_a_batch_make_the_step_of_the_whole(command: Command, folds: No
         np.testing.assert_allclose(parts[name], gradient, rtol=1e-4, atol=1e-7)
 
 
-def _gradients(data: Path, tmp_path: Path, micro_batch: int | None) -> dict[str, np.ndarray]:
+def test_compiled_training_is_recorded_and_a_compiler_that_fails_is_one_line(
+    command: Command, folds: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    train = ("train", *TINY, "--epochs", "1", "--fold", "0", "--compile")
+    compiled = torch.nn.Module.compile
+
+    def compiler(network: torch.nn.Module, **_: object) -> None:
+        compiled(network, backend=backend)
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> Callable[..., object]:
+        if graphs is None:
+            raise RuntimeError("no compiler\nanywhere")
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compiler)
+    graphs: list[torch.fx.GraphModule] | None = None
+    assert command(*train, "--run", "fails") == 2
+    assert "--compile fails here" in (said := capsys.readouterr().err)
+    assert said.strip().splitlines()[-1].endswith("leave it out")
+    graphs = []
+    assert command(*train) == 0
+    assert graphs
+    assert json.loads((tmp_path / "runs/3dhg-small/fold0/config.json").read_text())["settings"]["compile"]
+
+
+def test_gradients_of_two_processes_are_those_of_one_with_the_whole_batch(
+    command: Command, folds: None, data: Path, tmp_path: Path
+):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    whole = _gradients(data, tmp_path, None)
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        parts = list(pool.map(_gradients_of_rank, (0, 1), [port] * 2, [data] * 2, [tmp_path] * 2))
+    for name, gradient in whole.items():
+        np.testing.assert_array_equal(parts[0][name], parts[1][name])
+        np.testing.assert_allclose(parts[0][name], gradient, rtol=1e-5, atol=1e-5 * np.abs(gradient).max())
+
+
+def _gradients_of_rank(rank: int, port: int, data: Path, tmp_path: Path) -> dict[str, np.ndarray]:
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    with join_world(torch.device("cpu")) as world:
+        return _gradients(data, tmp_path, 3, world)  # a share of 4 images, in two parts
+
+
+def _gradients(data: Path, tmp_path: Path, micro_batch: int | None, world: World = ALONE) -> dict[str, np.ndarray]:
     recipe = models.recipe("3dhg-small", channels=16, depths=(1, 8), batch=8, micro_batch=micro_batch, optimizer="sgd")
     workspace = Workspace(data=data, folds=tmp_path / "folds", submissions=tmp_path / "runs")
     job = Job(workspace=workspace, name="3dhg-small", recipe=recipe, fold=0, run="parts")
     opened = open_data(job)
     pose_mm = torch.from_numpy(opened.labels.pose_mm[opened.train_rows])
-    made = trainer.build(job, opened.train_rows, pose_mm, torch.device("cpu"), "fp32", World())
+    made = trainer.build(job, opened.train_rows, pose_mm, torch.device("cpu"), "fp32", world)
     made.model.eval()
     _, loader = training.training_loader(job, opened, made)
     training.train_step(made, next(iter(loader)), 1)
