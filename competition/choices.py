@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from competition.errors import UserError, unknown
 
@@ -11,6 +11,7 @@ GRANULARITIES: Final = ("auto", "global", "axis", "joint", "coordinate")
 SAMPLERS: Final = ("cmaes", "tpe")
 PRECISIONS: Final = ("auto", "fp32", "bf16")
 EPOCHS: Final = ("best", "last", "all")
+Box: TypeAlias = tuple[float, float, float, float]  # x, y, width, height in pixels of an upright picture
 _FIXED: Final = {"greedy": ("auto", "coordinate"), "mean": ("auto",), "median": ("auto",)}  # others tie as asked
 
 
@@ -23,6 +24,15 @@ def one_of(what: str, known: Sequence[str]) -> Callable[[str], str]:
         return word
 
     return check
+
+
+def parse_box(text: str) -> Box:
+    """Read x,y,w,h in pixels; raise UserError."""
+    try:
+        x, y, width, height = (float(cell) for cell in text.split(","))
+    except ValueError:
+        raise UserError(f"box {text!r}: expected four numbers x,y,w,h in pixels, such as 120,40,200,420") from None
+    return x, y, width, height
 
 
 def check_epochs(text: str) -> str:

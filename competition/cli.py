@@ -13,7 +13,7 @@ from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 import models
 from competition import commands
-from competition.choices import GRANULARITIES, METHODS, PRECISIONS, SAMPLERS, check_epochs, one_of
+from competition.choices import GRANULARITIES, METHODS, PRECISIONS, SAMPLERS, check_epochs, one_of, parse_box
 from competition.commands import MENDABLE
 from competition.config import Workspace
 from competition.console import Console
@@ -182,6 +182,12 @@ def _add_predict(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
         "--workers", type=int, default=None, help="processes that load images; by the device when unset"
     )
 
+    parser.add_argument("--image", type=Path, default=None, metavar="FILE", help="predict this picture instead")
+    parser.add_argument(
+        "--box", type=parse_box, default=None, metavar="X,Y,W,H", help="of the person; whole when unset"
+    )
+    parser.add_argument("--out", type=Path, default=None, metavar="DIR", help="of --image; RUN/photos when unset")
+
 
 def _add_blend(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
     parser.add_argument("--runs", default=None, metavar="A,B", help="runs to blend; all when unset")
@@ -246,7 +252,11 @@ COMMANDS: dict[str, tuple[Handler, str, Callable[[argparse.ArgumentParser, Seque
     ),
     "folds": (commands.folds, "decide which images are held out together", _add_folds),
     "train": (commands.train, "train a model, one fold or all", _add_train),
-    "predict": (commands.predict, "predict again with the weights of a run, as a new run", _add_predict),
+    "predict": (
+        commands.predict,
+        "predict again with the weights of a run, as a new run, or a picture of one's own",
+        _add_predict,
+    ),
     "blend": (commands.blend, "blend the runs' epochs into one submission", _add_blend),
     "score": (commands.score, "score a CSV against the hidden answers of the embedded competition", _add_score),
     "bench": (commands.bench, "measure our ways against plain ones, in turn", _add_bench),

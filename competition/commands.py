@@ -118,6 +118,11 @@ def train(options: argparse.Namespace, workspace: Workspace, console: Console) -
 def predict(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
     if not workspace.run(options.run).is_dir():
         raise UserError(f"no run at {workspace.run(options.run)}; `make board` lists the runs")
+    if options.image is not None:
+        _predict_photo(options, workspace, console)
+        return
+    if options.box is not None or options.out is not None:
+        raise UserError("--box or --out without --image: expected the picture, --image photo.jpg")
     from competition.predict import predict_run
 
     folder, epoch, mpjpe = predict_run(
@@ -130,6 +135,26 @@ def predict(options: argparse.Namespace, workspace: Workspace, console: Console)
         console=console,
     )
     console.note(f"{folder}: out-of-fold MPJPE {mpjpe:.2f} mm, as epoch {epoch}")
+
+
+def _predict_photo(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
+    if not options.image.is_file():
+        raise UserError(f"photo: no such file: {options.image}")
+    from competition.photo import predict_photo
+
+    found = predict_photo(
+        workspace,
+        options.run,
+        options.image,
+        box=options.box,
+        epoch=options.epoch,
+        decoder=options.decoder,
+        flip=options.flip,
+        out=options.out,
+    )
+    console.note(f"predicted by {found.trained}")
+    console.note("mm relative to the pelvis, depth too: x right, y down, z away; how far away it stands is not known")
+    console.note(f"joints: {found.table}; picture: {found.picture}")
 
 
 def blend(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:

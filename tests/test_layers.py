@@ -20,6 +20,7 @@ LAYERS = [
         "search",
         "methods",
         "pictures",
+        "photo",
         "bench",
         "submit",
         "verify",
