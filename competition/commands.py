@@ -227,7 +227,7 @@ def _tell_next(submission: Path, workspace: Workspace, console: Console) -> None
 def score(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
     from competition.files import write_json
     from competition.report import score_table
-    from competition.score import record
+    from competition.score import record, standing
     from competition.score import score as score_file
 
     files = options.file or [workspace.submissions / "blend" / "submission.csv.gz"]
@@ -240,6 +240,8 @@ def score(options: argparse.Namespace, workspace: Workspace, console: Console) -
             console.table(score_table(str(file), scores))
         parts = [f"{key} {scores[key]:.2f}" for key in ("all", "public", "private") if scores[key] is not None]
         console.note(f"{file}: MPJPE in mm: {', '.join(parts)}")
+        if place := standing(workspace.submissions, file):
+            console.note(f"{file}: {place}")
         if options.json is not None:
             write_json(options.json, scores)
 
@@ -247,6 +249,8 @@ def score(options: argparse.Namespace, workspace: Workspace, console: Console) -
 def board(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
     from competition.files import write_json
     from competition.folds import count_folds
+    from competition.leaderboard import warnings
+    from competition.page import link_rows
     from competition.report import board_table
     from competition.score import board as read_board
 
@@ -256,7 +260,15 @@ def board(options: argparse.Namespace, workspace: Workspace, console: Console) -
     if options.sort not in rows[0]:
         raise UserError(unknown("column", options.sort, rows[0]))
     rows.sort(key=lambda row: (row[options.sort] is None, row[options.sort]))
+    report = workspace.submissions / "report.html"
+    link_rows(rows, report)
     console.table(board_table(rows))
+    for line in warnings(rows, workspace.submissions / "ledger.csv"):
+        console.note(line)
+    if linked := [row["name"] for row in rows if row["link"]]:
+        console.note(f"pictures of each: {report}#run-{linked[0]} and so on")
+    elif not report.exists():
+        console.note(workspace.tell("pictures of each: `make report`"))
     if options.json is not None:
         write_json(options.json, rows)
 

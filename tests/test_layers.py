@@ -21,6 +21,7 @@ LAYERS = [
         "methods",
         "pictures",
         "photo",
+        "leaderboard",
         "bench",
         "submit",
         "verify",
@@ -29,7 +30,7 @@ LAYERS = [
         "score",
         "report",
     },
-    {"reproduce", "commands", "cli", "__main__", "__init__"},
+    {"reproduce", "notebook", "commands", "cli", "__main__", "__init__"},
 ]
 MODELS_FROM = 3  # the layer from which on models/ may be imported
 LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}
