@@ -110,7 +110,7 @@ def test_true_poses_are_placed_near_their_pixels(data: Path):
 def run(command: Command) -> None:
     """Train at a size to which no image is shrunk while it is decoded, which a photo can't be."""
     assert command("folds", "--k", "2") == 0
-    assert command("train", *TINY, "--epochs", "1", "--flip-test", "--input-size", "192", "--channels", "4") == 0
+    assert command("train", *TINY, "--epochs", "1", "--flip-test", "--input-size", "192", "--depths", "4") == 0
 
 
 def test_a_test_image_gets_the_pose_of_the_submission(command: Command, run: None, data: Path, tmp_path: Path, capsys):
