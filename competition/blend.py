@@ -20,10 +20,11 @@ import numpy as np
 import numpy.typing as npt
 
 from competition import weights
-from competition.errors import UserError, unknown
+from competition.choices import check_blend
+from competition.errors import UserError
 from competition.files import sha256_file, write_bytes, write_json, write_text
 from competition.join import Joined, join
-from competition.methods import GRANULARITIES, METHODS, Blended, Computed, Plan, compute, make_plan
+from competition.methods import Blended, Computed, Plan, compute, make_plan
 from competition.pictures import weights_picture
 from competition.runs import Candidate
 from competition.search import Progress, choose_rows, journal
@@ -75,10 +76,7 @@ def blend(
     Raises UserError before anything is written; what an earlier blend left in `out` stays until all is computed.
     """
     started = time.perf_counter()
-    if method not in METHODS:
-        raise UserError(unknown("method", method, METHODS))
-    if granularity not in GRANULARITIES:
-        raise UserError(unknown("granularity", granularity, GRANULARITIES))
+    check_blend(method, granularity)
     joined = join(candidates, true, test_ids, images_sha256=images_sha256, virtual=virtual)
     place = np.searchsorted(true.id, joined.id)
     of_subject, of_sequence = (None if names is None else np.asarray(names)[place] for names in (subjects, sequences))

@@ -13,10 +13,12 @@ from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 import models
 from competition import commands
+from competition.choices import GRANULARITIES, METHODS, PRECISIONS, SAMPLERS, check_epochs, one_of, parse_box
 from competition.commands import MENDABLE
 from competition.config import Workspace
 from competition.console import Console
 from competition.errors import UserError, unknown
+from models.recipes import DECODERS, WORDS
 
 FAILED, INTERRUPTED, TERMINATED = 1, 130, 143
 
@@ -34,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand and return its exit code (see FAILED and the others above; 0 is done)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
+    workspace = Workspace()
     signal.signal(signal.SIGTERM, _terminate)
     try:
         options = parse(arguments)
@@ -44,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         handler: Handler = options.handler
         return handler(options, workspace, Console()) or 0
     except UserError as error:
-        return _say(f"error: {error}", MENDABLE, debug)
+        return _say(f"error: {workspace.tell(str(error))}", MENDABLE, debug)
     except OSError as error:  # a full disk, a folder that can't be written
         where = f" ({error.filename})" if error.filename else ""
         return _say(f"error: {error.strerror or error}{where}: make room or mend the permissions", MENDABLE, debug)
@@ -85,6 +88,12 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
 
 
+def _add_choice(parser: argparse.ArgumentParser, flag: str, known: Sequence[str], help_: str) -> None:
+    """Add a flag that takes one of the known words; the first is its default."""
+    check = one_of(flag.removeprefix("--"), known)
+    parser.add_argument(flag, type=check, default=known[0], metavar="|".join(known), help=help_)
+
+
 def _add_data(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
     parser.add_argument("--n", type=int, default=6000, help="training images")
     parser.add_argument("--n-test", type=int, default=1500, help="test images")
@@ -106,7 +115,7 @@ def _add_train(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Non
     parser.add_argument("--fold", default="all", metavar="K|all|full", help="full trains on everything")
     parser.add_argument("--run", default=None, metavar="NAME", help="folder of the run; the model's name when unset")
     parser.add_argument("--parallel", type=int, default=1, metavar="N", help="folds at a time, sharing cores or GPUs")
-    parser.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
+    _add_choice(parser, "--precision", PRECISIONS, "of the network's products")
     parser.add_argument("--gpus", type=int, default=None, metavar="N", help="processes a network, by torchrun")
     parser.add_argument("--compile", action="store_true", help="by torch.compile: slow to start, faster on a GPU")
     parser.add_argument("--sync-batch-norm", action="store_true", help="statistics over all GPUs' batches")
@@ -134,7 +143,9 @@ def _add_settings(parser: argparse.ArgumentParser, recipe: Any) -> None:
         if hint is bool:
             group.add_argument(flag, action=argparse.BooleanOptionalAction, default=default, help="default %(default)s")
         else:
-            group.add_argument(flag, type=_parser_of(hint), default=default, metavar="X", help="default %(default)s")
+            known = f": {', '.join(WORDS[setting.name])}" if setting.name in WORDS else ""
+            help_ = f"default %(default)s{known}"
+            group.add_argument(flag, type=_parser_of(hint), default=default, metavar="X", help=help_)
 
 
 def _parser_of(hint: Any) -> Callable[[str], Any]:
@@ -161,24 +172,38 @@ def _add_predict(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
     parser.add_argument(
         "--flip", action=argparse.BooleanOptionalAction, default=None, help="average with the mirrored image"
     )
-    parser.add_argument("--decoder", default=None, help="how coordinates are read off heatmaps: argmax, dark, local")
+    parser.add_argument(
+        "--decoder",
+        type=one_of("decoder", DECODERS),
+        default=None,
+        metavar="|".join(DECODERS),
+        help="how coordinates are read off heatmaps",
+    )
     parser.add_argument(
         "--workers", type=int, default=None, help="processes that load images; by the device when unset"
     )
 
+    parser.add_argument("--image", type=Path, default=None, metavar="FILE", help="predict this picture instead")
+    parser.add_argument(
+        "--box", type=parse_box, default=None, metavar="X,Y,W,H", help="of the person; whole when unset"
+    )
+    parser.add_argument("--out", type=Path, default=None, metavar="DIR", help="of --image; RUN/photos when unset")
+
 
 def _add_blend(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
     parser.add_argument("--runs", default=None, metavar="A,B", help="runs to blend; all when unset")
-    parser.add_argument("--epochs", default="best", metavar="best|last|all|3,4", help="which epochs of each run")
-    parser.add_argument("--method", default="optuna", help="optuna, exact, greedy, mean or median")
-    parser.add_argument("--granularity", default="auto", help="auto, global, axis, joint or coordinate")
+    parser.add_argument(
+        "--epochs", type=check_epochs, default="best", metavar="best|last|all|3,4", help="which epochs of each run"
+    )
+    _add_choice(parser, "--method", METHODS, "how weights are found")
+    _add_choice(parser, "--granularity", GRANULARITIES, "what shares a weight; auto and held-out groups decide")
     parser.add_argument(
         "--files", type=Path, nargs="+", default=None, metavar="CSV", help="blend these instead of runs"
     )
     parser.add_argument("--shares", default=None, metavar="A,B", help="of the --files; their mean or median when unset")
     parser.add_argument("--virtual", action="store_true", help="also offer the members' geometric medians")
     parser.add_argument("--refit", action="store_true", help="take the test poses of the runs trained with --fold full")
-    parser.add_argument("--sampler", default="cmaes", help="of the Optuna search: cmaes or tpe")
+    _add_choice(parser, "--sampler", SAMPLERS, "of the Optuna search")
     parser.add_argument("--out", type=Path, default=None, metavar="DIR", help="SUBMISSIONS/blend when unset")
 
 
@@ -228,7 +253,11 @@ COMMANDS: dict[str, tuple[Handler, str, Callable[[argparse.ArgumentParser, Seque
     ),
     "folds": (commands.folds, "decide which images are held out together", _add_folds),
     "train": (commands.train, "train a model, one fold or all", _add_train),
-    "predict": (commands.predict, "predict again with the weights of a run, as a new run", _add_predict),
+    "predict": (
+        commands.predict,
+        "predict again with the weights of a run, as a new run, or a picture of one's own",
+        _add_predict,
+    ),
     "blend": (commands.blend, "blend the runs' epochs into one submission", _add_blend),
     "score": (commands.score, "score a CSV against the hidden answers of the embedded competition", _add_score),
     "bench": (commands.bench, "measure our ways against plain ones, in turn", _add_bench),

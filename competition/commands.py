@@ -5,8 +5,10 @@ torch, timm and the like are imported inside, so that --help answers at once.
 
 import argparse
 from dataclasses import fields
+from pathlib import Path
 
 import models
+from competition.choices import check_blend
 from competition.config import Workspace
 from competition.console import Console
 from competition.errors import FoldsError, UserError, unknown
@@ -41,8 +43,8 @@ def check(options: argparse.Namespace, workspace: Workspace, console: Console) -
     for problem in found.problems:
         console.note(f"problem: {problem}")
     if not found.problems:
-        odd = "" if found.names_parse else ' ARGS="--strategy holdout", as the names tell no subjects'
-        console.note(f"nothing found that would make wrong results; next: make folds{odd}")
+        odd, why = ("", "") if found.names_parse else (' ARGS="--strategy holdout"', ", as the names tell no subjects")
+        console.note(workspace.tell(f"nothing found that would make wrong results; next: `make folds{odd}`{why}"))
     return MENDABLE if found.problems else 0
 
 
@@ -71,6 +73,10 @@ def train(options: argparse.Namespace, workspace: Workspace, console: Console) -
         recipe = models.recipe(options.model, **{name: getattr(options, name) for name in names})
     except ValueError as error:
         raise UserError(str(error)) from None
+    run = options.run or options.model
+    workspace.run(run)
+    if options.init is not None and not workspace.run(options.init).is_dir():
+        raise UserError(f"--init {options.init}: no run at {workspace.run(options.init)}; `make board` lists the runs")
     from competition.dataset import read_test
     from competition.jobs import FULL, Job, fold_numbers
     from competition.parallel import is_one_of_many, train_folds
@@ -80,7 +86,6 @@ def train(options: argparse.Namespace, workspace: Workspace, console: Console) -
     chosen: dict[str, list[int | str]] = {"all": [*every], FULL: [FULL]} | {str(k): [k] for k in every}
     if options.fold not in chosen:
         raise FoldsError(f"fold {options.fold}: expected {every[0]} to {every[-1]}, all or {FULL}")
-    run = options.run or options.model
     jobs = [
         Job(
             workspace=workspace,
@@ -108,10 +113,17 @@ def train(options: argparse.Namespace, workspace: Workspace, console: Console) -
     elif (written := write_submission(workspace.submissions, run, read_test(workspace.data).id)) is not None:
         file, best = written
         console.note(f"{run}: out-of-fold MPJPE {best.valid_mpjpe:.2f} mm at epoch {best.epoch}; test poses in {file}")
-    console.note("next: make board, train another model, or make blend")
+    console.note(workspace.tell("next: `make board`, train another model, or `make blend`"))
 
 
 def predict(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
+    if not workspace.run(options.run).is_dir():
+        raise UserError(f"no run at {workspace.run(options.run)}; `make board` lists the runs")
+    if options.image is not None:
+        _predict_photo(options, workspace, console)
+        return
+    if options.box is not None or options.out is not None:
+        raise UserError("--box or --out without --image: expected the picture, --image photo.jpg")
     from competition.predict import predict_run
 
     folder, epoch, mpjpe = predict_run(
@@ -126,13 +138,35 @@ def predict(options: argparse.Namespace, workspace: Workspace, console: Console)
     console.note(f"{folder}: out-of-fold MPJPE {mpjpe:.2f} mm, as epoch {epoch}")
 
 
+def _predict_photo(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
+    if not options.image.is_file():
+        raise UserError(f"photo: no such file: {options.image}")
+    from competition.photo import predict_photo
+
+    found = predict_photo(
+        workspace,
+        options.run,
+        options.image,
+        box=options.box,
+        epoch=options.epoch,
+        decoder=options.decoder,
+        flip=options.flip,
+        out=options.out,
+    )
+    console.note(f"predicted by {found.trained}")
+    console.note("mm relative to the pelvis, depth too: x right, y down, z away; how far away it stands is not known")
+    console.note(f"joints: {found.table}; picture: {found.picture}")
+
+
 def blend(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
+    check_blend(options.method, options.granularity)
     from competition.blend import blend as blend_candidates
     from competition.blend import blend_files
     from competition.dataset import parse_name, read_labels, read_test
+    from competition.folds import count_folds
     from competition.join import out_of_fold_mpjpe, select
     from competition.report import blend_table
-    from competition.runs import candidates, refitted
+    from competition.runs import candidates, refitted, run_folders, untrained
     from competition.table import Poses
 
     out = options.out or workspace.submissions / "blend"
@@ -144,14 +178,21 @@ def blend(options: argparse.Namespace, workspace: Workspace, console: Console) -
         shares = None if options.shares is None else numbers(options.shares, "shares")
         method = "mean" if options.method == "optuna" else options.method  # the default can't be meant
         written = blend_files(options.files, read_test(workspace.data).id, out, method=method, shares=shares)
-        console.note(f"{written}: next: make score, or upload it")
+        _tell_next(written, workspace, console)
         return
     labels = read_labels(workspace.data)
     true = Poses(labels.id, labels.pose_mm.astype("float64"))
     runs = None if options.runs is None else options.runs.split(",")
-    chosen = select(
-        candidates(workspace.submissions), runs, options.epochs, lambda candidate: out_of_fold_mpjpe(candidate, true)
-    )
+    found = candidates(workspace.submissions)
+    of_folds = count_folds(workspace.folds)
+    for name in runs or ([] if found else [path.name for path in run_folders(workspace.submissions)]):
+        if all(candidate.run != name for candidate in found) and (lacking := untrained(workspace.run(name), of_folds)):
+            nothing = "" if runs else "nothing to blend: "
+            raise UserError(f"{nothing}run {name} has no epoch of all its folds: {lacking}")
+    chosen = select(found, runs, options.epochs, lambda candidate: out_of_fold_mpjpe(candidate, true))
+    for name in dict.fromkeys(candidate.run for candidate in chosen):
+        if lacking := untrained(workspace.run(name), of_folds):
+            console.note(workspace.tell(f"{name} is blended on the folds it has: {lacking}"))
     names = [name for image in labels.images if (name := parse_name(image)) is not None]
     parsed = len(names) == len(labels.images)
     if options.refit:
@@ -175,13 +216,19 @@ def blend(options: argparse.Namespace, workspace: Workspace, console: Console) -
     console.table(blend_table(result.facts))
     for note in result.notes:
         console.note(note)
-    console.note(f"{result.submission}; next: make score, or upload it")
+    _tell_next(result.submission, workspace, console)
+
+
+def _tell_next(submission: Path, workspace: Workspace, console: Console) -> None:
+    """Say how to judge a blend; the embedded competition alone has answers."""
+    file = "" if submission == workspace.submissions / "blend" / submission.name else f" FILE={submission}"
+    console.note(workspace.tell(f"{submission}; next: `make score{file}`, or upload it"))
 
 
 def score(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
     from competition.files import write_json
     from competition.report import score_table
-    from competition.score import record
+    from competition.score import record, standing
     from competition.score import score as score_file
 
     files = options.file or [workspace.submissions / "blend" / "submission.csv.gz"]
@@ -194,6 +241,8 @@ def score(options: argparse.Namespace, workspace: Workspace, console: Console) -
             console.table(score_table(str(file), scores))
         parts = [f"{key} {scores[key]:.2f}" for key in ("all", "public", "private") if scores[key] is not None]
         console.note(f"{file}: MPJPE in mm: {', '.join(parts)}")
+        if place := standing(workspace.submissions, file):
+            console.note(f"{file}: {place}")
         if options.json is not None:
             write_json(options.json, scores)
 
@@ -201,16 +250,26 @@ def score(options: argparse.Namespace, workspace: Workspace, console: Console) -
 def board(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
     from competition.files import write_json
     from competition.folds import count_folds
+    from competition.leaderboard import warnings
+    from competition.page import link_rows
     from competition.report import board_table
     from competition.score import board as read_board
 
     rows = read_board(workspace.submissions, count_folds(workspace.folds))
     if not rows:
-        raise UserError(f"no runs under {workspace.submissions}: make train MODEL=3dhg-small")
+        raise UserError(f"no runs under {workspace.submissions}: `make train MODEL=3dhg-small`")
     if options.sort not in rows[0]:
         raise UserError(unknown("column", options.sort, rows[0]))
     rows.sort(key=lambda row: (row[options.sort] is None, row[options.sort]))
+    report = workspace.submissions / "report.html"
+    link_rows(rows, report)
     console.table(board_table(rows))
+    for line in warnings(rows, workspace.submissions / "ledger.csv"):
+        console.note(line)
+    if linked := [row["name"] for row in rows if row["link"]]:
+        console.note(f"pictures of each: {report}#run-{linked[0]} and so on")
+    elif not report.exists():
+        console.note(workspace.tell("pictures of each: `make report`"))
     if options.json is not None:
         write_json(options.json, rows)
 

@@ -7,16 +7,17 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
-from competition.errors import RunError, UserError, unknown
+from competition.choices import PRECISIONS, one_of
+from competition.errors import RunError
 
-PRECISIONS = ("auto", "fp32", "bf16")
 CLEARLY = 1.3  # times: some processors have bf16 instructions that gain nothing
 TRIES = 10
 
 
 def choose_device() -> torch.device:
-    """Return the GPU when there is one, otherwise the processor."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Return the GPU when there is one for each process that torchrun started here, otherwise the processor."""
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return torch.device("cuda" if torch.cuda.is_available() and torch.cuda.device_count() >= processes else "cpu")
 
 
 def default_workers(device: torch.device) -> int:
@@ -26,8 +27,7 @@ def default_workers(device: torch.device) -> int:
 
 def choose_precision(precision: str, device: torch.device) -> str:
     """Resolve auto: bf16 where it is clearly faster, which on a processor only a measurement can tell, else fp32."""
-    if precision not in PRECISIONS:
-        raise UserError(unknown("precision", precision, PRECISIONS))
+    one_of("precision", PRECISIONS)(precision)
     if precision != "auto":
         return precision
     if device.type == "cuda":

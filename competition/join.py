@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from competition.errors import RunError, UserError, unknown
+from competition.choices import check_epochs
+from competition.errors import RunError, unknown
 from competition.files import sha256_file
 from competition.metrics import mpjpe
 from competition.runs import Candidate, read_test_poses, read_valid
@@ -75,10 +76,7 @@ def _select_epochs(of_run: list[Candidate], epochs: str, score: Callable[[Candid
                 f"run {of_run[0].run}: no score for every epoch in its logs: choose with --epochs last or numbers"
             )
         return [of_run[int(np.argmin(np.array(scores, np.float64)))]]
-    cells = [cell.strip() for cell in epochs.split(",")]
-    if not all(cell.isascii() and cell.isdigit() for cell in cells):
-        raise UserError(f"epochs {epochs!r}: expected best, last, all, or numbers such as 3,4")
-    chosen = [c for c in of_run if c.epoch in {int(cell) for cell in cells}]
+    chosen = [c for c in of_run if c.epoch in {int(cell) for cell in check_epochs(epochs).split(",")}]
     if not chosen:
         there = ", ".join(str(c.epoch) for c in of_run)
         raise RunError(f"run {of_run[0].run} has no epoch {epochs}: complete for all its folds are {there}")

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,6 @@ from competition.join import Joined
 from competition.search import Progress, search
 from competition.weights import TIED, Float32, Float64, Optimum
 
-METHODS: Final = ("optuna", "exact", "greedy", "mean", "median")
-GRANULARITIES: Final = ("auto", *TIED)
 LEAST_SUBJECTS = 4  # fewer are too few groups to choose by: sequences then
 
 

@@ -38,16 +38,10 @@ def predict(
     With `flip` also the mirrored image, whose pose is mirrored back: the mean of both.
     """
     model.eval()
-    spec = model.spec
     ids, poses = [], []
     with torch.inference_mode(), autocast(precision, device):
         for batch in batches(loader):
-            images = to_input(batch.image.to(device, non_blocking=True), spec.mean, spec.std)
-            pose_mm = model(images).pose_mm.float()
-            if flip:
-                mirrored = model(images.flip(3)).pose_mm.float()[:, MIRROR]
-                pose_mm = (pose_mm + mirrored * mirrored.new_tensor([-1, 1, 1])) / 2
-            poses.append(pose_mm.cpu())
+            poses.append(predict_images(model, batch.image.to(device, non_blocking=True), flip).cpu())
             ids.append(batch.id)
             advance(len(batch.id), "")
     if not ids:  # more processes than rows
@@ -58,6 +52,16 @@ def predict(
         raise RunError(f"the network's pose of Id {id_[~finite][0]} is not finite: lower --lr or set --clip-norm")
     order = np.argsort(id_)
     return Poses(id_[order], pose[order])
+
+
+def predict_images(model: Module, image: torch.Tensor, flip: bool) -> torch.Tensor:
+    """Predict uint8 RGB images [B, S, S, 3] on the model's device: float32 poses [B, 17, 3] in mm (see `predict`)."""
+    images = to_input(image, model.spec.mean, model.spec.std)
+    pose_mm: torch.Tensor = model(images).pose_mm.float()
+    if flip:
+        mirrored = model(images.flip(3)).pose_mm.float()[:, MIRROR]
+        pose_mm = (pose_mm + mirrored * mirrored.new_tensor([-1, 1, 1])) / 2
+    return pose_mm
 
 
 def predict_run(
@@ -80,7 +84,7 @@ def predict_run(
     check_images(workspace.data, labels.images + test.images)
     fold_of_row, meta = read_folds(workspace.folds, labels.images_sha256)
     source, target = workspace.run(run), workspace.run("-".join([run, *_named(decoder, flip)]))
-    found = [(folder, *_kept(folder, epoch)) for folder in fold_folders(source)]
+    found = [(folder, *kept_weights(folder, epoch)) for folder in fold_folders(source)]
     if not found:
         raise RunError(f"no run at {source}: expected fold folders there; `make board` lists the runs")
     if any(target.glob("fold*/last.pt")):
@@ -91,11 +95,9 @@ def predict_run(
         config = read_json(folder / "config.json", what="run configuration")
         if config["folds_sha256"] != meta["folds_sha256"]:
             raise RunError(f"{folder} was trained on other folds than {workspace.folds}: set FOLDS= to its own")
-        model, _ = rebuild(checkpoint)
+        model = load_network(checkpoint, decoder, device)
         if decoder is not None:
-            _set_decoder(model, decoder, run)
             config["settings"]["decoder"] = decoder
-        model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         precision = choose_precision(config["settings"]["precision"], device)
         out = fold_folder(target, config["fold"])
         rows = np.flatnonzero(fold_of_row == config["fold"])
@@ -124,7 +126,7 @@ def _named(decoder: str | None, flip: bool | None) -> list[str]:
     return [*([decoder] if decoder else []), *flipped] or ["again"]
 
 
-def _kept(folder: Path, epoch: int | None) -> tuple[Path, int]:
+def kept_weights(folder: Path, epoch: int | None) -> tuple[Path, int]:
     """Find the weights of an epoch among those a fold keeps, its best and its last; the best when none is named."""
     states = {path: load_checkpoint(path) for path in (folder / "best.pt", folder / "last.pt")}
     kept = {path: state["epoch"] for path, state in states.items() if state["part"] is None}
@@ -134,10 +136,15 @@ def _kept(folder: Path, epoch: int | None) -> tuple[Path, int]:
     raise RunError(f"{folder} keeps the weights of epochs {sorted(set(kept.values()))}, not of {epoch}")
 
 
-def _set_decoder(model: Module, decoder: str, run: str) -> None:
-    if not isinstance(model, HeatmapModule):
-        raise RunError(f"run {run} predicts coordinates directly: it has no decoder to choose")
-    try:
-        model.decoder = decoder
-    except ValueError as error:
-        raise RunError(str(error)) from None
+def load_network(checkpoint: Path, decoder: str | None, device: torch.device) -> Module:
+    """Make a checkpoint's network, ready to predict on a device; `decoder` replaces its own, where it has one."""
+    model, _ = rebuild(checkpoint)
+    if decoder is not None:
+        if not isinstance(model, HeatmapModule):
+            raise RunError(f"{checkpoint} predicts coordinates directly: it has no decoder to choose")
+        try:
+            model.decoder = decoder
+        except ValueError as error:
+            raise RunError(str(error)) from None
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.eval()

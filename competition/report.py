@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from competition.bench.measure import Row
 
@@ -14,9 +15,12 @@ BOARD_COLUMNS = {
     "epochs": "epochs",
     "best_epoch": "best epoch",
     "out_of_fold": "out of fold",
+    "out_of_fold_rank": "#",
     "all": "test",
     "public": "public",
+    "public_rank": "#",
     "private": "private",
+    "private_rank": "#",
 }
 
 
@@ -57,14 +61,19 @@ def blend_table(facts: dict[str, Any]) -> Table:
 
 def board_table(rows: list[dict[str, Any]]) -> Table:
     """Show runs and blends, MPJPE in mm."""
-    caption = "out of fold: a run's best epoch; a blend on the rows its weights were found on, unless nested"
+    caption = (
+        "out of fold: a run's best epoch; a blend on the rows its weights were found on, unless nested, and then "
+        "without a place\n# is the place; equal scores share it (Kaggle puts the earlier submission first)"
+    )
     table = Table(title="MPJPE in mm", title_justify="left", caption=caption, caption_justify="left")
     for key, heading in BOARD_COLUMNS.items():
         table.add_column(heading, justify="left" if key in ("name", "kind") else "right")
     for row in rows:
         if row["folds"] is not None and row["of_folds"] not in (None, row["folds"]):
             row = row | {"folds": f"{row['folds']} of {row['of_folds']}"}
-        table.add_row(*(_mm(row[key]) if isinstance(row[key], float) else _text(row[key]) for key in BOARD_COLUMNS))
+        cells = [_mm(row[key]) if isinstance(row[key], float) else _text(row[key]) for key in BOARD_COLUMNS]
+        name = Text(row["name"], style=f"link {row['link']}" if row.get("link") else "")
+        table.add_row(name, *map(Text, cells[1:]))
     return table
 
 

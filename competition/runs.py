@@ -191,6 +191,22 @@ def candidates(submissions: Path) -> list[Candidate]:
     return [candidate for run in run_folders(submissions) for candidate in _candidates_of(run)]
 
 
+def untrained(run: Path, of_folds: int | None) -> str:
+    """Say which folds of a run have no whole epoch yet, of as many as `of_folds` where that is known.
+
+    "" when there are none, and for outsiders, of whose folds nothing is known.
+    """
+    folders = fold_folders(run)
+    if not any((folder / "config.json").exists() for folder in folders):
+        return ""
+    done = {folder.name for folder in folders if _epochs_of(folder)}
+    there = {folder.name for folder in folders} | {f"fold{number}" for number in range(of_folds or 0)}
+    missing = sorted(there - done, key=lambda name: int(name.removeprefix("fold")))
+    if not missing:
+        return ""
+    return f"{len(missing)} of {len(there)} are missing ({', '.join(missing)}): the same `make train` goes on"
+
+
 def trained_on(run: Path) -> tuple[str | None, str | None]:
     """Return the hashes of the folds and of the images that a run was trained on; None, None for an outsider.
 
@@ -223,7 +239,8 @@ def refitted(candidate: Candidate) -> Candidate:
     run = candidate.test_files[0].parent.parent
     file = test_file(run / "foldfull", candidate.epoch)
     if not file.exists():
-        raise RunError(f"no {file}: train {candidate.run} on everything first, make train ... FOLD=full")
+        command = f"`make train MODEL=... RUN={candidate.run} FOLD=full`"
+        raise RunError(f"no {file}: train {candidate.run} on everything first, {command}")
     return replace(candidate, test_files=(file,))
 
 
@@ -243,7 +260,7 @@ def _candidates_of(run: Path) -> list[Candidate]:
         return []
     valid = [_by_epoch(folder, _VALID) for folder in folds]
     test = [_by_epoch(folder, _TEST) for folder in folds]
-    epochs = sorted(set.intersection(*(set(v) & set(t) for v, t in zip(valid, test, strict=True))))
+    epochs = sorted(set.intersection(*(_epochs_of(folder) for folder in folds)))
     if not epochs:
         return []
     logs = [{row["epoch"]: row["valid_mpjpe"] for row in read_log(folder)} for folder in folds]
@@ -262,6 +279,11 @@ def _candidates_of(run: Path) -> list[Candidate]:
         )
         for epoch in epochs
     ]
+
+
+def _epochs_of(folder: Path) -> set[int]:
+    """Return the epochs of which a fold holds both files."""
+    return set(_by_epoch(folder, _VALID)) & set(_by_epoch(folder, _TEST))
 
 
 def _by_epoch(folder: Path, pattern: re.Pattern[str]) -> dict[int, Path]:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from competition.dataset import parse_name, read_test
 from competition.errors import DataError, SubmissionError, UserError
 from competition.files import read_json, read_text, sha256_file, write_text
+from competition.leaderboard import places, sent_scores, with_places
 from competition.metrics import joint_errors, mean_absolute_axis
 from competition.runs import best_epoch, candidates, fold_folders, run_folders
 from competition.skeleton import AXES, JOINTS
@@ -86,7 +87,8 @@ def record(submissions: Path, file: Path, scores: dict[str, Any]) -> None:
 def board(submissions: Path, of_folds: int | None = None) -> list[dict[str, Any]]:
     """List runs and blends with their out-of-fold MPJPE and, where they were scored, the public and private one.
 
-    `of_folds` is the number of folds that a whole run has, where it is known.
+    `of_folds` is the number of folds that a whole run has, where it is known. Where no hidden answers gave a public
+    score, it is the one that the competition gave the same file. Places are added as in `with_places`.
     """
     scores = _latest_scores(submissions)
     by_run: dict[str, list[Any]] = {}
@@ -99,6 +101,7 @@ def board(submissions: Path, of_folds: int | None = None) -> list[dict[str, Any]
         folds = fold_folders(run)
         row = {"name": run.name, "kind": "run", "folds": len(folds), "of_folds": of_folds, "epochs": len(of_run)}
         row |= {"best_epoch": best.epoch if best else None, "out_of_fold": best.valid_mpjpe if best else None}
+        row["in_sample"] = False
         rows.append(row | _scores_of(run / "submission.csv.gz", scores))
     for path in sorted(submissions.glob("*/blend.json")):
         facts = read_json(path, what="blend")
@@ -111,8 +114,27 @@ def board(submissions: Path, of_folds: int | None = None) -> list[dict[str, Any]
         }
         nested = facts.get("mpjpe_nested")
         row |= {"best_epoch": None, "out_of_fold": facts.get("mpjpe_blend_in_sample") if nested is None else nested}
+        row["in_sample"] = nested is None and facts.get("shipped") != "mean"
         rows.append(row | _scores_of(path.parent / "submission.csv.gz", scores))
-    return rows
+    sent = sent_scores(submissions / "ledger.csv")
+    for row in rows:
+        file = submissions / str(row["name"]) / "submission.csv.gz"
+        if row["public"] is None and sent and file.exists():
+            row["public"] = sent.get(sha256_file(file))
+    return with_places(rows)
+
+
+def standing(submissions: Path, file: Path) -> str:
+    """Say a file's places among all that were scored and are there unchanged; equal scores share a place."""
+    latest = _latest_scores(submissions)
+    scores = {path: _scores_of(path, latest) for path in latest}
+    known = {path: score for path, score in scores.items() if score["all"] is not None}
+    told = []
+    for part in ("public", "private"):
+        place = dict(zip(known, places([score[part] for score in known.values()]), strict=True))[file.resolve()]
+        if place is not None:
+            told.append(f"{part} {place}")
+    return f"place of {len(known)} scored here: {', '.join(told)}; equal scores share a place" if told else ""
 
 
 def _mean(errors: npt.NDArray[np.float64]) -> float | None:

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ import optuna
 from optuna.storages.journal import BaseJournalBackend
 
 from competition import weights
-from competition.errors import UserError, unknown
+from competition.choices import SAMPLERS, one_of
 from competition.seeds import derive
 from competition.skeleton import AXES, JOINTS
 from competition.weights import TIED, Float32, Float64
@@ -36,7 +36,6 @@ POPULATION = 8  # a generation; below CMA-ES's default, as few generations fit i
 SEARCH_ROWS = 20_000  # more rows cost time and hardly move the optimum
 FEW = 8  # candidates that are all searched
 LEAST_SHARE = 1e-3  # of a candidate in least squares, to be searched among many
-SAMPLERS: Final = ("cmaes", "tpe")
 
 Progress = Callable[[str, int, int], None]  # what, done, total
 
@@ -79,8 +78,7 @@ def search(
     `optimum_mm` [17] holds each joint's mean error at the exact optimum of the same rows and granularity; the mean is
     that of the first `members` candidates, of all when unset.
     """
-    if sampler not in SAMPLERS:
-        raise UserError(unknown("sampler", sampler, SAMPLERS))
+    one_of("sampler", SAMPLERS)(sampler)
     together = 0 in weights.tied_dimensions(granularity)
     blocks = [list(range(len(residual)))] if together else [[joint] for joint in range(len(residual))]
     anchors = least_squares_anchors(residual, granularity, members)

@@ -56,6 +56,11 @@ def train(job: Job, console: Console) -> dict[str, Any]:
             job.folder, f"{job.folder} is being trained by another process: wait for it, or choose another --run"
         )
         with alone if world.leads else nullcontext():
+            if device.type == "cpu" and world.size > 1:
+                console.note(
+                    f"warning: --gpus {world.size}: this machine has {torch.cuda.device_count()} GPUs: "
+                    f"{job.run} fold {job.fold} trains on its processors"
+                )
             if world.leads:
                 for remark in settle(job.folder, describe(job, data, precision)):
                     console.note(remark)

@@ -13,6 +13,12 @@ from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 SCHEDULES = ("constant", "halve", "cosine")
 DECODERS = ("argmax", "dark", "local")
+OPTIMIZERS = (  # of timm's those that need no other package; checked here, as timm takes seconds to load
+    "adabelief", "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamp", "adamw", "adan", "adopt", "lamb",
+    "laprop", "larc", "lars", "lion", "madgrad", "mars", "momentum", "muon", "nadam", "nadamw", "nesterov", "novograd",
+    "radam", "rmsprop", "sgd", "sgdp", "sgdw",
+)  # fmt: skip
+WORDS = {"schedule": SCHEDULES, "decoder": DECODERS, "optimizer": OPTIMIZERS}  # what these settings may be
 HOURGLASS_STRIDE = 64  # input pixels: the stem divides by 4, four poolings by 16
 
 
@@ -49,7 +55,7 @@ class Recipe:
             self.micro_batch is None or self.micro_batch >= 1, "micro_batch", "at least 1 or unset", self.micro_batch
         )
         require(self.ema is None or 0 < self.ema < 1, "ema", "above 0 and under 1, or unset", self.ema)
-        require(bool(self.optimizer), "optimizer", "a name that timm knows", self.optimizer)
+        require(self.optimizer in OPTIMIZERS, "optimizer", "one of " + ", ".join(OPTIMIZERS), self.optimizer)
         require(self.lr > 0, "lr", "above 0", self.lr)
         require(self.weight_decay >= 0, "weight_decay", "at least 0", self.weight_decay)
         require(self.schedule in SCHEDULES, "schedule", "one of " + ", ".join(SCHEDULES), self.schedule)

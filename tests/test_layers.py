@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 LAYERS = [
-    {"errors", "skeleton", "seeds", "files", "config", "console", "workers", "stop", "poster"},
+    {"errors", "choices", "skeleton", "seeds", "files", "config", "console", "workers", "stop", "poster"},
     {"geometry", "metrics", "table", "weights", "virtual", "gate", "simulator", "device", "world"},
     {"dataset", "augment", "loader", "folds", "check", "synthetic"},
     {"checkpoint", "runs", "predict", "jobs"},
@@ -20,6 +20,8 @@ LAYERS = [
         "search",
         "methods",
         "pictures",
+        "photo",
+        "leaderboard",
         "bench",
         "submit",
         "verify",
@@ -28,7 +30,7 @@ LAYERS = [
         "score",
         "report",
     },
-    {"reproduce", "commands", "cli", "__main__", "__init__"},
+    {"reproduce", "notebook", "commands", "cli", "__main__", "__init__"},
 ]
 MODELS_FROM = 3  # the layer from which on models/ may be imported
 LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}

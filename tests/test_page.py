@@ -246,7 +246,7 @@ def test_the_hidden_answers_are_never_opened(
 
 
 def test_no_runs_are_refused_in_one_line(workspace: Workspace, tmp_path: Path):
-    with pytest.raises(UserError, match=r"^no runs under .*: make train MODEL=3dhg-small$"):
+    with pytest.raises(UserError, match=r"^no runs under .*: `make train MODEL=3dhg-small`$"):
         write_report(workspace, tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
 

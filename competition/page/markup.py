@@ -44,13 +44,19 @@ def paragraph(text: str) -> str:
     return f"<p>{escape(text)}</p>"
 
 
-def table(caption: str, headings: Sequence[str], rows: Sequence[Sequence[object]], digits: int = 2) -> str:
-    """Write a table; the first column names the row, floats have `digits` decimals, None is an empty cell."""
+def table(
+    caption: str, headings: Sequence[str], rows: Sequence[Sequence[object]], digits: int = 2, anchor: str = ""
+) -> str:
+    """Write a table; the first column names the row, floats have `digits` decimals, None is an empty cell.
+
+    With an `anchor` links lead to each row, by this word and the row's name.
+    """
     numeric = [any(isinstance(row[place], int | float) for row in rows) for place in range(len(headings))]
     kinds = [' class="number"' if place and is_numeric else "" for place, is_numeric in enumerate(numeric)]
     head = "".join(f'<th scope="col"{k}>{escape(heading)}</th>' for k, heading in zip(kinds, headings, strict=True))
     cells = [[_cell(cell, place, kinds[place], digits) for place, cell in enumerate(row)] for row in rows]
-    body = "".join(f"<tr>{''.join(row)}</tr>" for row in cells)
+    names = [f' id="{escape(anchor)}{escape(row[0])}"' if anchor else "" for row in rows]
+    body = "".join(f"<tr{name}>{''.join(row)}</tr>" for name, row in zip(names, cells, strict=True))
     label = escape(caption)
     return (
         f'<div class="scroll" role="region" aria-label="{label}" tabindex="0"><table><caption>{label}</caption>'

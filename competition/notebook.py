@@ -1,0 +1,54 @@
+"""The functions for notebooks and scripts, in one place:
+
+    from competition.notebook import blend, make_folds, mpjpe, read_labels, read_submission, write_submission
+
+Poses are [N, 17, 3] in mm, camera axes (x right, y down, z away), relative to the pelvis, joined on Id and never by
+position. What the user can mend is raised as a UserError of one line. Loading this loads no torch; `create` does.
+"""
+
+from competition.blend import BlendResult, blend, blend_files
+from competition.dataset import Labels, TestSet, parse_name, read_labels, read_test
+from competition.errors import UserError
+from competition.folds import make_folds, read_folds, write_folds
+from competition.join import select
+from competition.metrics import joint_errors, mpjpe, mpjpe_joint
+from competition.runs import Candidate, candidates, read_valid, write_valid
+from competition.score import score
+from competition.skeleton import AXES, BONES, JOINTS
+from competition.table import Poses
+from competition.table import read_poses as read_submission
+from competition.table import write_poses as write_submission
+from models import create, names, recipe
+
+__all__ = [
+    "AXES",
+    "BONES",
+    "JOINTS",
+    "BlendResult",
+    "Candidate",
+    "Labels",
+    "Poses",
+    "TestSet",
+    "UserError",
+    "blend",
+    "blend_files",
+    "candidates",
+    "create",
+    "joint_errors",
+    "make_folds",
+    "mpjpe",
+    "mpjpe_joint",
+    "names",
+    "parse_name",
+    "read_folds",
+    "read_labels",
+    "read_submission",
+    "read_test",
+    "read_valid",
+    "recipe",
+    "score",
+    "select",
+    "write_folds",
+    "write_submission",
+    "write_valid",
+]

@@ -1,0 +1,104 @@
+"""Places, ties, and warnings where the public score would choose otherwise than out-of-fold errors."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import N_TEST
+
+from competition.config import Workspace
+from competition.console import Console
+from competition.files import sha256_file
+from competition.leaderboard import places, warnings, with_places
+from competition.page import link_rows
+from competition.report import board_table
+from competition.score import board, record, standing
+from competition.submit import LEDGER
+from competition.table import write_poses
+
+
+def row(name: str, out_of_fold: float | None, public: float | None = None, **other: object) -> dict:
+    known = {"name": name, "kind": "run", "folds": 2, "of_folds": 2, "epochs": 1, "best_epoch": 1, "all": None}
+    return known | {"out_of_fold": out_of_fold, "public": public, "private": None, "in_sample": False} | other
+
+
+def sent(path: Path, *rows: tuple[str, str, str, str]) -> None:
+    """Write a ledger: competition, sha256, status and public score of each submission."""
+    with open(path, "w", newline="") as handle:
+        writer = csv.DictWriter(handle, LEDGER, restval="x", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(dict(zip(("competition", "sha256", "status", "public"), cells, strict=True)) for cells in rows)
+
+
+def test_equal_scores_share_a_place_and_the_next_is_left_out():
+    assert places([90.0, 80.0, None, 80.00001, 100.0]) == [3, 1, None, 1, 4]
+    assert places([]) == []
+
+
+def test_what_cannot_be_compared_has_no_place_out_of_fold():
+    rows = [row("a", 90.0), row("half", 50.0, folds=1), row("b", 80.0), row("blend", 60.0, folds=None, in_sample=True)]
+    assert [one["out_of_fold_rank"] for one in with_places(rows)] == [2, None, 1, None]
+    assert [one["out_of_fold_rank"] for one in with_places([row("a", 9.0, of_folds=None)])] == [1]
+
+
+def test_a_leader_of_the_public_score_alone_is_warned_of(tmp_path: Path):
+    none = tmp_path / "ledger.csv"
+    rows = with_places([row("a", 90.0, 70.0), row("b", 80.0, 75.0), row("c", 60.0)])
+    assert "a leads on the public score, b out of fold" in warnings(rows, none)[0]
+    assert warnings(with_places([row("a", 80.0, 70.0), row("b", 90.0, 75.0)]), none) == []
+    assert warnings(with_places([row("a", 90.0, 70.0)]), none) == []
+
+
+def test_many_files_scored_by_a_service_are_told(tmp_path: Path):
+    ledger = tmp_path / "ledger.csv"
+    sent(ledger, ("pose", "1", "complete", "91.5"), ("pose", "1", "complete", "91.5"), ("pose", "2", "pending", ""))
+    assert warnings([], ledger) == []  # one file, sent twice
+    sent(ledger, ("pose", "1", "complete", "91.5"), ("pose", "2", "complete", "90.25"), ("x", "3", "complete", "1"))
+    (told,) = warnings([], ledger)
+    assert "2 files were scored by pose: the best, 90.25" in told
+
+
+@pytest.fixture
+def submissions(tmp_path: Path) -> Path:
+    """Leave three blends of plain files."""
+    for number, name in enumerate(("a", "b", "c")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "blend.json").write_text(json.dumps({"method": "mean", "shipped": "mean"}))
+        write_poses(tmp_path / name / "submission.csv.gz", range(1, N_TEST + 1), np.full((N_TEST, 17, 3), number))
+    return tmp_path
+
+
+def test_the_board_ranks_and_takes_the_services_score_where_there_is_no_other(submissions: Path):
+    file = {name: submissions / name / "submission.csv.gz" for name in "abc"}
+    record(submissions, file["a"], {"all": 50.0, "public": 51.0, "private": 49.0})
+    record(submissions, file["b"], {"all": 50.0, "public": 51.0, "private": 48.0})
+    sent(submissions / "ledger.csv", ("pose", sha256_file(file["c"]), "complete", "47.5"))
+    rows = {one["name"]: one for one in board(submissions)}
+    assert {name: one["public_rank"] for name, one in rows.items()} == {"a": 2, "b": 2, "c": 1}
+    assert {name: one["private_rank"] for name, one in rows.items()} == {"a": 2, "b": 1, "c": None}
+    assert rows["c"]["public"] == 47.5
+    assert standing(submissions, file["a"]).startswith("place of 2 scored here: public 1, private 2;")
+
+
+def test_rows_are_linked_to_a_report_that_tells_of_them(submissions: Path, capsys: pytest.CaptureFixture[str]):
+    rows, report = board(submissions), submissions / "report.html"
+    link_rows(rows, report)
+    assert [one["link"] for one in rows] == [None, None, None]
+    report.write_text('<tr id="run-a"></tr>')
+    link_rows(rows, report)
+    assert [one["link"] for one in rows] == [f"{report.as_uri()}#run-a", None, None]
+    console = Console()
+    console.table(board_table(rows))
+    assert "blend (mean)" in capsys.readouterr().out
+
+
+def test_the_reports_board_has_an_anchor_for_each_row(submissions: Path, data: Path):
+    from competition.page.evidence import gather
+    from competition.page.standings import board as section
+
+    evidence = gather(Workspace(data=data, folds=submissions / "folds", submissions=submissions))
+    body = section(evidence).body
+    for name in "abc":
+        assert f'<tr id="run-{name}">' in body
