@@ -16,7 +16,13 @@ from typing import IO, Any
 
 from competition.errors import UserError
 
-MAX_TEXT_BYTES = 1 << 30  # no CSV of this toolkit comes near; a compressed bomb does
+MAX_TEXT_BYTES = 1 << 29  # of 312,188 poses with all digits of a double there are 325 MB; a compressed bomb has more
+_NO_TEXT = {
+    b"PK\x03\x04": "a zip archive: unpack it",
+    b"\x1f\x8b": "gzip data: unpack it, or give it a name that ends in .gz",
+    b"\xff\xfe": "UTF-16 text: save it as UTF-8",
+    b"\xfe\xff": "UTF-16 text: save it as UTF-8",
+}
 
 
 @contextmanager
@@ -80,7 +86,7 @@ def read_bytes(path: Path, *, what: str, limit: int = MAX_TEXT_BYTES) -> bytes:
     path = Path(path)
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as handle:
-            content = handle.read(limit + 1)
+            chunks = list(_bounded(handle, limit))
     except FileNotFoundError:
         raise UserError(f"{what}: no such file: {path}") from None
     except (gzip.BadGzipFile, EOFError) as error:
@@ -91,15 +97,27 @@ def read_bytes(path: Path, *, what: str, limit: int = MAX_TEXT_BYTES) -> bytes:
         if type(error).__name__ != "error":
             raise
         raise UserError(f"{what}: {path} is damaged ({error}): write or download it again") from None
-    if len(content) > limit:
+    if sum(map(len, chunks)) > limit:
         raise UserError(f"{what}: {path} unpacks to more than {limit:,} bytes: this can't be such a file")
-    return content
+    return b"".join(chunks)
+
+
+def _bounded(handle: IO[bytes] | gzip.GzipFile, limit: int) -> Iterator[bytes]:
+    """Read in parts, at most one of them beyond `limit` bytes."""
+    read = 0
+    while read <= limit and (chunk := handle.read(1 << 20)):
+        read += len(chunk)
+        yield chunk
 
 
 def read_text(path: Path, *, what: str) -> str:
     """Read UTF-8 text (a byte order mark is dropped), unpacking .gz; line ends become LF."""
+    content = read_bytes(path, what=what)
+    for start, told in _NO_TEXT.items():
+        if content.startswith(start):
+            raise UserError(f"{what}: {path} holds {told}")
     try:
-        text = read_bytes(path, what=what).decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{what}: {path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from None
     return text.replace("\r\n", "\n")

@@ -24,7 +24,7 @@ _VALID = re.compile(r"valid_epoch(\d{2,})\.(npz|csv|csv\.gz)")
 _TEST = re.compile(r"test_epoch(\d{2,})\.(csv|csv\.gz)")
 _FOLD = re.compile(r"fold\d+")
 _DECISIVE = ("recipe", "fold", "seed", "folds_sha256", "images_sha256")  # and every setting; versions only inform
-MAX_NPZ_BYTES = 1 << 30  # 5 million poses; a compressed bomb is larger
+MAX_NPZ_BYTES = 1 << 29  # 2.6 million poses; a compressed bomb is larger
 _CURE = "choose another name with --run"
 
 
