@@ -18,7 +18,10 @@ class Console:
     """Shows what the work tells of itself; `quiet` nothing, `plain` only lines, for who shares the terminal."""
 
     def __init__(self, *, quiet: bool = False, plain: bool = False) -> None:
-        self.rich = RichConsole(quiet=quiet, highlight=False, soft_wrap=True, force_terminal=False if plain else None)
+        self.rich = RichConsole(  # without markup: names of folders are shown as they are
+            quiet=quiet, highlight=False, soft_wrap=True, markup=False, emoji=False,
+            force_terminal=False if plain else None,
+        )  # fmt: skip
         if not self.rich.is_terminal:
             self.rich.width = 160  # a log file has no edge to wrap at
 

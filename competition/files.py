@@ -7,11 +7,13 @@ import fcntl
 import gzip
 import hashlib
 import json
+import math
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import UnionType
 from typing import IO, Any
 
 from competition.errors import UserError
@@ -123,15 +125,33 @@ def read_text(path: Path, *, what: str) -> str:
     return text.replace("\r\n", "\n")
 
 
-def read_json(path: Path, *, what: str) -> dict[str, Any]:
-    """Read a JSON object; raise UserError when missing, damaged or not an object."""
+def read_json(path: Path, *, what: str, needs: Mapping[str, type | UnionType] | None = None) -> dict[str, Any]:
+    """Read a JSON object; raise UserError when it is missing, damaged, or of another type than `needs` at a key.
+
+    A key that isn't there is None.
+    """
+    return parse_json(read_text(path, what=what), f"{what}: {path}", needs)
+
+
+def parse_json(text: str, where: str, needs: Mapping[str, type | UnionType] | None = None) -> dict[str, Any]:
+    """Parse a JSON object as `read_json` does; `where` begins what is refused."""
     try:
-        value = json.loads(read_text(path, what=what))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{what}: {path} is not valid JSON ({error})") from None
+        value = json.loads(text, parse_float=_finite, parse_constant=_finite)
+    except (ValueError, RecursionError) as error:  # brackets ten thousand deep, numbers of ten thousand digits
+        raise UserError(f"{where} is not valid JSON ({str(error)[:100]})") from None
     if not isinstance(value, dict):
-        raise UserError(f"{what}: {path} holds {type(value).__name__}, expected a JSON object")
+        raise UserError(f"{where} holds {type(value).__name__}, expected a JSON object")
+    for key, kind in (needs or {}).items():
+        if not isinstance(value.setdefault(key, None), kind):
+            found, expected = type(value[key]).__name__, getattr(kind, "__name__", kind)
+            raise UserError(f"{where}: {key!r} is {found}, expected {expected}: it is not as this toolkit writes it")
     return value
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text[:20]} is no number")
+    return number
 
 
 def sha256_file(path: Path) -> str:
