@@ -15,7 +15,7 @@ import models
 from competition import commands
 from competition.commands import MENDABLE
 from competition.config import Workspace
-from competition.console import Console
+from competition.console import Console, printable
 from competition.errors import UserError, unknown
 
 FAILED, INTERRUPTED, TERMINATED = 1, 130, 143
@@ -242,7 +242,7 @@ COMMANDS: dict[str, tuple[Handler, str, Callable[[argparse.ArgumentParser, Seque
 def _say(text: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    print(text, file=sys.stderr)
+    print(printable(text.replace("\n", " ")), file=sys.stderr)
     return code
 
 

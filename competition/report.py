@@ -6,6 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from competition.bench.measure import Row
+from competition.console import printable
 
 BOARD_COLUMNS = {
     "name": "name",
@@ -45,7 +46,7 @@ def score_table(title: str, scores: dict[str, Any]) -> Table:
 
 def blend_table(facts: dict[str, Any]) -> Table:
     """Show the methods of a blend side by side, out-of-fold MPJPE in mm on the rows the weights were found on."""
-    candidates = ", ".join(facts["candidates"])
+    candidates = printable(", ".join(facts["candidates"]))
     table = Table(title=f"{candidates}: {facts['n_rows']:,} out-of-fold rows, MPJPE in mm", title_justify="left")
     table.add_column("method")
     for heading in ("in sample", "nested", "seconds"):
@@ -102,4 +103,4 @@ def _ratio(key: str, value: float | None) -> str:
 
 
 def _text(value: object) -> str:
-    return "" if value is None else str(value)
+    return "" if value is None else printable(str(value))

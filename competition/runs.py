@@ -95,7 +95,10 @@ def _read_arrays(path: Path, *names: str) -> list[npt.NDArray[Any]]:
             size = sum(entry.file_size for entry in archive.infolist())
         if size <= MAX_NPZ_BYTES:
             with np.load(path, allow_pickle=False) as file:
-                return [file[name] for name in names]
+                arrays = [file[name] for name in names]
+            if not all(isinstance(array, np.ndarray) for array in arrays):  # an entry that isn't of numpy
+                raise ValueError("other contents")
+            return arrays
     except Exception as error:  # zipfile, zlib and numpy raise what they like on damaged bytes
         reason = " ".join(str(error).split())[:80]
         raise RunError(f"{path}: expected an npz with arrays id and pose ({reason})") from None
