@@ -44,7 +44,12 @@ def save_checkpoint(
         "part": part,
     }
     with atomic(path) as handle:  # through a handle: given a path, torch writes its name into the archive
-        torch.save(_canonical(state), handle)
+        try:
+            torch.save(_canonical(state), handle)
+        except RuntimeError as error:
+            if isinstance(full := error.__context__, OSError):  # torch complains of the archive that it can't close
+                raise full from None
+            raise
 
 
 def _canonical(value: Any) -> Any:
