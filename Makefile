@@ -26,10 +26,19 @@ WHERE = --data '$(DATA)' --folds '$(FOLDS)' --submissions '$(SUBMISSIONS)' --see
 COMPETITION_CLI = $(PYTHON) -m competition
 option = $(if $(2),$(1) '$(2)')
 
-# A quote would end the shell's quoting below.
-KNOBS = MODEL FOLD RUN EPOCHS GPUS SEED DATA FOLDS SUBMISSIONS N N_TEST METHOD FILE
-$(foreach knob,$(KNOBS),$(if $(findstring ',$($(knob))),$(error $(knob)=$($(knob)): expected no quote in it)))
-need = $(if $($(1)),,$(error $(1)= is missing: $(2)))
+# A quote or a line end would end the shell's quoting below, and make itself expands a $. ARGS is given to the shell as it
+# is: its words are flags.
+KNOBS = MODEL FOLD RUN EPOCHS GPUS SEED DATA FOLDS SUBMISSIONS N N_TEST METHOD FILE YES
+define LINE_END
+
+
+endef
+given = $(if $(filter command environment,$(origin $(1))),$(value $(1)))
+strange = $(findstring ',$(value $(1)))$(findstring $(LINE_END),$(value $(1)))$(findstring $$,$(given))
+$(foreach knob,$(KNOBS),$(if $(call strange,$(knob)),$(error $(knob)=: expected no quote, $$ or line end in it)))
+$(if $(filter /%,$(value RUN))$(findstring /..,/$(value RUN)),$(error RUN=$(RUN): expected the name of a run))
+unexport $(KNOBS) COMPETITION MESSAGE
+need = $(if $(value $(1)),,$(error $(1)= is missing: $(2)))
 
 # What train needs and makes by itself when it is missing.
 HAVE_DATA = $(if $(filter data/synthetic,$(DATA)),data/synthetic/manifest.json)

@@ -39,7 +39,7 @@ WRITTEN: Final = (
 FACTS: Final = (
     "method", "granularity", "shrink", "candidates", "n_rows", "groups", "mpjpe_mean", "mpjpe_blend_in_sample",
     "mpjpe_nested", "gain_nested", "gain_nested_se", "mpjpe_optimum", "gap_percent", "shipped", "why", "seconds",
-    "best_single", "gain_joint", "table", "inputs",
+    "best_single", "gain_joint", "table", "provenance", "inputs",
 )  # fmt: skip
 
 
@@ -65,6 +65,7 @@ def blend(
     subjects: Sequence[str] | None = None,
     sequences: Sequence[str] | None = None,
     images_sha256: str | None = None,
+    provenance: dict[str, Any] | None = None,
     virtual: bool = False,
     sampler: str = "cmaes",
     seed: int = 0,
@@ -73,7 +74,8 @@ def blend(
     """Blend candidates and write the files of `out`.
 
     `true` holds the training Ids, ascending, and their poses; `subjects` and `sequences` those of each of its rows.
-    Raises UserError before anything is written; what an earlier blend left in `out` stays until all is computed.
+    `provenance` goes to blend.json. Raises UserError before anything is written; what an earlier blend left in `out`
+    stays until all is computed.
     """
     started = time.perf_counter()
     check_blend(method, granularity)
@@ -98,7 +100,7 @@ def blend(
     notes = [*joined.notes, f"shipped: the {facts['shipped']}; {facts['why']}"]
     if len(rows) < len(joined.id):
         notes.append(f"searched on {len(rows)} of {len(joined.id)} rows, evenly of all sequences; judged on all")
-    facts["seconds"] = round(time.perf_counter() - started, 3)
+    facts |= {"provenance": provenance, "seconds": round(time.perf_counter() - started, 3)}
 
     _write(out, joined, poses, shipped.weights, study_journal, facts)
     return BlendResult(
@@ -138,10 +140,12 @@ def blend_files(
     *,
     method: str = "mean",
     shares: Sequence[float] | None = None,
+    provenance: dict[str, Any] | None = None,
 ) -> Path:
     """Blend CSVs of test poses of which no out-of-fold poses are known: by mean, median or given shares.
 
-    Writes out/submission.csv.gz and a blend.json that says how, and returns the former. Raises UserError.
+    Writes out/submission.csv.gz and a blend.json that says how, with `provenance`, and returns the former. Raises
+    UserError.
     """
     if shares is None and method not in ("mean", "median"):
         raise UserError(f"method {method} needs out-of-fold poses: for files alone, mean, median or --shares")
@@ -159,6 +163,7 @@ def blend_files(
         "shipped": "mean" if shares is None and method == "mean" else "blend",
         "why": "as asked; without out-of-fold poses nothing is known of its error",
         "table": [],
+        "provenance": provenance,
         "inputs": {str(file): sha256_file(file) for file in files},
     }
     for name in WRITTEN:
@@ -211,6 +216,7 @@ def _facts(joined: Joined, computed: Computed, shipped: Blended, plan: Plan) -> 
             }
             for name, blended in blends.items()
         ],
+        "provenance": None,
         "inputs": joined.inputs,
     }
 

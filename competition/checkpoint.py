@@ -1,6 +1,5 @@
 """Checkpoints: a network that rebuilds itself, and the optimiser's state to go on from."""
 
-import pickle
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -45,7 +44,12 @@ def save_checkpoint(
         "part": part,
     }
     with atomic(path) as handle:  # through a handle: given a path, torch writes its name into the archive
-        torch.save(_canonical(state), handle)
+        try:
+            torch.save(_canonical(state), handle)
+        except RuntimeError as error:
+            if isinstance(full := error.__context__, OSError):  # torch complains of the archive that it can't close
+                raise full from None
+            raise
 
 
 def _canonical(value: Any) -> Any:
@@ -64,19 +68,24 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise RunError(f"no checkpoint at {path}") from None
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except Exception as error:  # torch and pickle raise what they like on damaged bytes
         reason = str(error).strip().split("\n")[0][:100]
         raise RunError(f"{path} is no whole checkpoint of this toolkit ({reason}): delete it to train anew") from None
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
+    if not isinstance(state, dict) or state.get("format") != FORMAT or not _is_whole(state):
         raise RunError(f"{path} is not a checkpoint of this toolkit (format {FORMAT}): delete it to train anew")
     return state
+
+
+def _is_whole(state: dict[str, Any]) -> bool:
+    named = {"recipe": str, "settings": dict, "epoch": int, "model": dict}
+    return {"optimizer", "ema", "part"} <= set(state) and all(isinstance(state.get(k), v) for k, v in named.items())
 
 
 def load_weights(model: Module, state: dict[str, Any], path: Path) -> None:
     """Put a checkpoint's weights into a network of the same shape."""
     try:
         model.load_state_dict(state["model"])
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, AttributeError) as error:
         detail = " ".join(str(error).split())[:160]
         raise RunError(f"{path} holds a {state['recipe']} of other sizes: {detail}") from None
 
@@ -86,7 +95,7 @@ def rebuild(path: Path) -> tuple[Module, dict[str, Any]]:
     state = load_checkpoint(path)
     try:
         model = models.create(state["recipe"], **state["settings"])
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise RunError(f"{path} was made by another version of the models: {error}") from None
     averaged = state["ema"]
     load_weights(model, state if averaged is None else state | {"model": averaged}, path)

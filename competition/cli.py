@@ -16,7 +16,7 @@ from competition import commands
 from competition.choices import GRANULARITIES, METHODS, PRECISIONS, SAMPLERS, check_epochs, one_of, parse_box
 from competition.commands import MENDABLE
 from competition.config import Workspace
-from competition.console import Console
+from competition.console import Console, printable
 from competition.errors import UserError, unknown
 from models.recipes import DECODERS, WORDS
 
@@ -272,7 +272,7 @@ COMMANDS: dict[str, tuple[Handler, str, Callable[[argparse.ArgumentParser, Seque
 def _say(text: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    print(text, file=sys.stderr)
+    print(printable(text.replace("\n", " ")), file=sys.stderr)
     return code
 
 

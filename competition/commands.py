@@ -164,6 +164,7 @@ def blend(options: argparse.Namespace, workspace: Workspace, console: Console) -
     from competition.blend import blend_files
     from competition.dataset import parse_name, read_labels, read_test
     from competition.folds import count_folds
+    from competition.jobs import provenance
     from competition.join import out_of_fold_mpjpe, select
     from competition.report import blend_table
     from competition.runs import candidates, refitted, run_folders, untrained
@@ -177,10 +178,12 @@ def blend(options: argparse.Namespace, workspace: Workspace, console: Console) -
             raise UserError("--files with --runs, --refit, --virtual or --granularity: expected files alone")
         shares = None if options.shares is None else numbers(options.shares, "shares")
         method = "mean" if options.method == "optuna" else options.method  # the default can't be meant
-        written = blend_files(options.files, read_test(workspace.data).id, out, method=method, shares=shares)
+        test = read_test(workspace.data)
+        made = provenance(workspace.data, test)
+        written = blend_files(options.files, test.id, out, method=method, shares=shares, provenance=made)
         _tell_next(written, workspace, console)
         return
-    labels = read_labels(workspace.data)
+    labels, test = read_labels(workspace.data), read_test(workspace.data)
     true = Poses(labels.id, labels.pose_mm.astype("float64"))
     runs = None if options.runs is None else options.runs.split(",")
     found = candidates(workspace.submissions)
@@ -201,7 +204,7 @@ def blend(options: argparse.Namespace, workspace: Workspace, console: Console) -
         result = blend_candidates(
             chosen,
             true,
-            read_test(workspace.data).id,
+            test.id,
             out,
             method=options.method,
             granularity=options.granularity,
@@ -209,6 +212,7 @@ def blend(options: argparse.Namespace, workspace: Workspace, console: Console) -
             sequences=[name.sequence for name in names] if parsed else None,
             virtual=options.virtual,
             images_sha256=labels.images_sha256,
+            provenance=provenance(workspace.data, test, labels, chosen[0].folds_sha256),
             sampler=options.sampler,
             seed=workspace.seed,
             progress=lambda what, done, _total: advance(int(done > 0), what),

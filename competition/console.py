@@ -1,6 +1,7 @@
 """What the command line shows: notes, tables, and progress bars that turn into plain lines without a terminal."""
 
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
@@ -11,6 +12,7 @@ from rich.table import Table
 
 Advance: TypeAlias = Callable[[int, str], None]  # (how many more are done, what to show beside the bar)
 
+_OBEYED = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of letters, other line ends
 PLAIN_SECONDS = 60.0  # between two lines of the same work where there is no terminal
 
 
@@ -18,13 +20,16 @@ class Console:
     """Shows what the work tells of itself; `quiet` nothing, `plain` only lines, for who shares the terminal."""
 
     def __init__(self, *, quiet: bool = False, plain: bool = False) -> None:
-        self.rich = RichConsole(quiet=quiet, highlight=False, soft_wrap=True, force_terminal=False if plain else None)
+        self.rich = RichConsole(  # without markup: names of folders are shown as they are
+            quiet=quiet, highlight=False, soft_wrap=True, markup=False, emoji=False,
+            force_terminal=False if plain else None,
+        )  # fmt: skip
         if not self.rich.is_terminal:
             self.rich.width = 160  # a log file has no edge to wrap at
 
     def note(self, text: str) -> None:
         """Say one line; the text is shown as it is, never as markup."""
-        self.rich.print(text, markup=False)
+        self.rich.print(printable(text), markup=False)
 
     def ask(self, question: str) -> str:
         """Ask for a line; EOFError where no one can answer."""
@@ -61,6 +66,11 @@ class Console:
                 self.note(f"{label}: {done} of {total or '?'} {text}".rstrip())
 
         return advance
+
+
+def printable(text: str) -> str:
+    """Replace what a terminal would obey, such as colours and the cursor's moves in the name of a foreign folder."""
+    return "".join(letter if letter == "\n" or unicodedata.category(letter) not in _OBEYED else "?" for letter in text)
 
 
 def duration(seconds: float) -> str:

@@ -7,16 +7,24 @@ import fcntl
 import gzip
 import hashlib
 import json
+import math
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import UnionType
 from typing import IO, Any
 
 from competition.errors import UserError
 
-MAX_TEXT_BYTES = 1 << 30  # no CSV of this toolkit comes near; a compressed bomb does
+MAX_TEXT_BYTES = 1 << 29  # of 312,188 poses with all digits of a double there are 325 MB; a compressed bomb has more
+_NO_TEXT = {
+    b"PK\x03\x04": "a zip archive: unpack it",
+    b"\x1f\x8b": "gzip data: unpack it, or give it a name that ends in .gz",
+    b"\xff\xfe": "UTF-16 text: save it as UTF-8",
+    b"\xfe\xff": "UTF-16 text: save it as UTF-8",
+}
 
 
 @contextmanager
@@ -80,7 +88,7 @@ def read_bytes(path: Path, *, what: str, limit: int = MAX_TEXT_BYTES) -> bytes:
     path = Path(path)
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as handle:
-            content = handle.read(limit + 1)
+            chunks = list(_bounded(handle, limit))
     except FileNotFoundError:
         raise UserError(f"{what}: no such file: {path}") from None
     except (gzip.BadGzipFile, EOFError) as error:
@@ -91,29 +99,59 @@ def read_bytes(path: Path, *, what: str, limit: int = MAX_TEXT_BYTES) -> bytes:
         if type(error).__name__ != "error":
             raise
         raise UserError(f"{what}: {path} is damaged ({error}): write or download it again") from None
-    if len(content) > limit:
+    if sum(map(len, chunks)) > limit:
         raise UserError(f"{what}: {path} unpacks to more than {limit:,} bytes: this can't be such a file")
-    return content
+    return b"".join(chunks)
+
+
+def _bounded(handle: IO[bytes] | gzip.GzipFile, limit: int) -> Iterator[bytes]:
+    """Read in parts, at most one of them beyond `limit` bytes."""
+    read = 0
+    while read <= limit and (chunk := handle.read(1 << 20)):
+        read += len(chunk)
+        yield chunk
 
 
 def read_text(path: Path, *, what: str) -> str:
     """Read UTF-8 text (a byte order mark is dropped), unpacking .gz; line ends become LF."""
+    content = read_bytes(path, what=what)
+    for start, told in _NO_TEXT.items():
+        if content.startswith(start):
+            raise UserError(f"{what}: {path} holds {told}")
     try:
-        text = read_bytes(path, what=what).decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{what}: {path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from None
     return text.replace("\r\n", "\n")
 
 
-def read_json(path: Path, *, what: str) -> dict[str, Any]:
-    """Read a JSON object; raise UserError when missing, damaged or not an object."""
+def read_json(path: Path, *, what: str, needs: Mapping[str, type | UnionType] | None = None) -> dict[str, Any]:
+    """Read a JSON object; raise UserError when it is missing, damaged, or of another type than `needs` at a key.
+
+    A key that isn't there is None.
+    """
+    return parse_json(read_text(path, what=what), f"{what}: {path}", needs)
+
+
+def parse_json(text: str, where: str, needs: Mapping[str, type | UnionType] | None = None) -> dict[str, Any]:
+    """Parse a JSON object as `read_json` does; `where` begins what is refused."""
     try:
-        value = json.loads(read_text(path, what=what))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{what}: {path} is not valid JSON ({error})") from None
+        value = json.loads(text, parse_float=_finite, parse_constant=_finite)
+    except (ValueError, RecursionError) as error:  # brackets ten thousand deep, numbers of ten thousand digits
+        raise UserError(f"{where} is not valid JSON ({str(error)[:100]})") from None
     if not isinstance(value, dict):
-        raise UserError(f"{what}: {path} holds {type(value).__name__}, expected a JSON object")
+        raise UserError(f"{where} holds {type(value).__name__}, expected a JSON object")
+    for key, kind in (needs or {}).items():
+        if not isinstance(value.setdefault(key, None), kind):
+            found, expected = type(value[key]).__name__, getattr(kind, "__name__", kind)
+            raise UserError(f"{where}: {key!r} is {found}, expected {expected}: it is not as this toolkit writes it")
     return value
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text[:20]} is no number")
+    return number
 
 
 def sha256_file(path: Path) -> str:

@@ -14,11 +14,12 @@ import numpy.typing as npt
 from competition.config import Workspace, fold_folder
 from competition.dataset import Labels, TestSet, read_labels, read_test
 from competition.errors import FoldsError, RunError
-from competition.files import read_json
+from competition.files import sha256_file, sha256_lines
 from competition.folds import read_folds
-from competition.runs import begun_folds
+from competition.runs import begun_folds, read_config
 from models.recipes import Recipe
 
+PROVENANCE = ("folds_sha256", "images_sha256", "labels_sha256", "test_images_sha256", "versions", "git")
 FULL = "full"  # the fold that trains on everything and validates nothing
 
 
@@ -81,20 +82,20 @@ def recorded_precision(job: Job) -> str:
     configs = [folder / "config.json" for folder in begun if (folder / "config.json").exists()]
     if job.precision != "auto" or not configs:
         return job.precision
-    return str(read_json(configs[0], what="run configuration").get("settings", {}).get("precision", "auto"))
+    return str(read_config(configs[0].parent)["settings"].get("precision", "auto"))
 
 
 def check_origin(job: Job) -> None:
     """Refuse to start from a run of other folds or images: its weights have seen what this fold validates on."""
     assert job.init is not None
-    path = fold_folder(job.workspace.run(job.init), job.fold) / "config.json"
-    if not path.parent.is_dir():
-        raise RunError(f"--init {job.init}: no fold {job.fold} at {path.parent}")
-    config = read_json(path, what="run configuration")
+    folder = fold_folder(job.workspace.run(job.init), job.fold)
+    if not folder.is_dir():
+        raise RunError(f"--init {job.init}: no fold {job.fold} at {folder}")
+    config = read_config(folder)
     labels = read_labels(job.workspace.data)
     _, meta = read_folds(job.workspace.folds, labels.images_sha256)
-    if (config["folds_sha256"], config["images_sha256"]) != (meta["folds_sha256"], labels.images_sha256):
-        raise RunError(f"--init {job.init}: {path} was trained on other folds or images: out of fold would be a lie")
+    if (config.get("folds_sha256"), config.get("images_sha256")) != (meta["folds_sha256"], labels.images_sha256):
+        raise RunError(f"--init {job.init}: {folder} was trained on other folds or images: out of fold would be a lie")
 
 
 def describe(job: Job, data: Data, precision: str) -> dict[str, Any]:
@@ -107,15 +108,26 @@ def describe(job: Job, data: Data, precision: str) -> dict[str, Any]:
         | {"precision": precision, "init": job.init, "sync_batch_norm": job.sync_batch_norm, "compile": job.compile},
         "fold": job.fold,
         "seed": job.workspace.seed,
-        "folds_sha256": data.folds_sha256,
-        "images_sha256": data.labels.images_sha256,
+        **provenance(job.workspace.data, data.test, data.labels, data.folds_sha256),
+        "threads": torch.get_num_threads(),
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+    }
+
+
+def provenance(
+    data: Path, test: TestSet, labels: Labels | None = None, folds_sha256: str | None = None
+) -> dict[str, Any]:
+    """Say which software and which data something is made with; None for what has no part in it."""
+    return {
+        "folds_sha256": folds_sha256,
+        "images_sha256": labels and labels.images_sha256,
+        "labels_sha256": labels and sha256_file(data / "annot" / "train.h5"),
+        "test_images_sha256": sha256_lines(test.images),
         "versions": {
             "python": platform.python_version(),
             **{package: version(package) for package in ("torch", "timm", "numpy")},
         },
         "git": _commit(),
-        "threads": torch.get_num_threads(),
-        "processes": int(os.environ.get("WORLD_SIZE", "1")),
     }
 
 

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from competition.augment import Augment
 from competition.dataset import Labels, TestSet, read_image, to_input_px
 from competition.device import default_workers
-from competition.errors import DataError
+from competition.errors import DataError, UserError
 from competition.seeds import generator
 
 Key: TypeAlias = tuple[int, int]  # (epoch, row): what a sample's random state depends on
@@ -112,12 +112,22 @@ def collate(samples: list[tuple[npt.NDArray[Any], ...]]) -> Batch:
 
 
 def batches(loader: DataLoader[Batch]) -> Iterator[Batch]:
-    """Iterate over a loader; a DataError raised in a worker arrives as itself, not wrapped in a traceback."""
+    """Iterate over a loader; a DataError raised in a worker arrives as itself, not wrapped in a traceback.
+
+    Raise UserError when a worker dies: the system takes the largest process where memory runs out.
+    """
     try:
         yield from loader
     except DataError as error:
         lines = str(error).strip().splitlines()
         raise DataError(lines[-1].partition("DataError: ")[2] or lines[-1]) from None
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise UserError(
+            f"a process that loads images died ({str(error).splitlines()[0][:120]}): out of memory? lower --workers; "
+            "the same command goes on after the last checkpoint"
+        ) from None
 
 
 def make_loader(

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from competition.console import printable
 from competition.skeleton import AXES, BONES, JOINTS, LEFT, RIGHT
 from competition.weights import Float64
 
@@ -27,7 +28,10 @@ def weights_picture(names: Sequence[str], weights: Float64) -> bytes:
     figure = Figure(figsize=(2.2 + INCHES_A_NAME * len(names), 1.8 + INCHES_A_ROW * len(rows)), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(rows, cmap="viridis", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
-    axes.set_xticks(range(len(names)), list(names), rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
+    axes.set_xticks(
+        range(len(names)), [printable(name) for name in names], rotation=60, ha="right", rotation_mode="anchor",
+        fontsize=8, parse_math=False,
+    )  # fmt: skip
     axes.set_yticks(range(len(rows)), [axis for _ in JOINTS[1:] for axis in AXES], fontsize=6)
     for number, joint in enumerate(JOINTS[1:]):
         axes.text(-0.9, 3 * number + 1, joint, ha="right", va="center", fontsize=8)

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from competition.bench.measure import Row
+from competition.console import printable
 
 BOARD_COLUMNS = {
     "name": "name",
@@ -49,7 +50,7 @@ def score_table(title: str, scores: dict[str, Any]) -> Table:
 
 def blend_table(facts: dict[str, Any]) -> Table:
     """Show the methods of a blend side by side, out-of-fold MPJPE in mm on the rows the weights were found on."""
-    candidates = ", ".join(facts["candidates"])
+    candidates = printable(", ".join(facts["candidates"]))
     table = Table(title=f"{candidates}: {facts['n_rows']:,} out-of-fold rows, MPJPE in mm", title_justify="left")
     table.add_column("method")
     for heading in ("in sample", "nested", "seconds"):
@@ -111,4 +112,4 @@ def _ratio(key: str, value: float | None) -> str:
 
 
 def _text(value: object) -> str:
-    return "" if value is None else str(value)
+    return "" if value is None else printable(str(value))

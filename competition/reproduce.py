@@ -7,7 +7,7 @@ from competition.config import Workspace
 from competition.console import Console
 from competition.dataset import parse_name, read_labels, read_test
 from competition.errors import UserError, unknown
-from competition.jobs import Job, fold_numbers
+from competition.jobs import Job, fold_numbers, provenance
 from competition.join import select
 from competition.parallel import train_folds
 from competition.poster import POSTER, POSTER_MEAN_MM
@@ -65,6 +65,7 @@ def reproduce(workspace: Workspace, scale: str, console: Console, *, at_once: in
             subjects=[found.subject for found in parsed] if whole else None,
             sequences=[found.sequence for found in parsed] if whole else None,
             images_sha256=labels.images_sha256,
+            provenance=provenance(workspace.data, test, labels, chosen[0].folds_sha256),
             seed=workspace.seed,
         )
         nested = result.facts["mpjpe_nested"]

@@ -10,13 +10,14 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from competition.errors import RunError, SubmissionError
-from competition.files import atomic, read_json, read_text, write_json, write_text
+from competition.errors import RunError, SubmissionError, UserError
+from competition.files import atomic, parse_json, read_json, read_text, write_json, write_text
 from competition.skeleton import JOINTS
 from competition.table import Poses, read_poses, write_poses
 
@@ -24,7 +25,8 @@ _VALID = re.compile(r"valid_epoch(\d{2,})\.(npz|csv|csv\.gz)")
 _TEST = re.compile(r"test_epoch(\d{2,})\.(csv|csv\.gz)")
 _FOLD = re.compile(r"fold\d+")
 _DECISIVE = ("recipe", "fold", "seed", "folds_sha256", "images_sha256")  # and every setting; versions only inform
-MAX_NPZ_BYTES = 1 << 30  # 5 million poses; a compressed bomb is larger
+_DECISIVE_SINCE = ("labels_sha256", "test_images_sha256")  # where the configuration is not older than they are
+MAX_NPZ_BYTES = 1 << 29  # 2.6 million poses; a compressed bomb is larger
 _CURE = "choose another name with --run"
 
 
@@ -70,16 +72,11 @@ def read_valid(path: Path) -> Poses:
             return read_poses(path)
         except SubmissionError as error:
             raise RunError(str(error)) from None
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > MAX_NPZ_BYTES:
-                raise RunError(f"{path}: more than {MAX_NPZ_BYTES >> 20} MiB when decompressed: no poses")
-        with np.load(path, allow_pickle=False) as file:
-            ids, pose = file["id"], file["pose"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise RunError(f"{path}: expected an npz with arrays id and pose ({str(error)[:80]})") from None
-    if ids.ndim != 1 or ids.dtype.kind not in "iu" or pose.shape != (len(ids), len(JOINTS), 3):
-        raise RunError(f"{path}: id {ids.dtype}{ids.shape} and pose {pose.shape}, expected int64 [n] and [n, 17, 3]")
+    ids, pose = _read_arrays(path, "id", "pose")
+    shapes = ids.ndim == 1 and pose.shape == (len(ids), len(JOINTS), 3)
+    if not shapes or ids.dtype.kind not in "iu" or pose.dtype.kind not in "fiu":
+        found = f"id {ids.dtype}{ids.shape} and pose {pose.dtype}{pose.shape}"
+        raise RunError(f"{path}: {found}, expected int64 [n] and float32 [n, 17, 3]")
     order = np.argsort(ids, kind="stable")
     ids = ids[order].astype(np.int64)
     if (np.diff(ids) == 0).any():
@@ -91,14 +88,33 @@ def read_valid(path: Path) -> Poses:
     return Poses(ids, pose)
 
 
+def _read_arrays(path: Path, *names: str) -> list[npt.NDArray[Any]]:
+    """Read arrays of an npz file, which may be anyone's: nothing in it is run, and it may not fill the memory."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size <= MAX_NPZ_BYTES:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = [file[name] for name in names]
+            if not all(isinstance(array, np.ndarray) for array in arrays):  # an entry that isn't of numpy
+                raise ValueError("other contents")
+            return arrays
+    except Exception as error:  # zipfile, zlib and numpy raise what they like on damaged bytes
+        reason = " ".join(str(error).split())[:80]
+        raise RunError(f"{path}: expected an npz with arrays id and pose ({reason})") from None
+    raise RunError(f"{path}: more than {MAX_NPZ_BYTES >> 20} MiB when decompressed: no poses")
+
+
 def read_log(folder: Path) -> list[dict[str, Any]]:
     """Read a fold's log, a row an epoch; empty when nothing is logged yet."""
     path = folder / "log.jsonl"
     if not path.exists():
         return []
+    needs: dict[str, type | UnionType] = {"epoch": int, "valid_mpjpe": int | float | None}
+    lines = read_text(path, what="log").splitlines()
     try:
-        return [json.loads(line) for line in read_text(path, what="log").splitlines()]
-    except json.JSONDecodeError as error:
+        return [parse_json(line, f"line {number}", needs) for number, line in enumerate(lines, start=1)]
+    except UserError as error:
         raise RunError(f"{path} is damaged ({error}): train this fold again") from None
 
 
@@ -128,27 +144,36 @@ def settle(folder: Path, config: dict[str, Any]) -> list[str]:
         left.unlink()  # by a process that was killed while writing
     if not begun(folder):
         for sibling in begun_folds(folder.parent):
-            differences = _differences(read_json(sibling / "config.json", what="run configuration"), config)
+            differences = _differences(read_config(sibling), config)
             if set(differences) - {"fold"} - ({"epochs"} if constant else set()):
                 differences.pop("fold")
                 raise RunError(f"{sibling} was trained with another configuration ({_tell(differences)}): {_CURE}")
         write_json(path, config)
         return []
-    old = read_json(path, what="run configuration")
+    old = read_config(folder)
     differences = _differences(old, config)
     remarks = [
         f"{folder}: begun on {old.get(what)} {what}, now {config[what]}: files may differ in the last digits"
         for what in ("threads", "processes")
         if old.get(what) != config[what]
     ]
-    longer = set(differences) == {"epochs"} and (differences["epochs"][0] or 0) < differences["epochs"][1]
+    more = differences.get("epochs", (0, 0))
+    longer = set(differences) == {"epochs"} and isinstance(more[0], int) and more[0] < more[1]
     if longer and constant:
         (folder / "done.json").unlink(missing_ok=True)
         write_json(path, config)
-        return [*remarks, f"{folder}: going on from {differences['epochs'][0]} to {differences['epochs'][1]} epochs"]
+        return [*remarks, f"{folder}: going on from {more[0]} to {more[1]} epochs"]
     if differences:
         raise RunError(f"{folder} was trained with another configuration ({_tell(differences)}): {_CURE}")
     return remarks
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read a fold's config.json."""
+    config = read_json(folder / "config.json", what="run configuration")
+    if not isinstance(config.setdefault("settings", {}), dict):
+        raise RunError(f"{folder / 'config.json'}: 'settings' is no JSON object: it is not as this toolkit writes it")
+    return config
 
 
 def begun(folder: Path) -> bool:
@@ -163,8 +188,9 @@ def begun_folds(run: Path) -> list[Path]:
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return what decides a run's results and differs, the settings one by one: before and now."""
-    before = {name: old.get(name) for name in _DECISIVE} | old.get("settings", {})
-    now = {name: new[name] for name in _DECISIVE} | new["settings"]
+    decisive = [*_DECISIVE, *(name for name in _DECISIVE_SINCE if name in old)]
+    before = {name: old.get(name) for name in decisive} | old["settings"]
+    now = {name: new[name] for name in decisive} | new["settings"]
     pairs = {name: (before.get(name), now.get(name)) for name in sorted(before.keys() | now.keys())}
     return {name: (one, other) for name, (one, other) in pairs.items() if one != other}
 
@@ -212,8 +238,7 @@ def trained_on(run: Path) -> tuple[str | None, str | None]:
 
     Raise RunError when they differ from fold to fold.
     """
-    configs = [folder / "config.json" for folder in fold_folders(run)]
-    read = [read_json(path, what="run configuration") for path in configs if path.exists()]
+    read = [read_config(folder) for folder in fold_folders(run) if (folder / "config.json").exists()]
     hashes = {(config.get("folds_sha256"), config.get("images_sha256")) for config in read}
     if len(hashes) > 1:
         raise RunError(
@@ -293,11 +318,7 @@ def _by_epoch(folder: Path, pattern: re.Pattern[str]) -> dict[int, Path]:
 def _rows(valid: Path) -> int:
     if valid.suffix != ".npz":
         return len(read_valid(valid).id)
-    try:
-        with np.load(valid, allow_pickle=False) as file:
-            return len(file["id"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise RunError(f"{valid}: expected an npz with arrays id and pose ({str(error)[:80]})") from None
+    return int(_read_arrays(valid, "id")[0].size)
 
 
 def _weighted(scores: list[float | None], rows: list[int]) -> float | None:

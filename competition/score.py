@@ -21,6 +21,7 @@ from competition.runs import best_epoch, candidates, fold_folders, run_folders
 from competition.skeleton import AXES, JOINTS
 from competition.table import Poses, check_plausible, parse_poses, read_poses
 
+_OF_BLEND = {"method": str, "mpjpe_nested": int | float | None, "mpjpe_blend_in_sample": int | float | None}
 LEDGER = ("time", "file", "sha256", "all", "public", "private")
 
 
@@ -104,7 +105,7 @@ def board(submissions: Path, of_folds: int | None = None) -> list[dict[str, Any]
         row["in_sample"] = False
         rows.append(row | _scores_of(run / "submission.csv.gz", scores))
     for path in sorted(submissions.glob("*/blend.json")):
-        facts = read_json(path, what="blend")
+        facts = read_json(path, what="blend", needs=_OF_BLEND)
         row = {
             "name": path.parent.name,
             "kind": f"blend ({facts['method']})",
@@ -112,8 +113,8 @@ def board(submissions: Path, of_folds: int | None = None) -> list[dict[str, Any]
             "of_folds": None,
             "epochs": None,
         }
-        nested = facts.get("mpjpe_nested")
-        row |= {"best_epoch": None, "out_of_fold": facts.get("mpjpe_blend_in_sample") if nested is None else nested}
+        nested = facts["mpjpe_nested"]
+        row |= {"best_epoch": None, "out_of_fold": facts["mpjpe_blend_in_sample"] if nested is None else nested}
         row["in_sample"] = nested is None and facts.get("shipped") != "mean"
         rows.append(row | _scores_of(path.parent / "submission.csv.gz", scores))
     sent = sent_scores(submissions / "ledger.csv")

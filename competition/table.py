@@ -6,7 +6,7 @@
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +19,9 @@ from competition.skeleton import AXES, JOINTS, ROOT
 
 COLUMNS = tuple(f"{joint}_{axis}" for joint in JOINTS for axis in AXES)
 HEADER = ",".join(("Id", *COLUMNS))
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+# Each text matches in one way only: with \d+\.?\d* a row of whole numbers and one bad cell would be tried for hours.
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_SHORTEST = len("1") + len(",0") * len(COLUMNS)  # letters in a row
 _ROW = re.compile(rf"\d+(,{_NUMBER.pattern}){{{len(COLUMNS)}}}", re.ASCII)
 
 
@@ -62,11 +64,14 @@ def read_poses(path: Path, expected_ids: Sequence[int] | npt.NDArray[np.int64] |
 
 def parse_poses(text: str, path: Path, expected_ids: Sequence[int] | npt.NDArray[np.int64] | None = None) -> Poses:
     """Parse the text of a CSV of poses; `path` is named in what is refused (see `read_poses`)."""
-    header, *lines = text.split("\n")
-    if lines and lines[-1] == "":
-        lines.pop()
+    header, _, body = text.partition("\n")
     if header != HEADER:
         raise SubmissionError(_header_complaint(path, header))
+    body = body.removesuffix("\n")
+    if body.count("\n") * _SHORTEST > len(body):  # before a gigabyte of blank lines becomes a list
+        number, line = next((n, row) for n, row in _rows(body) if len(row) < _SHORTEST)
+        raise SubmissionError(_row_complaint(path, number, line))
+    lines = body.split("\n") if body else []
     if not lines:
         raise SubmissionError(f"{path}: no rows below the header")
     for number, line in enumerate(lines, start=2):
@@ -110,20 +115,32 @@ def check_plausible(poses: Poses, path: Path) -> None:
         raise SubmissionError(f"{path}: column {COLUMNS[int(constant.argmax())]} is the same in every row")
 
 
+def _rows(body: str) -> Iterator[tuple[int, str]]:
+    """Give the rows below the header one by one, with their line numbers."""
+    yield from enumerate((match[1] for match in re.finditer(r"([^\n]*)\n", body)), start=2)
+
+
 def _header_complaint(path: Path, header: str) -> str:
-    found, expected = header.split(","), HEADER.split(",")
+    found, expected = header.split(",", len(COLUMNS) + 1), HEADER.split(",")
+    if not header:
+        return f"{path}:1: no header: expected 'Id,Hip_x,Hip_y' and so on in the first line"
+    if "\r" in header:
+        return f"{path}:1: lines end in CR alone: save it with LF or CRLF line ends"
     if len(found) == 1 and len(header) > len("Id"):
         return f"{path}:1: no comma in the header: expected columns separated by commas, starting 'Id,Hip_x,Hip_y'"
     if len(found) != len(expected):
-        return f"{path}:1: {len(found)} columns, expected {len(expected)}: Id and x, y, z of {len(JOINTS)} joints"
+        odd = next((f"no {name}" for name in expected if name not in found), None)
+        odd = odd or next(repr(name[:40]) for i, name in enumerate(found) if name not in expected or name in found[:i])
+        count = f"{header.count(',') + 1} columns ({odd}), expected {len(expected)}"
+        return f"{path}:1: {count}: Id and x, y, z of {len(JOINTS)} joints"
     column = next(i for i, (a, b) in enumerate(zip(found, expected, strict=True)) if a != b)
     return f"{path}:1: column {column + 1} is {found[column][:40]!r}, expected {expected[column]!r}"
 
 
 def _row_complaint(path: Path, number: int, line: str) -> str:
+    if (values := line.count(",") + 1) != len(COLUMNS) + 1:
+        return f"{path}:{number}: {values} values, expected {len(COLUMNS) + 1}: Id and 51 coordinates in mm"
     cells = line.split(",")
-    if len(cells) != len(COLUMNS) + 1:
-        return f"{path}:{number}: {len(cells)} values, expected {len(COLUMNS) + 1}: Id and 51 coordinates in mm"
     if not re.fullmatch(r"\d+", cells[0], re.ASCII):
         return f"{path}:{number}: Id is {cells[0][:40]!r}, expected a whole number"
     column = next(i for i, cell in enumerate(cells[1:]) if _NUMBER.fullmatch(cell) is None)

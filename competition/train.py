@@ -22,15 +22,15 @@ from competition.dataset import Labels, TestSet
 from competition.device import autocast, choose_device, choose_precision, told_when_out_of_memory
 from competition.errors import RunError
 from competition.files import locked, read_json, sha256_file, write_json
-from competition.jobs import Data, Job, describe, open_data, recorded_precision
+from competition.jobs import PROVENANCE, Data, Job, describe, open_data, recorded_precision
 from competition.loader import Batch, KeyedBatches, PoseImages, batches, make_loader, to_input
 from competition.metrics import mpjpe, mpjpe_joint
 from competition.predict import BATCH, predict
-from competition.runs import append_log, best_row, read_log, settle, test_file, valid_file, write_valid
+from competition.runs import append_log, best_row, read_config, read_log, settle, test_file, valid_file, write_valid
 from competition.seeds import derive
 from competition.stop import Stop
 from competition.table import Poses, write_poses
-from competition.trainer import Trainer, build
+from competition.trainer import LESS, Trainer, build
 from competition.world import World, join_world
 from models.contract import Target
 
@@ -137,7 +137,7 @@ def train_epoch(
         torch.set_rng_state(trainer.rng)
     trainer.model.train()
     trainer.loss_sum = trainer.loss_sum.to(device)
-    done, first, saved = 0, trainer.step, time.monotonic()
+    done, first, saved, last = 0, trainer.step, time.monotonic(), "unknown"
     advance(first, "")
     started = warm = time.perf_counter()
     for step, batch in enumerate(batches(loader), start=first + 1):
@@ -150,7 +150,7 @@ def train_epoch(
         seconds = time.perf_counter() - started
         look = step % LOOK_EVERY == 0 or step == steps
         if look:
-            _check_finite(world.mean(trainer.loss_sum), epoch, step, batch)
+            last = _check_finite(world.mean(trainer.loss_sum), epoch, step, batch, last)
         rate = f"{done / seconds:.0f} images/s, loss {float(trainer.loss_sum) / step:.4g}" if look else ""
         advance(1, rate)
         if step - first == WARM_STEPS:
@@ -241,13 +241,14 @@ def validate(trainer: Trainer, data: Data, loader: DataLoader[Batch], epoch: int
 
 def finish(job: Job) -> dict[str, Any]:
     """Write done.json, the run's last file."""
-    log = read_log(job.folder)
+    log, config = read_log(job.folder), read_config(job.folder)
     best = best_row(log)
     result = {
         "best_epoch": best["epoch"],
         "valid_mpjpe": best["valid_mpjpe"],
         "epochs": len(log),
         "seconds": round(sum(row["seconds"] for row in log), 3),
+        "provenance": {key: config.get(key) for key in PROVENANCE},
         "files": {
             path.name: sha256_file(path)
             for path in sorted(job.folder.iterdir())
@@ -272,12 +273,14 @@ def _leaving(advance: Advance, stop: Stop, trainer: Trainer) -> Advance:
     return look
 
 
-def _check_finite(loss_sum: torch.Tensor, epoch: int, step: int, batch: Batch) -> None:
+def _check_finite(loss_sum: torch.Tensor, epoch: int, step: int, batch: Batch, last: str) -> str:
+    """Say the mean loss of an epoch so far; raise RunError when it isn't finite, with the `last` one that was."""
     if not bool(torch.isfinite(loss_sum)):
         raise RunError(
             f"the loss is no longer finite in epoch {epoch}, at most {LOOK_EVERY} steps before step {step} (Ids "
-            f"{batch.id[:4].tolist()}...): lower --lr or set --clip-norm; the last epoch's checkpoint is untouched"
+            f"{batch.id[:4].tolist()}...; last finite mean: {last}): {LESS}; the last checkpoint is untouched"
         )
+    return f"{float(loss_sum) / step:.4g} at step {step}"
 
 
 def _tell_cost(epoch_seconds: float, job: Job, console: Console) -> None:

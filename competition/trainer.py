@@ -17,12 +17,14 @@ from torch.nn.parallel import DistributedDataParallel
 import models
 from competition.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from competition.config import fold_folder
-from competition.errors import UserError
+from competition.errors import RunError, UserError
 from competition.jobs import Job, check_origin
 from competition.loader import KeyedBatches
 from competition.seeds import derive
 from competition.world import World
 from models.contract import Module
+
+LESS = "lower --lr or set --clip-norm"  # against what is no longer finite
 
 
 @dataclass(kw_only=True)
@@ -59,9 +61,15 @@ class Trainer:
                 torch.distributed.broadcast(buffer, 0)
 
     def save(self, *, best: bool = False) -> None:
-        """Keep everything to go on from, and of the best epoch so far the weights."""
+        """Keep everything to go on from, and of the best epoch so far the weights.
+
+        Raise RunError when the weights are no longer finite: the last checkpoint is a better one.
+        """
         if not self.world.leads:
             return
+        if not all(bool(torch.isfinite(weight).all()) for weight in self.model.parameters()):
+            where = f"epoch {self.epoch + 1}, step {self.step}" if self.step else f"epoch {self.epoch}"
+            raise RunError(f"the weights are no longer finite ({where}): {LESS}; the last checkpoint is untouched")
         if best:
             save_checkpoint(self.job.folder / "best.pt", self.job.name, self.predictor, epoch=self.epoch)
         part = {"step": self.step, "loss_sum": self.loss_sum.cpu(), "rng": torch.get_rng_state()} if self.step else {}
@@ -133,14 +141,18 @@ def _go_on(trainer: Trainer, state: dict[str, Any]) -> None:
     """Take over the state of a checkpoint."""
     path = trainer.job.folder / "last.pt"
     load_weights(trainer.model, state, path)
-    trainer.optimizer.load_state_dict(state["optimizer"])
-    if trainer.ema is not None:
-        trainer.ema.module.load_state_dict(state["ema"])
-    trainer.epoch = state["epoch"]
-    if state["part"] is not None:
-        trainer.step = state["part"]["step"]
-        trainer.rng = state["part"]["rng"] if trainer.world.size == 1 else None  # rank 0's isn't the others'
-        trainer.loss_sum = state["part"]["loss_sum"]
+    try:
+        trainer.optimizer.load_state_dict(state["optimizer"])
+        if trainer.ema is not None:
+            trainer.ema.module.load_state_dict(state["ema"])
+        trainer.epoch = state["epoch"]
+        if state["part"] is not None:
+            trainer.step = state["part"]["step"]
+            trainer.rng = state["part"]["rng"] if trainer.world.size == 1 else None  # rank 0's isn't the others'
+            trainer.loss_sum = state["part"]["loss_sum"]
+    except (ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise RunError(f"{path} is of another optimiser or damaged ({reason}): delete it to train anew") from None
 
 
 def _fused(optimizer: str) -> dict[str, bool]:

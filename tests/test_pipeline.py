@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import N_TEST, TINY, N
+from conftest import N_TEST, TINY, N, contents
 
 import models
 from competition import train as training
@@ -34,25 +34,12 @@ from competition.world import World, join_world
 
 Command = Callable[..., int]
 DIVERGING = ("--optimizer", "sgd", "--lr", "1e30")  # refused only when training has begun
-TIMINGS = ("seconds", "images_per_second")
 ALONE = World()
 
 
 @pytest.fixture
 def folds(command: Command) -> None:
     assert command("folds", "--k", "2") == 0
-
-
-def _contents(folder: Path) -> dict[str, object]:
-    """Return every file's bytes; of the log and the manifest all but the timings."""
-    found: dict[str, object] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.name in ("log.jsonl", "done.json"):
-            rows = [json.loads(line) for line in path.read_text().replace("\n  ", "").replace("\n}", "}").splitlines()]
-            found[path.name] = [{k: v for k, v in row.items() if k not in TIMINGS} for row in rows]
-        elif path.is_file():
-            found[str(path.relative_to(folder))] = path.read_bytes()
-    return found
 
 
 def test_the_chain_from_folds_to_board(command: Command, folds: None, data: Path, tmp_path: Path, capsys):
@@ -140,14 +127,14 @@ def test_a_run_killed_between_any_two_files_ends_with_the_same_files(
     assert command(*train, "--run", "killed") == 130
     monkeypatch.undo()
     assert command(*train, "--run", "killed") == 0
-    assert _contents(tmp_path / "runs/killed/fold0") == _contents(tmp_path / "runs/whole/fold0")
+    assert contents(tmp_path / "runs/killed/fold0") == contents(tmp_path / "runs/whole/fold0")
 
 
 def test_results_do_not_depend_on_the_number_of_workers(command: Command, folds: None, tmp_path: Path):
     train = ("train", *TINY, "--epochs", "2", "--fold", "1", "--augment")
     assert command(*train, "--run", "none") == 0
     assert command(*train, "--run", "two", "--workers", "2") == 0
-    assert _contents(tmp_path / "runs/two/fold1") == _contents(tmp_path / "runs/none/fold1")
+    assert contents(tmp_path / "runs/two/fold1") == contents(tmp_path / "runs/none/fold1")
 
 
 def test_more_epochs_go_on_where_the_rate_is_constant_and_are_refused_elsewhere(
@@ -157,7 +144,7 @@ def test_more_epochs_go_on_where_the_rate_is_constant_and_are_refused_elsewhere(
     assert command(*train, "--epochs", "2", "--run", "whole") == 0
     assert command(*train, "--epochs", "1", "--run", "more") == 0
     assert command(*train, "--epochs", "2", "--run", "more") == 0
-    assert _contents(tmp_path / "runs/more/fold0") == _contents(tmp_path / "runs/whole/fold0")
+    assert contents(tmp_path / "runs/more/fold0") == contents(tmp_path / "runs/whole/fold0")
 
     assert command(*train, "--epochs", "1", "--run", "whole") == 2
     assert "epochs 2 -> 1" in capsys.readouterr().err
@@ -241,7 +228,7 @@ def test_told_to_end_it_keeps_the_steps_taken_and_goes_on_to_the_same_files(
     assert not (tmp_path / "runs/told/fold1/test_epoch02.csv.gz").exists()
     assert json.loads((tmp_path / "runs/told/fold1/config.json").read_text())["threads"] == threads
     assert command("train", *train, "--run", "told") == 0
-    assert _contents(tmp_path / "runs/told/fold1") == _contents(tmp_path / "runs/whole/fold1")
+    assert contents(tmp_path / "runs/told/fold1") == contents(tmp_path / "runs/whole/fold1")
 
 
 def test_a_folder_that_is_being_trained_is_locked(command: Command, folds: None, tmp_path: Path, capsys):

@@ -10,6 +10,7 @@ import pytest
 from conftest import TINY
 
 import models
+from competition.files import sha256_file, sha256_lines
 from competition.table import read_poses, write_poses
 
 Command = Callable[..., int]
@@ -47,6 +48,48 @@ def test_what_was_written_is_verified_and_what_was_changed_is_named(command: Com
     assert "test_epoch01.csv.gz: is gone" in told
     assert command("verify", str(runs)) == 2
     assert "expected a run's folder" in capsys.readouterr().err
+
+
+def test_what_something_was_made_of_is_recorded_and_held_to(command: Command, own_data: Path, tmp_path: Path, capsys):
+    assert command("folds", "--k", "2", data=own_data) == 0
+    assert command("train", *TINY, "--epochs", "1", data=own_data) == 0
+    assert command("blend", "--method", "mean", data=own_data) == 0
+    runs = tmp_path / "runs"
+    done = json.loads((runs / "3dhg-small/fold0/done.json").read_text())
+    blend = json.loads((runs / "blend/blend.json").read_text())
+    assert "config.json" in done["files"]
+    assert {name.rpartition("/")[2] for name in blend["inputs"]} == {
+        "config.json", "valid_epoch01.npz", "test_epoch01.csv.gz"
+    }  # fmt: skip
+    made = blend["provenance"]
+    assert made == done["provenance"]
+    assert made["labels_sha256"] == sha256_file(own_data / "annot/train.h5")
+    assert made["folds_sha256"] == sha256_file(tmp_path / "folds/folds.csv")
+    assert made["test_images_sha256"] == sha256_lines((own_data / "annot/valid_images.txt").read_text().splitlines())
+    assert set(made["versions"]) == {"python", "torch", "timm", "numpy"}
+    assert set(made) == {"images_sha256", "labels_sha256", "test_images_sha256", "folds_sha256", "versions", "git"}
+    assert made["git"] is None or len(made["git"]) == 40
+
+    file = str(runs / "3dhg-small/submission.csv.gz")
+    assert command("blend", "--files", file, "--out", str(runs / "files"), data=own_data) == 0
+    alone = json.loads((runs / "files/blend.json").read_text())["provenance"]
+    assert alone == made | dict.fromkeys(("folds_sha256", "images_sha256", "labels_sha256"))
+    for changed, told in (("train.h5", "other labels than"), ("valid_images.txt", "another test set than")):
+        path = own_data / "annot" / changed
+        before = path.read_bytes()
+        path.write_bytes(before + b"more.jpg\n")
+        for folder in ("3dhg-small", "blend"):
+            capsys.readouterr()
+            assert command("verify", str(runs / folder), data=own_data) == 2
+            assert told in capsys.readouterr().out
+        path.write_bytes(before)
+    assert command("verify", str(runs / "blend"), data=own_data) == 0
+    (runs / "3dhg-small/fold0/config.json").write_text("{}")
+    assert command("verify", str(runs / "blend"), data=own_data) == 2
+    assert "fold0/config.json: has changed since" in capsys.readouterr().out
+    (runs / "3dhg-small/fold1/done.json").write_text(json.dumps(done | {"valid_mpjpe": 1.5}))
+    assert command("verify", str(runs / "3dhg-small/fold1"), data=own_data) == 2
+    assert "the best epoch of done.json is not that of the log" in capsys.readouterr().out
 
 
 def test_the_posters_table_is_trained_averaged_and_blended(command: Command, tmp_path: Path, monkeypatch, capsys):

@@ -1,0 +1,287 @@
+"""What goes wrong at night: after each fault no half-written file has a final name, and the same command ends the run
+with the files of one that nothing disturbed."""
+
+import errno
+import io
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY, contents
+
+from competition import files, loader, train
+from competition.cli import main
+
+Command = Callable[..., int]
+TRAIN = ("train", *TINY, "--epochs", "1", "--fold", "0", "--augment")
+FOLD = "runs/3dhg-small/fold0"
+
+
+@pytest.fixture
+def folds(command: Command) -> None:
+    assert command("folds", "--k", "2") == 0
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """Train without a fault, and return what is in the fold's folder."""
+    root = tmp_path_factory.mktemp("whole")
+    folders = ["--data", str(data), "--folds", str(root / "folds"), "--submissions", str(root / "runs")]
+    assert main(["folds", *folders, "--k", "2"]) == 0
+    assert main([TRAIN[0], *folders, *TRAIN[1:]]) == 0
+    return contents(root / FOLD)
+
+
+class FullDisk(io.FileIO):
+    """Takes a few bytes of what is written first, and no more."""
+
+    code = errno.ENOSPC
+
+    def write(self, content: object, /) -> int:
+        super().write(memoryview(content)[:7])  # type: ignore[arg-type]
+        raise OSError(self.code, os.strerror(self.code))
+
+
+@contextmanager
+def failing(monkeypatch: pytest.MonkeyPatch, name: str, code: int) -> Iterator[None]:
+    """Let no file of that name be written: when it is opened without permission, otherwise after a few bytes."""
+
+    def opened(path: Path, mode: str = "r", **keywords: object) -> object:
+        if "x" not in mode or not Path(path).name.startswith(f".{name}."):
+            return open(path, mode, **keywords)  # type: ignore[call-overload]
+        if code in (errno.EACCES, errno.EROFS):
+            raise OSError(code, os.strerror(code), str(path))
+        handle = FullDisk(path, "xb")
+        handle.code = code
+        return handle
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "open", opened, raising=False)
+        yield
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.rglob("*") if path.is_file()}
+
+
+def _told_once(capsys: pytest.CaptureFixture[str], *words: str) -> None:
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    for word in words:
+        assert word in error
+
+
+def test_a_full_disk_at_any_file_loses_nothing(
+    command: Command, folds: None, whole: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    """Every file in turn can't be written, each for a reason of its own; the same command goes on after each."""
+    faults = {
+        "config.json": errno.EACCES,
+        "valid_epoch01.npz": errno.ENOSPC,
+        "test_epoch01.csv.gz": errno.EDQUOT,
+        "log.jsonl": errno.EROFS,
+        "last.pt": errno.ENOSPC,
+        "done.json": errno.ENOSPC,
+        "submission.csv.gz": errno.ENOSPC,
+    }
+    for name, code in faults.items():
+        capsys.readouterr()
+        with failing(monkeypatch, name, code):
+            assert command(*TRAIN) == 2
+        _told_once(capsys, os.strerror(code), "make room or mend the permissions")
+        assert name not in _names(tmp_path / "runs")
+        assert not [left for left in _names(tmp_path / "runs") if left.endswith(".tmp")]
+    assert command(*TRAIN) == 0
+    assert contents(tmp_path / FOLD) == whole
+    assert (tmp_path / "runs/3dhg-small/submission.csv.gz").exists()
+
+
+def test_a_disk_that_takes_no_large_files_is_told(
+    command: Command, folds: None, whole: dict[str, object], tmp_path: Path, capsys
+):
+    """The system's own limit, met in the middle of a file by the code that really writes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    capsys.readouterr()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        assert command(*TRAIN) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    _told_once(capsys, "File too large", "make room")
+    assert _names(tmp_path / "runs") == {"config.json", "valid_epoch01.npz", "test_epoch01.csv.gz", "log.jsonl"}
+    assert command(*TRAIN) == 0
+    assert contents(tmp_path / FOLD) == whole
+
+
+def test_what_stood_before_stands_after_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("a.json", "a.csv", "a.csv.gz"):
+        files.write_text(tmp_path / name, "before")
+        before = (tmp_path / name).read_bytes()
+        with failing(monkeypatch, name, errno.ENOSPC), pytest.raises(OSError, match="No space left"):
+            files.write_text(tmp_path / name, "after" * 100)
+        assert (tmp_path / name).read_bytes() == before
+    assert _names(tmp_path) == {"a.json", "a.csv", "a.csv.gz"}
+
+
+def test_a_folder_that_can_not_be_made_is_told(command: Command, folds: None, tmp_path: Path, capsys):
+    (tmp_path / "runs").write_text("a file in the folder's place")
+    assert command(*TRAIN) == 2
+    _told_once(capsys, str(tmp_path / "runs"), "make room or mend the permissions")
+    (tmp_path / "runs").unlink()
+
+
+def test_a_data_folder_that_vanishes_is_told(
+    command: Command, folds: None, own_data: Path, whole: dict[str, object], tmp_path: Path, capsys,
+    monkeypatch: pytest.MonkeyPatch,
+):  # fmt: skip
+    images, away = own_data / "images", own_data / "away"
+    step = train.train_step
+
+    def vanish(*arguments: object) -> object:
+        if images.exists():
+            images.rename(away)
+        return step(*arguments)
+
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train_step", vanish)
+        assert command(*TRAIN, data=own_data) == 2
+    _told_once(capsys, str(images), "does not exist")
+    assert command(*TRAIN, data=own_data) == 2  # still away
+    _told_once(capsys, f"no folder {images}")
+    away.rename(images)
+    assert _names(tmp_path / "runs") == {"config.json"}
+    assert command(*TRAIN, data=own_data) == 0
+    assert contents(tmp_path / FOLD) == whole
+
+
+def test_a_loading_process_that_dies_is_told(
+    command: Command, folds: None, whole: dict[str, object], tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+):
+    parent, read = os.getpid(), loader.read_image
+
+    def dies(*arguments: object) -> object:
+        if os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loader, "read_image", dies)
+        assert command(*TRAIN, "--workers", "1") == 2
+    _told_once(capsys, "a process that loads images died", "lower --workers", "goes on after the last checkpoint")
+    assert command(*TRAIN, "--workers", "1") == 0
+    assert contents(tmp_path / FOLD) == whole
+
+
+def test_what_is_no_longer_finite_leaves_the_checkpoint(
+    command: Command, folds: None, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+):
+    """A loss that is NaN in the second epoch; weights that are, just when the training is told to end."""
+    last = tmp_path / FOLD / "last.pt"
+    calls, step = 0, train.train_step
+
+    def not_finite(trainer: train.Trainer, *arguments: object) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return step(trainer, *arguments) * (float("nan") if calls == 2 else 1.0)
+
+    def not_finite_and_told(trainer: train.Trainer, *arguments: object) -> torch.Tensor:
+        loss = step(trainer, *arguments)
+        with torch.no_grad():
+            next(iter(trainer.model.parameters())).fill_(float("inf"))
+        signal.raise_signal(signal.SIGTERM)
+        return loss
+
+    assert command(*TRAIN) == 0
+    before = last.read_bytes()
+    monkeypatch.setattr(train, "LOOK_EVERY", 1)
+    monkeypatch.setattr(train, "train_step", not_finite)
+    assert command(*TRAIN, "--epochs", "2") == 2
+    _told_once(capsys, "no longer finite in epoch 2", "Ids [", "last finite mean: ", " at step 1", "untouched")
+    assert last.read_bytes() == before
+    monkeypatch.setattr(train, "train_step", not_finite_and_told)
+    assert command(*TRAIN, "--epochs", "2") == 2
+    _told_once(capsys, "the weights are no longer finite (epoch 2, step 1)", "untouched")
+    assert last.read_bytes() == before
+
+
+def test_labels_or_a_test_set_that_changed_meanwhile_are_refused(
+    command: Command, folds: None, own_data: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+):
+    with failing(monkeypatch, "done.json", errno.ENOSPC):
+        assert command(*TRAIN, data=own_data) == 2
+    names = own_data / "annot/valid_images.txt"
+    lines = names.read_text()
+    names.write_text("\n".join(reversed(lines.splitlines())) + "\n")
+    capsys.readouterr()
+    assert command(*TRAIN, data=own_data) == 2
+    _told_once(capsys, "test_images_sha256")
+    names.write_text(lines)
+    assert command(*TRAIN, data=own_data) == 0
+
+
+CHAIN = """
+import sys
+from competition.cli import main
+folders, train = sys.argv[1:7], sys.argv[7:]
+for name, *more in (["folds", "--k", "2"], train, ["blend", "--granularity", "coordinate"]):
+    if code := main([name, *folders, *more]):
+        sys.exit(code)
+"""
+
+
+@pytest.mark.slow
+def test_a_whole_run_killed_twenty_times_ends_with_the_same_files(data: Path, tmp_path: Path):
+    """Folds, two folds' training and a blend, killed at random moments of each until it ends; and again, anew."""
+    chosen = random.Random(0)
+
+    def start(root: Path) -> "subprocess.Popen[bytes]":
+        folders = ["--data", str(data), "--folds", str(root / "folds"), "--submissions", str(root / "runs")]
+        more = ["train", *TINY, "--epochs", "6", "--augment", "--ema", "0.9", "--checkpoint-minutes", "0.005"]
+        command = [sys.executable, "-c", CHAIN, *folders, *more]
+        return subprocess.Popen(command, cwd=Path(__file__).parents[1], stdout=subprocess.DEVNULL)
+
+    def left(root: Path) -> dict[str, object]:
+        found = {str(folder.name): contents(folder) for folder in sorted((root / "runs/3dhg-small").glob("fold*"))}
+        blend = {path.name: path.read_bytes() for path in (root / "runs/blend").iterdir()}
+        del blend["study.journal"]  # when each trial began
+        facts = json.loads(blend.pop("blend.json"))
+        timed = {key: facts.pop(key) for key in ("seconds", "table", "inputs")}
+        own = {name: sha256 for name, sha256 in timed["inputs"].items() if "/valid_" in name}
+        submission = (root / "runs/3dhg-small/submission.csv.gz").read_bytes()
+        return found | {"blend": blend, "facts": facts, "inputs": own, "submission": submission}
+
+    started = time.monotonic()
+    assert start(tmp_path / "whole").wait() == 0
+    seconds = time.monotonic() - started
+    expected = left(tmp_path / "whole")
+    kills = rounds = 0
+    while kills < 20:
+        rounds += 1
+        root = tmp_path / "killed"
+        shutil.rmtree(root, ignore_errors=True)
+        while True:
+            process = start(root)
+            try:
+                process.wait(timeout=chosen.uniform(0, seconds))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                kills += process.wait() == -signal.SIGKILL
+            if process.returncode == 0:
+                break
+            assert process.returncode == -signal.SIGKILL
+        assert left(root) == expected
+        assert not list(root.glob("runs/3dhg-small/fold*/.*"))
+    print(f"{kills} kills in {rounds} rounds, {seconds:.0f} s undisturbed")
