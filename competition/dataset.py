@@ -33,8 +33,7 @@ MOST_ROWS = 5_000_000  # read of labels whose list is unreadable; a compressed b
 _IMAGE_NAME = re.compile(r"((S\d+)_([A-Za-z]+)(?:[ _](\d+))?)\.(\w+)_(\d+)\.jpe?g", re.ASCII)
 
 
-@dataclass(frozen=True)
-class ImageName:
+class ImageName(NamedTuple):
     """What a file name says: S1_Directions_1.54138969_000001.jpg."""
 
     sequence: str  # subject_action_subaction, over all cameras

@@ -71,10 +71,10 @@ def list_faults(path: Path, names: Sequence[str]) -> list[Fault]:
 
 def pose_faults(path: Path, pose_mm: Float) -> list[Fault]:
     """Find the rows of pose3d [N, 17, 3] that aren't a person in mm relative to the pelvis."""
-    finite = _are_finite(pose_mm)
-    known = np.where(finite[:, None, None], pose_mm, 0).astype(np.float64)  # squares of float32 may overflow
+    finite = are_finite(pose_mm)
+    known = pose_mm if finite.all() else np.where(finite[:, None, None], pose_mm, 0)
     off_mm = np.abs(known[:, ROOT]).max(axis=1)
-    size_mm = np.linalg.norm(known - known[:, ROOT, None], axis=2).mean(axis=1)
+    size_mm = mean_distance(known)
     odd = finite & ((size_mm < POSE_MM[0]) | (size_mm > POSE_MM[1]))
     typical_mm = float(np.median(size_mm[odd])) if odd.any() else 0.0
     return _those_found(
@@ -96,7 +96,7 @@ def pose_faults(path: Path, pose_mm: Float) -> list[Fault]:
 
 def pixel_faults(path: Path, pose2d_px: Float, side_px: int) -> list[Fault]:
     """Find the rows of pose2d [N, 17, 2] that aren't a person in the pixels of an image of side_px x side_px."""
-    finite = _are_finite(pose2d_px)
+    finite = are_finite(pose2d_px)
     known = pose2d_px[finite]
     dots = finite.copy()
     dots[finite] = np.ptp(known, axis=1).max(axis=1) < SMALLEST_PX
@@ -120,12 +120,32 @@ def agreement_faults(path: Path, pose2d_px: Float, pose_mm: Float) -> list[Fault
     """Find axes of pose3d [N, 17, 3] that don't run as pose2d [N, 17, 2] does (x right, y down)."""
     faults = []
     for axis, expected in enumerate(("x to the right", "y down")):
-        correlation = _correlation(_spread(pose2d_px, axis), _spread(pose_mm, axis))
+        correlation = axis_agreement(pose2d_px, pose_mm, axis)
         if correlation < AGREEMENT:
             against = f"pose3d's {expected[0]} doesn't follow pose2d's (correlation {correlation:+.2f})"
             turned = f"multiply {expected[0]} by -1" if correlation < -AGREEMENT else "other axes, or rows mixed up?"
             faults.append(Fault(path, f"{against}, expected {expected}", turned))
     return faults
+
+
+def axis_agreement(pose2d_px: Float, pose_mm: Float, axis: int) -> float:
+    """Return the correlation of an axis (0: x, 1: y) of pose2d and pose3d, each relative to its row's mean."""
+    a, b = (joints[:, :, axis].astype(np.float64) for joints in (pose2d_px, pose_mm))
+    a, b = (np.ravel(values - values.mean(axis=1, keepdims=True)) for values in (a, b))
+    scale = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / scale if scale > 0 else 0.0
+
+
+def are_finite(joints: Float) -> Rows:
+    """Tell which rows [N] of joints [N, 17, ...] hold neither NaN nor infinity."""
+    return np.asarray(np.isfinite(joints).all(axis=(1, 2)))
+
+
+def mean_distance(pose_mm: Float) -> Float:
+    """Return how far the joints of poses [N, 17, 3] lie from the root on average [N]; infinity for absurd poses."""
+    with np.errstate(over="ignore"):
+        centred = pose_mm - pose_mm[:, ROOT, None]
+        return np.asarray(np.sqrt(np.einsum("njc,njc->nj", centred, centred)).mean(axis=1))
 
 
 def outside_image(pose2d_px: Float, side_px: int) -> Rows:
@@ -147,24 +167,9 @@ def _not_finite(path: Path, key: str, finite: Rows) -> Fault:
     )
 
 
-def _are_finite(joints: Float) -> Rows:
-    return np.asarray(np.isfinite(joints).all(axis=(1, 2)))
-
-
 def _ids(rows: Rows) -> list[str]:
     return [f"Id {row + 1}" for row in np.flatnonzero(rows)]
 
 
 def _those_found(*faults: Fault) -> list[Fault]:
     return [fault for fault in faults if fault.places]
-
-
-def _spread(joints: Float, axis: int) -> Float:
-    """Return one axis of joints [N, 17, ...] relative to each row's mean."""
-    values = joints[:, :, axis].astype(np.float64)
-    return np.ravel(values - values.mean(axis=1, keepdims=True))
-
-
-def _correlation(a: Float, b: Float) -> float:
-    scale = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / scale if scale > 0 else 0.0
