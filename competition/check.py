@@ -25,7 +25,7 @@ from competition.dataset import (
     read_image,
 )
 from competition.errors import DataError, FoldsError
-from competition.faults import Fault, are_finite, axis_agreement, mean_distance, outside_image
+from competition.faults import Fault, are_finite, axis_agreement, is_bare, mean_distance, outside_image
 from competition.files import sha256_lines
 from competition.folds import NEAR_MM, near_copies, read_folds, split_groups
 from competition.skeleton import BONES, JOINTS, ROOT
@@ -64,7 +64,8 @@ def check(data: Path, folds: Path, *, everything: bool, advance: Advance) -> Fin
     found.problems += faults
     parsed = _look_at_names(train, "training", annotations / TRAIN_LIST, found)
     _look_at_names(test, "test", annotations / TEST_LIST, found)
-    if both := sorted(set(train) & set(test) - {""}):
+    names = [name for name in (*train, *test) if is_bare(name)]
+    if both := sorted(set(train) & set(test) & set(names)):
         found.problems.append(Fault(annotations / TEST_LIST, "training images as test images", "remove them", both))
     pose2d_px, pose_mm, faults = look_at_labels(data, len(train) or None)
     found.problems += faults
@@ -73,11 +74,11 @@ def check(data: Path, folds: Path, *, everything: bool, advance: Advance) -> Fin
         rows = np.flatnonzero(are_finite(pose2d_px) & are_finite(pose_mm))
         if len(rows) > 1:
             _look_at_poses(pose2d_px[rows], pose_mm[rows], found)
-            names = [parsed[row] for row in rows] if len(train) == len(pose_mm) else []
-            _look_at_bones(annotations / "train.h5", names, pose_mm[rows], found)
+            people = [parsed[row] for row in rows] if len(train) == len(pose_mm) else []
+            _look_at_bones(annotations / "train.h5", people, pose_mm[rows], found)
     if whole and pose_mm is not None:
         _look_at_folds(folds, train, parsed, pose_mm, found)
-    _look_at_images(data / "images", sorted({*train, *test} - {""}), everything, advance, found)
+    _look_at_images(data / "images", sorted(set(names)), everything, advance, found)
     return found
 
 
@@ -86,7 +87,7 @@ def _look_at_names(images: Sequence[str], what: str, path: Path, found: Findings
     parsed = [name for name in names if name is not None]
     facts = found.facts[what]
     facts["images"] = f"{len(images):,}"
-    if odd := [image for image, name in zip(images, names, strict=True) if name is None and image]:
+    if odd := [image for image, name in zip(images, names, strict=True) if name is None and is_bare(image)]:
         found.names_parse = False
         what_to_do = 'make folds ARGS="--strategy sequence" (by what precedes the frame number) or holdout'
         found.oddities.append(Fault(path, "names not like S1_Directions_1.54138969_000001.jpg", what_to_do, odd))
@@ -171,7 +172,7 @@ def _look_at_images(folder: Path, images: Sequence[str], everything: bool, advan
     missing = missing_images(folder, images)
     if missing:
         found.problems.append(Fault(folder, "missing images", "copy them there, or mend the names", missing))
-    present = sorted(set(images) - set(missing))
+    present = sorted({*images}.difference(missing))
     step = 1 if everything else max(1, len(present) // SAMPLE)
     looked_at = present[::step]
     broken: dict[tuple[str, str], list[str]] = defaultdict(list)

@@ -46,6 +46,11 @@ def refuse(faults: Sequence[Fault]) -> None:
         raise DataError(f"{faults[0]}{more}")
 
 
+def is_bare(name: str) -> bool:
+    """Whether a line of a list is the name of a file, not a path that leads elsewhere or a terminal's commands."""
+    return name not in ("", ".", "..") and "/" not in name and "\\" not in name and name.isprintable()
+
+
 def list_faults(path: Path, names: Sequence[str]) -> list[Fault]:
     """Find what makes a list of image names unusable; its line numbers are the Ids."""
     if not names:
@@ -55,7 +60,7 @@ def list_faults(path: Path, names: Sequence[str]) -> list[Fault]:
     for line, name in enumerate(names, start=1):
         if not name:
             blank.append(f"line {line}")
-        elif "/" in name or "\\" in name or name in (".", "..") or not name.isprintable():
+        elif not is_bare(name):
             paths.append(f"line {line} {name[:60]!r}")
         elif name in first:
             twice.append(f"line {line} {name} as line {first[name]}")
