@@ -167,7 +167,7 @@ class Complaint(NamedTuple):
 
 _AGAIN = "copy it again"
 _CONVERT = f"save it as an upright RGB JPEG of {IMAGE_PX}x{IMAGE_PX} px"
-_MODES = {"CMYK": "is CMYK, expected RGB", "L": "is greyscale, expected RGB"}
+_MODES = {"CMYK": "CMYK, expected RGB", "L": "greyscale, expected RGB"}
 
 
 def image_complaint(path: Path) -> Complaint | None:
@@ -183,9 +183,9 @@ def image_complaint(path: Path) -> Complaint | None:
             handle.seek(max(0, size - 64))
             end = handle.read()
             if size == 0:
-                return Complaint("is empty", _AGAIN)
+                return Complaint("an empty file", _AGAIN)
             if start != b"\xff\xd8":
-                return Complaint("is not a JPEG", _CONVERT)
+                return Complaint("not a JPEG", _CONVERT)
             handle.seek(0)
             with warnings.catch_warnings(action="ignore"), JpegImageFile(handle) as header:
                 if (complaint := _header_complaint(header)) is not None:
@@ -194,18 +194,18 @@ def image_complaint(path: Path) -> Complaint | None:
         return Complaint("can't be read", _AGAIN, f" ({error.strerror or error})")
     except (SyntaxError, ValueError, TypeError, LookupError, struct.error):  # what PIL makes of damaged headers
         return Complaint("can't be decoded as an image", _AGAIN)
-    return None if b"\xff\xd9" in end else Complaint("is broken off (no end-of-image mark)", _AGAIN)
+    return None if b"\xff\xd9" in end else Complaint("broken off (no end-of-image mark)", _AGAIN)
 
 
 def _header_complaint(header: JpegImageFile) -> Complaint | None:
     if header.size != (IMAGE_PX, IMAGE_PX):
         width, height = header.size
-        return Complaint(f"isn't {IMAGE_PX}x{IMAGE_PX} px, labels would not fit it", _CONVERT, f" ({width}x{height})")
+        return Complaint(f"not {IMAGE_PX}x{IMAGE_PX} px, labels would not fit it", _CONVERT, f" ({width}x{height})")
     if header.mode != "RGB":
-        return Complaint(_MODES.get(header.mode, "is not RGB"), _CONVERT)
+        return Complaint(_MODES.get(header.mode, "not RGB"), _CONVERT)
     turned = header.getexif().get(ExifTags.Base.Orientation, 1) if "exif" in header.info else 1
     if turned not in (0, 1):
-        return Complaint("has a mark that turns it (EXIF orientation)", _CONVERT, f" ({turned})")
+        return Complaint("marked to be turned (EXIF orientation)", _CONVERT, f" ({turned})")
     return None
 
 

@@ -151,21 +151,21 @@ BAD_LABELS: dict[str, tuple[Damage, str]] = {
 BAD_IMAGES: dict[str, tuple[Damage, str]] = {
     "missing": (lambda root: _first_image(root).unlink(), "missing"),
     "no folder": (lambda root: shutil.rmtree(root / "images"), "no (such )?folder"),
-    "empty": (_image(lambda content: b""), "is empty"),
-    "text": (_image(lambda content: b"hello"), "is not a JPEG"),
+    "empty": (_image(lambda content: b""), "an empty file"),
+    "text": (_image(lambda content: b"hello"), "not a JPEG"),
     "a folder": (
         lambda root: (_first_image(root).unlink(), _first_image(root).mkdir()),
         r"can't be read.*\(Is a directory\)",
     ),
-    "broken off": (_image(lambda content: content[:2000]), "is broken off"),
+    "broken off": (_image(lambda content: content[:2000]), ": broken off"),
     "its head only": (_image(lambda content: content[:100]), "can't be decoded|can't be read"),
     "noise": (_image(lambda content: b"\xff\xd8hello\xff\xd9"), "can't be decoded"),
-    "CMYK": (_image(lambda content: _saved(content, "CMYK")), "is CMYK, expected RGB"),
-    "greyscale": (_image(lambda content: _saved(content, "L")), "is greyscale, expected RGB"),
-    "PNG": (_image(lambda content: _saved(content, kind="PNG")), "is not a JPEG"),
-    "16 bits": (_image(lambda content: _png16()), "is not a JPEG"),
+    "CMYK": (_image(lambda content: _saved(content, "CMYK")), "CMYK, expected RGB"),
+    "greyscale": (_image(lambda content: _saved(content, "L")), "greyscale, expected RGB"),
+    "PNG": (_image(lambda content: _saved(content, kind="PNG")), "not a JPEG"),
+    "16 bits": (_image(lambda content: _png16()), "not a JPEG"),
     "to be turned": (_image(lambda content: _saved(content, orientation=6)), r"EXIF orientation\).*6"),
-    "narrow": (_image(lambda content: _blank(256, 200)), r"isn't 256x256 px.*\(200x256\)"),
+    "narrow": (_image(lambda content: _blank(256, 200)), r"not 256x256 px.*\(200x256\)"),
     "huge": (_image(lambda content: _blank(256, 256).replace(b"\x01\x00\x01\x00", b"\xff\xff\xff\xff")), "65535x65535"),
 }
 BAD = {
@@ -223,7 +223,7 @@ def test_check_tells_all_faults_at_once_and_ten_places_of_each(command: Command,
     told = capsys.readouterr().out
     for kind in (
         "blank lines", "a path", "stand twice", "training images as test images", "pose3d has 39 rows",
-        "pose2d has NaN", "metres?", "missing images", "is empty", "is not a JPEG", "isn't 256x256 px", "is CMYK",
+        "pose2d has NaN", "metres?", "missing images", "an empty file", "not a JPEG", "not 256x256 px", "CMYK",
         "names not like", "[bold].jpg",
     ):  # fmt: skip
         assert kind in told, told
@@ -280,6 +280,13 @@ def test_a_sound_folder_passes_the_check(command: Command, data: Path, capsys):
     assert found.facts["training"]["subjects"].startswith("S1 8, S5 8")
     assert found.facts["images"]["decoded"] == "52 of 52"
     assert found.facts["images"]["same bytes as another"] == "0"
+
+
+def test_a_large_folder_is_sampled_unless_all_is_asked_for(data: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("competition.check.SAMPLE", 10)
+    found = check(data, data / "folds", everything=False, advance=lambda count, text: None)
+    assert found.facts["images"]["decoded"] == '11 of 52 (all by ARGS="--all")'
+    assert _check(data).facts["images"]["decoded"] == "52 of 52"
 
 
 @pytest.mark.parametrize("there", ["nothing", "pictures"])
