@@ -105,7 +105,8 @@ def _look_at_names(images: Sequence[str], what: str, path: Path, found: Findings
 def _look_at_poses(pose2d_px: Float, pose_mm: Float, found: Findings) -> None:
     facts = found.facts["labels"]
     size_mm = mean_distance(pose_mm)
-    facts["units"] = f"joints {size_mm.min():.4g} to {size_mm.max():.4g} from the root, {size_mm.mean():.4g} on average"
+    least, most, mean = (f"{size:.4g}" for size in (size_mm.min(), size_mm.max(), size_mm.mean()))
+    facts["units"] = f"the joints lie {mean} from the root on average, {least} to {most}: mm expected"
     facts["root"] = f"at most {np.abs(pose_mm[:, ROOT]).max():.2g} mm off (0, 0, 0)"
     x, y = (axis_agreement(pose2d_px, pose_mm, axis) for axis in (0, 1))
     facts["axes"] = f"correlation of pose2d and pose3d {x:+.2f} in x (to the right), {y:+.2f} in y (down)"

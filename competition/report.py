@@ -39,7 +39,7 @@ def facts_table(title: str, facts: dict[str, dict[str, str]]) -> Table:
 
 def faults_table(problems: Sequence[Fault], oddities: Sequence[Fault], root: Path) -> Table:
     """Show what is wrong and what is odd, where under `root` (the first places of each), and what to do about it."""
-    table = Table(show_lines=True)
+    table = Table(show_lines=True, expand=True)
     for heading, ratio in (("", None), ("what", 3), ("where", 5), ("what to do", 3)):
         table.add_column(heading, ratio=ratio, overflow="fold")
     for kind, faults in (("wrong", problems), ("odd", oddities)):
