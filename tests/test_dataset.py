@@ -164,7 +164,7 @@ BAD_IMAGES: dict[str, tuple[Damage, str]] = {
     "greyscale": (_image(lambda content: _saved(content, "L")), "greyscale, expected RGB"),
     "PNG": (_image(lambda content: _saved(content, kind="PNG")), "not a JPEG"),
     "16 bits": (_image(lambda content: _png16()), "not a JPEG"),
-    "to be turned": (_image(lambda content: _saved(content, orientation=6)), r"EXIF orientation\).*6"),
+    "to be turned": (_image(lambda content: _saved(content, orientation=6)), r"EXIF orientation\).*\(6\)"),
     "narrow": (_image(lambda content: _blank(256, 200)), r"not 256x256 px.*\(200x256\)"),
     "huge": (_image(lambda content: _blank(256, 256).replace(b"\x01\x00\x01\x00", b"\xff\xff\xff\xff")), "65535x65535"),
 }
