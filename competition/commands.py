@@ -35,17 +35,26 @@ def data(options: argparse.Namespace, workspace: Workspace, console: Console) ->
 
 def check(options: argparse.Namespace, workspace: Workspace, console: Console) -> int:
     from competition.check import check as look
-    from competition.report import facts_table
+    from competition.report import facts_table, faults_table
 
     with console.bar("images", None) as advance:
-        found = look(workspace.data, everything=options.all, advance=advance)
+        found = look(workspace.data, workspace.folds, everything=options.all, advance=advance)
     console.table(facts_table(str(workspace.data), found.facts))
-    for problem in found.problems:
-        console.note(f"problem: {problem}")
-    if not found.problems:
-        odd, why = ("", "") if found.names_parse else (' ARGS="--strategy holdout"', ", as the names tell no subjects")
-        console.note(workspace.tell(f"nothing found that would make wrong results; next: `make folds{odd}`{why}"))
-    return MENDABLE if found.problems else 0
+    if found.problems or found.oddities:
+        console.table(faults_table(found.problems, found.oddities, workspace.data))
+    if found.problems:
+        console.note(
+            workspace.tell(f"would make wrong results: {len(found.problems)} of these; mend them, then `make check`")
+        )
+        return MENDABLE
+    if workspace.folds.joinpath("folds.csv").exists():
+        todo, why = "train", ""
+    else:
+        todo, why = "folds", ""
+        if not found.names_parse:
+            todo, why = 'folds ARGS="--strategy sequence"', ", or holdout, as the names tell no subjects"
+    console.note(workspace.tell(f"nothing found that would make wrong results; next: `make {todo}`{why}"))
+    return 0
 
 
 def folds(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
@@ -62,6 +71,8 @@ def folds(options: argparse.Namespace, workspace: Workspace, console: Console) -
     for fold, rows in table[table["fold"] >= 0].groupby("fold"):
         held_out = f": {', '.join(sorted(rows['subject'].unique()))}" if options.strategy == "subject" else ""
         console.note(f"fold {fold} holds out {len(rows)} of {len(table)} images{held_out}")
+    if options.strategy == "sequence" and (unknown_subject := int((table["subject"] == "").sum())):
+        console.note(f"{unknown_subject} names tell no subject: what precedes the frame number is their sequence")
     if options.strategy == "holdout":
         console.note("holdout leaks: neighbouring frames of the held-out images are trained on, so scores flatter")
     console.note(f"{workspace.folds / 'folds.csv'}: {'written' if written else 'there already, the same'}")

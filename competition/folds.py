@@ -5,6 +5,8 @@ therefore held out by whole subjects, or at least by whole sequences. `holdout` 
 rows) and leaks; it exists to compare.
 """
 
+import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.spatial import cKDTree
 
 from competition.dataset import parse_name
 from competition.errors import FoldsError, UserError, unknown
@@ -23,6 +26,9 @@ COLUMNS = ("Id", "image", "subject", "action", "sequence", "camera", "fold")
 HOLDOUT_ROWS = 2188  # the poster's validation set
 SEQUENCE_FOLDS = 5
 NEVER_VALIDATED = -1
+NEAR_MM = 1.0  # two takes don't agree so closely in 48 numbers; copies, and people at rest between frames, do
+
+_FRAME = re.compile(r"(.+?)(?:\.(\w+))?[._ -]\d+\.jpe?g", re.ASCII)  # sequence, camera; no subject
 
 
 def make_folds(
@@ -106,6 +112,29 @@ def read_folds(folder: Path, images_sha256: str) -> tuple[npt.NDArray[np.int64],
     return table["fold"].to_numpy(np.int64), meta
 
 
+def split_groups(groups: Sequence[str | None], fold: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Tell the held-out rows [N] whose group is in more than one fold; None is a group that isn't known."""
+    frame = pd.DataFrame({"group": groups, "fold": fold})
+    number = frame.groupby("group")["fold"].transform("nunique")
+    return ((number > 1) & (frame["fold"] >= 0)).to_numpy(bool)
+
+
+def near_copies(pose_mm: npt.NDArray[np.floating[Any]], fold: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Tell the held-out rows [N] that have a row in another fold within NEAR_MM, root mean square over the joints."""
+    rows = len(pose_mm)
+    centred = pose_mm.reshape(rows, -1).astype(np.float64)
+    centred -= centred.mean(axis=0)
+    axes = np.linalg.eigh(centred.T @ centred)[1]  # turned so that the tree splits where poses differ most
+    turned = centred @ axes
+    near = np.zeros(rows, bool)
+    for held_out in range(int(fold.max()) + 1):
+        inside = fold == held_out
+        tree = cKDTree(turned[~inside], balanced_tree=False)
+        distance, _ = tree.query(turned[inside], distance_upper_bound=NEAR_MM * math.sqrt(pose_mm.shape[1]))
+        near[inside] = np.isfinite(distance)
+    return near
+
+
 def count_folds(folder: Path) -> int | None:
     """Return how many folds a folder's folds.json names; None where there is none."""
     path = folder / "folds.json"
@@ -127,12 +156,19 @@ def _name_table(images: Sequence[str], strategy: str) -> pd.DataFrame:
     rows: list[tuple[object, ...]] = []
     for id_, image in enumerate(images, start=1):
         name = parse_name(image)
-        if name is None and strategy != "holdout":
+        loose = _FRAME.fullmatch(image) if name is None and strategy == "sequence" else None
+        if name is not None:
+            parts = (name.subject, name.action, name.sequence, name.camera)
+        elif loose is not None:
+            parts = ("", "", loose[1], loose[2] or "")
+        elif strategy == "holdout":
+            parts = ("", "", "", "")
+        else:
             raise FoldsError(
                 f"train_images.txt:{id_}: {image!r} doesn't tell its {strategy}: expected a name like "
-                "S1_Directions_1.54138969_000001.jpg; --strategy holdout does without"
+                "S1_Directions_1.54138969_000001.jpg; --strategy sequence goes by what precedes a frame number, "
+                "--strategy holdout needs nothing"
             )
-        parts = ("", "", "", "") if name is None else (name.subject, name.action, name.sequence, name.camera)
         rows.append((id_, image, *parts))
     return pd.DataFrame(rows, columns=list(COLUMNS[:-1]))
 

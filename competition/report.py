@@ -1,6 +1,7 @@
 """Tables of what was found, scored and trained, for the terminal."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -8,7 +9,9 @@ from rich.text import Text
 
 from competition.bench.measure import Row
 from competition.console import printable
+from competition.faults import Fault
 
+PLACES = 10  # named of each fault
 BOARD_COLUMNS = {
     "name": "name",
     "kind": "kind",
@@ -25,13 +28,30 @@ BOARD_COLUMNS = {
 }
 
 
-def facts_table(title: str, facts: dict[str, str]) -> Table:
-    """Show names and what is known of them."""
+def facts_table(title: str, facts: dict[str, dict[str, str]]) -> Table:
+    """Show what is known, by sections."""
     table = Table(title=title, show_header=False, title_justify="left")
     table.add_column(style="bold", no_wrap=True)
+    table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for name, fact in facts.items():
-        table.add_row(name, fact)
+    for section, known in facts.items():
+        for index, (name, fact) in enumerate(known.items()):
+            table.add_row("" if index else section, *map(Text, (name, fact)))  # names may look like markup
+        table.add_section()
+    return table
+
+
+def faults_table(problems: Sequence[Fault], oddities: Sequence[Fault], root: Path) -> Table:
+    """Show what is wrong and what is odd, where under `root` (the first places of each), and what to do about it."""
+    table = Table(show_lines=True, expand=True)
+    for heading, ratio in (("", None), ("what", 3), ("where", 5), ("what to do", 3)):
+        table.add_column(heading, ratio=ratio, overflow="fold")
+    for kind, faults in (("wrong", problems), ("odd", oddities)):
+        for fault in faults:
+            more = f" and {len(fault.places) - PLACES:,} more" if len(fault.places) > PLACES else ""
+            places = f", {len(fault.places):,}: {', '.join(fault.places[:PLACES])}{more}" if fault.places else ""
+            where = str(fault.where).removeprefix(f"{root}/")
+            table.add_row(kind, *map(Text, (fault.what, f"{where}{places}", fault.remedy)))
     return table
 
 

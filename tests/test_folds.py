@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -73,6 +74,38 @@ def test_names_without_a_subject_are_refused_but_for_holdout():
     with pytest.raises(FoldsError, match=r"train_images.txt:2: 'b.jpg'"):
         folds.make_folds([IMAGES[0], "b.jpg"])
     assert len(folds.make_folds(["a.jpg", "b.jpg"], strategy="holdout")) == 2
+
+
+def test_sequences_of_unknown_subjects_are_what_precedes_the_frame_number():
+    names = [
+        f"{take}{camera}_{frame:04d}.jpg" for take in ("a_1", "b", "c") for camera in ("", ".7") for frame in (1, 2)
+    ]
+    table = folds.make_folds(names, strategy="sequence", k=3)
+    assert table["sequence"].tolist() == ["a_1"] * 4 + ["b"] * 4 + ["c"] * 4
+    assert table["camera"].tolist() == ["", "", "7", "7"] * 3
+    assert (table.groupby("sequence")["fold"].nunique() == 1).all()
+    with pytest.raises(FoldsError, match=r"'holiday.jpg' doesn't tell its sequence"):
+        folds.make_folds([*names, "holiday.jpg"], strategy="sequence")
+    with pytest.raises(FoldsError, match="doesn't tell its subject"):
+        folds.make_folds(names)
+
+
+def test_near_copies_in_other_folds_are_those_that_all_pairs_find():
+    rng = np.random.default_rng(0)
+    pose = rng.normal(0, 200, (60, 17, 3))
+    pose[30:] = pose[:30] + rng.normal(0, 1, (30, 17, 3)) * np.linspace(0, 1.2, 30)[:, None, None]
+    fold = rng.integers(-1, 3, 60)
+    rms = np.sqrt(np.square(pose[:, None] - pose[None]).sum(-1).mean(-1))
+    expected = ((rms < folds.NEAR_MM) & (fold[:, None] != fold)).any(1) & (fold >= 0)
+    assert 5 < expected.sum() < 50
+    np.testing.assert_array_equal(folds.near_copies(pose, fold), expected)
+
+
+def test_groups_on_both_sides_are_found():
+    groups = ["a", "a", "b", "b", None, None, "c"]
+    fold = np.array([0, 1, 2, 2, 0, 1, -1])
+    assert folds.split_groups(groups, fold).tolist() == [True, True, False, False, False, False, False]
+    assert folds.split_groups(["a", "a"], np.array([0, -1])).tolist() == [True, False]
 
 
 def _write(folder: Path, *, k: int, users: list[str], force: bool = False) -> bool:

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS = [
     {"errors", "choices", "skeleton", "seeds", "files", "config", "console", "workers", "stop", "poster"},
-    {"geometry", "metrics", "table", "weights", "virtual", "gate", "simulator", "device", "world"},
+    {"faults", "geometry", "metrics", "table", "weights", "virtual", "gate", "simulator", "device", "world"},
     {"dataset", "augment", "loader", "folds", "check", "synthetic"},
     {"checkpoint", "runs", "predict", "jobs"},
     {
