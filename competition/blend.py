@@ -39,7 +39,7 @@ WRITTEN: Final = (
 FACTS: Final = (
     "method", "granularity", "shrink", "candidates", "n_rows", "groups", "mpjpe_mean", "mpjpe_blend_in_sample",
     "mpjpe_nested", "gain_nested", "gain_nested_se", "mpjpe_optimum", "gap_percent", "shipped", "why", "seconds",
-    "best_single", "gain_joint", "table", "provenance", "inputs",
+    "best_single", "gain_joint", "gain_axis", "table", "provenance", "inputs",
 )  # fmt: skip
 
 
@@ -97,7 +97,7 @@ def blend(
     }
     study_journal = journal(computed.studies)
     facts = _facts(joined, computed, shipped, plan)
-    notes = [*joined.notes, f"shipped: the {facts['shipped']}; {facts['why']}"]
+    notes = [*joined.notes, f"shipped: the {facts['shipped']}; {facts['why']}", *_tell_gains(facts)]
     if len(rows) < len(joined.id):
         notes.append(f"searched on {len(rows)} of {len(joined.id)} rows, evenly of all sequences; judged on all")
     facts |= {"provenance": provenance, "seconds": round(time.perf_counter() - started, 3)}
@@ -207,6 +207,7 @@ def _facts(joined: Joined, computed: Computed, shipped: Blended, plan: Plan) -> 
         "seconds": 0.0,
         "best_single": joined.names[int(single[0, 0].argmax())],
         "gain_joint": dict(zip(JOINTS, (mean.joint_mm - shipped.joint_mm).tolist(), strict=True)),
+        "gain_axis": _axis_gains(joined, mean.weights, shipped.weights),
         "table": [
             {
                 "method": name,
@@ -219,6 +220,24 @@ def _facts(joined: Joined, computed: Computed, shipped: Blended, plan: Plan) -> 
         "provenance": None,
         "inputs": joined.inputs,
     }
+
+
+def _tell_gains(facts: dict[str, Any]) -> list[str]:
+    """Say where the shipped weights gain over the mean; nothing where they are the mean, or none."""
+    if facts["shipped"] == "mean" or facts["gain_axis"] is None:
+        return []
+    by_axis = ", ".join(f"{axis} {gain:.2f}" for axis, gain in facts["gain_axis"].items())
+    best = sorted(facts["gain_joint"].items(), key=lambda pair: -pair[1])[:3]
+    by_joint = ", ".join(f"{joint} {gain:.2f}" for joint, gain in best)
+    return [f"gain over the mean in sample, mm: by axis {by_axis}; most at {by_joint}"]
+
+
+def _axis_gains(joined: Joined, mean: Float64, shipped: Float64 | None) -> dict[str, float] | None:
+    """How much less the shipped weights err than the mean along each axis, in mm."""
+    if shipped is None:
+        return None
+    gains = weights.axis_errors(joined.residual, mean) - weights.axis_errors(joined.residual, shipped)
+    return dict(zip(AXES, gains.tolist(), strict=True))
 
 
 def weights_csv(names: Sequence[str], shipped: Float64) -> str:

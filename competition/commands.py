@@ -171,46 +171,52 @@ def _predict_photo(options: argparse.Namespace, workspace: Workspace, console: C
 
 def blend(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
     check_blend(options.method, options.granularity)
-    from competition.blend import blend as blend_candidates
+    if options.files is None and options.shares is not None:
+        raise UserError("--shares without --files: runs get their weights by --method")
+    out = options.out or workspace.submissions / "blend"
+    written = (
+        _blend_runs(options, workspace, console, out)
+        if options.files is None
+        else _blend_files(options, workspace, out)
+    )
+    file = "" if written == workspace.submissions / "blend" / written.name else f" FILE={written}"
+    console.note(workspace.tell(f"{written}; next: `make score{file}`, or upload it"))
+
+
+def _blend_files(options: argparse.Namespace, workspace: Workspace, out: Path) -> Path:
+    """Blend CSVs of which no out-of-fold poses are known."""
     from competition.blend import blend_files
+    from competition.dataset import read_test
+    from competition.jobs import provenance
+
+    if options.runs or options.refit or options.virtual or options.granularity != "auto":
+        raise UserError("--files with --runs, --refit, --virtual or --granularity: expected files alone")
+    shares = None if options.shares is None else numbers(options.shares, "shares")
+    method = "mean" if options.method == "optuna" else options.method  # the default can't be meant
+    test = read_test(workspace.data)
+    made = provenance(workspace.data, test)
+    return blend_files(options.files, test.id, out, method=method, shares=shares, provenance=made)
+
+
+def _blend_runs(options: argparse.Namespace, workspace: Workspace, console: Console, out: Path) -> Path:
+    from competition.blend import blend as blend_candidates
     from competition.dataset import parse_name, read_labels, read_test
-    from competition.folds import count_folds
     from competition.jobs import provenance
     from competition.join import out_of_fold_mpjpe, select
     from competition.report import blend_table
-    from competition.runs import candidates, refitted, run_folders, untrained
+    from competition.runs import candidates, refitted
     from competition.table import Poses
 
-    out = options.out or workspace.submissions / "blend"
-    if options.files is None and options.shares is not None:
-        raise UserError("--shares without --files: runs get their weights by --method")
-    if options.files is not None:
-        if options.runs or options.refit or options.virtual or options.granularity != "auto":
-            raise UserError("--files with --runs, --refit, --virtual or --granularity: expected files alone")
-        shares = None if options.shares is None else numbers(options.shares, "shares")
-        method = "mean" if options.method == "optuna" else options.method  # the default can't be meant
-        test = read_test(workspace.data)
-        made = provenance(workspace.data, test)
-        written = blend_files(options.files, test.id, out, method=method, shares=shares, provenance=made)
-        _tell_next(written, workspace, console)
-        return
     labels, test = read_labels(workspace.data), read_test(workspace.data)
     true = Poses(labels.id, labels.pose_mm.astype("float64"))
     runs = None if options.runs is None else options.runs.split(",")
     found = candidates(workspace.submissions)
-    of_folds = count_folds(workspace.folds)
-    for name in runs or ([] if found else [path.name for path in run_folders(workspace.submissions)]):
-        if all(candidate.run != name for candidate in found) and (lacking := untrained(workspace.run(name), of_folds)):
-            nothing = "" if runs else "nothing to blend: "
-            raise UserError(f"{nothing}run {name} has no epoch of all its folds: {lacking}")
+    _tell_half_trained({candidate.run for candidate in found}, runs, workspace, console)
     chosen = select(found, runs, options.epochs, lambda candidate: out_of_fold_mpjpe(candidate, true))
-    for name in dict.fromkeys(candidate.run for candidate in chosen):
-        if lacking := untrained(workspace.run(name), of_folds):
-            console.note(workspace.tell(f"{name} is blended on the folds it has: {lacking}"))
-    names = [name for image in labels.images if (name := parse_name(image)) is not None]
-    parsed = len(names) == len(labels.images)
     if options.refit:
         chosen = [refitted(candidate) for candidate in chosen]
+    names = [name for image in labels.images if (name := parse_name(image)) is not None]
+    parsed = len(names) == len(labels.images)
     with console.bar("search", len(JOINTS)) as advance:
         result = blend_candidates(
             chosen,
@@ -231,13 +237,22 @@ def blend(options: argparse.Namespace, workspace: Workspace, console: Console) -
     console.table(blend_table(result.facts))
     for note in result.notes:
         console.note(note)
-    _tell_next(result.submission, workspace, console)
+    return result.submission
 
 
-def _tell_next(submission: Path, workspace: Workspace, console: Console) -> None:
-    """Say how to judge a blend; the embedded competition alone has answers."""
-    file = "" if submission == workspace.submissions / "blend" / submission.name else f" FILE={submission}"
-    console.note(workspace.tell(f"{submission}; next: `make score{file}`, or upload it"))
+def _tell_half_trained(whole: set[str], runs: list[str] | None, workspace: Workspace, console: Console) -> None:
+    """Name the runs that lack folds; raise UserError for one without an epoch that was asked for, or is all there is."""
+    from competition.folds import count_folds
+    from competition.runs import run_folders, untrained
+
+    of_folds = count_folds(workspace.folds)
+    for name in runs or [folder.name for folder in run_folders(workspace.submissions)]:
+        lacking = untrained(workspace.submissions / name, of_folds)
+        if lacking and name in whole:
+            console.note(workspace.tell(f"{name} is blended on the folds it has: {lacking}"))
+        elif lacking and (runs or not whole):
+            nothing = "" if runs else "nothing to blend: "
+            raise UserError(f"{nothing}run {name} has no epoch of all its folds: {lacking}")
 
 
 def score(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:

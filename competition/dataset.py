@@ -105,7 +105,7 @@ def look_at_list(data: Path, file: str) -> tuple[list[str], list[Fault]]:
     try:
         lines = read_text(path, what="image list").split("\n")
     except UserError as error:
-        return [], [Fault(path, str(error), "copy it again")]
+        return [], [Fault(path, str(error).removeprefix(f"image list: {path} "), "copy it again")]
     names = [line.rstrip(" \t") for line in lines]
     while names and not names[-1]:
         names.pop()

@@ -93,7 +93,7 @@ def board_table(rows: list[dict[str, Any]]) -> Table:
         if row["folds"] is not None and row["of_folds"] not in (None, row["folds"]):
             row = row | {"folds": f"{row['folds']} of {row['of_folds']}"}
         cells = [_mm(row[key]) if isinstance(row[key], float) else _text(row[key]) for key in BOARD_COLUMNS]
-        name = Text(row["name"], style=f"link {row['link']}" if row.get("link") else "")
+        name = Text(cells[0], style=f"link {row['link']}" if row.get("link") else "")
         table.add_row(name, *map(Text, cells[1:]))
     return table
 

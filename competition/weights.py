@@ -102,6 +102,15 @@ def joint_errors(residual: Float32, weights: Float64) -> Float64:
     return np.array([joint_error(*both) for both in zip(residual, weights, strict=True)])
 
 
+def axis_errors(residual: Float32, weights: Float64) -> Float64:
+    """Return the mean absolute error in mm along x, y and z, [3]: residual [J, 3, M, N], weights [J, 3, M]."""
+    spread = np.zeros(residual.shape[1])
+    for joint, of_joint in zip(residual, weights.astype(np.float32), strict=True):
+        for axis, chosen in enumerate(of_joint):
+            spread[axis] += np.abs(chosen @ joint[axis]).mean(dtype=np.float64)
+    return spread / len(residual)
+
+
 def single_errors(residual: Float32) -> Float64:
     """Return the MPJPE in mm of every candidate alone, [M]."""
     candidates = residual.shape[2]

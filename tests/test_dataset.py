@@ -102,7 +102,7 @@ def _cut(share: float) -> Damage:
 BAD_LISTS: dict[str, tuple[Damage, str]] = {
     "no list": (lambda root: (root / "annot/train_images.txt").unlink(), "no competition at .* is missing"),
     "an empty list": (_list(lambda text: ""), "lists no images"),
-    "not UTF-8": (_list(lambda text: text.encode("utf-16")), "not UTF-8 text"),
+    "not UTF-8": (_list(lambda text: text.encode("utf-16")), r"txt: holds UTF-16 text: save it as UTF-8"),
     "old line ends": (_list(lambda text: text.replace("\n", "\r")), "a path or control characters"),
     "a line too few": (_lines(lambda lines: lines[1:]), "has 40 rows, but train_images.txt has 39 lines"),
     "a line twice": (_lines(lambda lines: [*lines, lines[0]]), "stand twice .1, the first is line 41 .* as line 1"),

@@ -245,6 +245,7 @@ def test_parts_of_a_batch_make_the_step_of_the_whole(command: Command, folds: No
         np.testing.assert_allclose(parts[name], gradient, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_compiled_training_is_recorded_and_a_compiler_that_fails_is_one_line(
     command: Command, folds: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ):

@@ -7,7 +7,7 @@ import scipy.sparse
 
 from competition import weights
 from competition.errors import UserError
-from competition.metrics import mpjpe, mpjpe_joint
+from competition.metrics import mean_absolute_axis, mpjpe, mpjpe_joint
 from competition.simulator import simulate
 from competition.weights import TIED
 
@@ -85,6 +85,15 @@ def test_errors_of_residuals_are_the_metric_of_blended_poses():
     found = weights.joint_errors(residual, chosen)
     np.testing.assert_allclose(found, mpjpe_joint(weights.apply_weights(poses, chosen), true), rtol=1e-6)
     assert weights.median_errors(residual).mean() == pytest.approx(mpjpe(np.median(poses, axis=0), true), rel=1e-6)
+
+
+def test_errors_by_axis_are_the_metric_of_blended_poses():
+    random = np.random.default_rng(1)
+    true, poses = random.normal(0, 300, (31, 17, 3)), random.normal(0, 300, (4, 31, 17, 3))
+    residual = np.ascontiguousarray((poses - true).transpose(2, 3, 0, 1), np.float32)
+    chosen = random_weights(17, 3, 4)
+    expected = mean_absolute_axis(weights.apply_weights(poses, chosen), true)
+    np.testing.assert_allclose(weights.axis_errors(residual, chosen), expected, rtol=1e-6)
 
 
 def test_gram_over_chunks_is_the_plain_sum(monkeypatch: pytest.MonkeyPatch):

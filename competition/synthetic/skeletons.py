@@ -40,6 +40,7 @@ KEYS = (*TRUNK_KEYS, *(s + k for s, _ in SIDES for k in ARM_KEYS), *(s + k for s
 INDEX = {key: index for index, key in enumerate(KEYS)}
 
 FORWARD, UP = np.array([1.0, 0, 0]), np.array([0, 0, 1.0])
+LEAST_TOE_MM = 8.0  # over the floor
 STRAIGHT = 0.9995  # of the leg's length: a knee is never quite straight
 
 
@@ -206,13 +207,29 @@ def _pose_leg(
     carried = shank_turn @ turn_about(1, v[side + "toe_down"])
     flat = min(max(v[side + "flat"], 0.0), 1.0)
     foot = level if flat > 0.999 else carried if flat < 0.001 else _between(carried, level, flat)
+    toe = np.array([bones.toe, 0, -bones.ankle + 10])
+    foot = _above_floor(foot, heading, toe, LEAST_TOE_MM - float(ankle[2]))
     points |= {side + "Hip": hip, side + "Knee": knee, side + "Foot": ankle}
-    points[side + "Toe"] = ankle + foot @ np.array([bones.toe, 0, -bones.ankle + 10])
+    points[side + "Toe"] = ankle + foot @ toe
     turns |= {
         side + "hip_half": _half(pelvis, thigh_turn), side + "thigh": thigh_turn,
         side + "knee_half": _half(thigh_turn, shank_turn), side + "shank": shank_turn, side + "foot": foot,
     }  # fmt: skip
     origins |= {side + name: points[side + joint] for name, joint in LIMB_ORIGINS.items() if side + joint in points}
+
+
+def _above_floor(foot: Float, level: Float, toe: Float, least: float) -> Float:
+    """Turn a foot towards level as far as its toe needs to be `least` mm over the ankle (mostly below it)."""
+    if float(foot[2] @ toe) >= least:
+        return foot
+    low, high = 0.0, 1.0
+    for _ in range(6):
+        middle = 0.5 * (low + high)
+        if float(_between(foot, level, middle)[2] @ toe) >= least:
+            high = middle
+        else:
+            low = middle
+    return _between(foot, level, high)
 
 
 def _between(first: Float, second: Float, share: float) -> Float:
