@@ -241,7 +241,7 @@ def _blend_runs(options: argparse.Namespace, workspace: Workspace, console: Cons
 
 
 def _tell_half_trained(whole: set[str], runs: list[str] | None, workspace: Workspace, console: Console) -> None:
-    """Name the runs that lack folds; raise UserError for one without an epoch that was asked for, or is all there is."""
+    """Name the runs that lack folds; raise UserError for one without an epoch that was asked for, or is all."""
     from competition.folds import count_folds
     from competition.runs import run_folders, untrained
 

@@ -50,15 +50,17 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def locked(folder: Path, complaint: str) -> Iterator[None]:
-    """Hold a folder's lock while the block runs; raise UserError with the complaint when another process holds it.
+def locked(folder: Path, complaint: str | None = None) -> Iterator[None]:
+    """Hold a folder's lock while the block runs; when another process holds it, raise UserError with the complaint.
+
+    Without a complaint, wait for it.
 
     The system takes the lock back when its holder ends, however it ends.
     """
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if complaint else 0))
         yield
     except BlockingIOError:
         raise UserError(complaint) from None

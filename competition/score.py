@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from competition.dataset import parse_name, read_test
 from competition.errors import DataError, SubmissionError, UserError
-from competition.files import read_json, read_text, sha256_file, write_text
+from competition.files import locked, read_json, read_text, sha256_file, write_text
 from competition.leaderboard import places, sent_scores, with_places
 from competition.metrics import joint_errors, mean_absolute_axis
 from competition.runs import best_epoch, candidates, fold_folders, run_folders
@@ -78,11 +78,12 @@ def record(submissions: Path, file: Path, scores: dict[str, Any]) -> None:
     row = [now, str(file), sha256_file(file), *map(_cell, (scores["all"], scores["public"], scores["private"]))]
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
-    if not path.exists():
-        writer.writerow(LEDGER)
-    writer.writerow(row)
-    before = read_text(path, what="scores") if path.exists() else ""
-    write_text(path, before + buffer.getvalue())
+    with locked(submissions):  # another file may be scored at the same time
+        if not path.exists():
+            writer.writerow(LEDGER)
+        writer.writerow(row)
+        before = read_text(path, what="scores") if path.exists() else ""
+        write_text(path, before + buffer.getvalue())
 
 
 def board(submissions: Path, of_folds: int | None = None) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ import numpy as np
 from competition.config import Workspace
 from competition.dataset import read_test
 from competition.errors import UserError
-from competition.files import read_json, read_text, sha256_file, write_text
+from competition.files import locked, read_json, read_text, sha256_file, write_text
 from competition.runs import best_epoch, candidates, read_log, read_test_poses
 from competition.table import Poses, check_plausible, read_poses
 
@@ -162,10 +162,11 @@ def read_ledger(path: Path) -> list[Row]:
 
 def _record(path: Path, row: Row) -> None:
     """Write a row of the ledger, in the place of its earlier state if there is one."""
-    rows = {tuple(one[key] for key in LEDGER[:4]): one for one in [*read_ledger(path), row]}
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows([LEDGER, *(one.values() for one in rows.values())])
-    write_text(path, text.getvalue())
+    with locked(path.parent):  # another upload may be under way
+        rows = {tuple(one[key] for key in LEDGER[:4]): one for one in [*read_ledger(path), row]}
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerows([LEDGER, *(one.values() for one in rows.values())])
+        write_text(path, text.getvalue())
 
 
 def find_origin(submissions: Path, file: Path, poses: Poses) -> Origin:

@@ -6,6 +6,7 @@ import json
 import os
 import venv
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,13 @@ class Sender:
 @pytest.fixture
 def send(workspace: Workspace) -> Sender:
     return Sender(workspace)
+
+
+def test_two_uploads_at_once_keep_both_rows(tmp_path: Path):
+    rows = [{key: f"{key} {number}" for key in LEDGER} for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(module._record, [tmp_path / "ledger.csv"] * 8, rows))
+    assert sorted(row["file"] for row in read_ledger(tmp_path / "ledger.csv")) == [f"file {n}" for n in range(8)]
 
 
 @needs_client
