@@ -1,5 +1,6 @@
 """Benchmarks of training, loading, predicting and writing."""
 
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -203,6 +204,19 @@ def loader() -> list[Row]:
     rates = [count / second for second in seconds]
     note = "256 px on one core: decode, default augmentation, collate; against PIL and torchvision's transforms"
     return [Row("loader", rates[0], rates[1], rates[0] / rates[1], "images/s", note)]
+
+
+@benchmark("bottleneck")
+def bottleneck() -> list[Row]:
+    """What the loader can feed on all cores, against what training takes: below 1 the network waits for pictures."""
+    fed = loader()[0].ours * (os.cpu_count() or 1)
+    rows = []
+    for entrant, batch in (("3dhg-small", 8), ("2dhg-small", 16)):
+        taken = 1000 * batch / _step_row(f"train-{entrant}", entrant, batch).ours
+        slower = "the network" if fed > taken else "the loader"
+        note = f"the loader on all cores at 256 px; against training {entrant}: {slower} is the bottleneck"
+        rows.append(Row(f"bottleneck-{entrant}", fed, taken, fed / taken, "images/s", note))
+    return rows
 
 
 @benchmark("predict")
