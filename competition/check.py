@@ -44,6 +44,7 @@ class Findings:
     problems: list[Fault] = field(default_factory=list)
     oddities: list[Fault] = field(default_factory=list)
     names_parse: bool = True
+    folds_fit: bool = False  # those in FOLDS were made for these images
 
 
 def check(data: Path, folds: Path, *, everything: bool, advance: Advance) -> Findings:
@@ -89,7 +90,7 @@ def _look_at_names(images: Sequence[str], what: str, path: Path, found: Findings
     facts["images"] = f"{len(images):,}"
     if odd := [image for image, name in zip(images, names, strict=True) if name is None and is_bare(image)]:
         found.names_parse = False
-        what_to_do = 'make folds ARGS="--strategy sequence" (by what precedes the frame number) or holdout'
+        what_to_do = '`make folds ARGS="--strategy sequence"` (by what precedes the frame number) or holdout'
         found.oddities.append(Fault(path, "names not like S1_Directions_1.54138969_000001.jpg", what_to_do, odd))
     parts: dict[str, Callable[[ImageName], str]] = {
         "subjects": lambda name: name.subject,
@@ -144,13 +145,14 @@ def _look_at_folds(
     facts = found.facts["folds"]
     path = folder / "folds.csv"
     if not path.exists():
-        facts[str(folder)] = "none yet: make folds"
+        facts[str(folder)] = "none yet: `make folds`"
         return
     try:
         fold, meta = read_folds(folder, sha256_lines(images))
     except FoldsError as error:
         facts[str(folder)] = str(error)
         return
+    found.folds_fit = True
     held_out = Counter(fold[fold >= 0].tolist())
     facts[str(folder)] = f"by {meta['strategy']}; held out: {_counts(held_out.elements())}"
     sequences = [name.sequence if name else None for name in names]
@@ -161,7 +163,7 @@ def _look_at_folds(
         facts[label] = f"{leaks.sum():,} {what}"
         if leaks.any():
             places = [images[int(row)] for row in np.flatnonzero(leaks)]
-            remedy = 'make folds ARGS="--strategy subject --force" (or sequence); copies under other names: remove them'
+            remedy = '`make folds ARGS="--strategy subject"` (or sequence), in another FOLDS=; remove copies'
             found.oddities.append(Fault(path, f"{what}: scores flatter", remedy, places))
 
 
@@ -174,7 +176,7 @@ def _look_at_images(folder: Path, images: Sequence[str], everything: bool, advan
     if missing:
         found.problems.append(Fault(folder, "missing images", "copy them there, or mend the names", missing))
     present = sorted({*images}.difference(missing))
-    step = 1 if everything else max(1, len(present) // SAMPLE)
+    step = 1 if everything else max(1, -(-len(present) // SAMPLE))
     looked_at = present[::step]
     broken: dict[tuple[str, str], list[str]] = defaultdict(list)
     first: dict[bytes, str] = {}

@@ -39,15 +39,15 @@ def check(options: argparse.Namespace, workspace: Workspace, console: Console) -
 
     with console.bar("images", None) as advance:
         found = look(workspace.data, workspace.folds, everything=options.all, advance=advance)
-    console.table(facts_table(str(workspace.data), found.facts))
+    console.table(facts_table(str(workspace.data), found.facts, workspace.tell))
     if found.problems or found.oddities:
-        console.table(faults_table(found.problems, found.oddities, workspace.data))
+        console.table(faults_table(found.problems, found.oddities, workspace.data, workspace.tell))
     if found.problems:
         console.note(
             workspace.tell(f"would make wrong results: {len(found.problems)} of these; mend them, then `make check`")
         )
         return MENDABLE
-    if workspace.folds.joinpath("folds.csv").exists():
+    if found.folds_fit:
         todo, why = "train", ""
     else:
         todo, why = "folds", ""
@@ -191,6 +191,8 @@ def _blend_files(options: argparse.Namespace, workspace: Workspace, out: Path) -
 
     if options.runs or options.refit or options.virtual or options.granularity != "auto":
         raise UserError("--files with --runs, --refit, --virtual or --granularity: expected files alone")
+    if options.epochs != "best" or (options.shares is not None and options.method != "optuna"):
+        raise UserError("--files with --epochs, or --shares with --method: files have one epoch, shares say how")
     shares = None if options.shares is None else numbers(options.shares, "shares")
     method = "mean" if options.method == "optuna" else options.method  # the default can't be meant
     test = read_test(workspace.data)
@@ -242,12 +244,10 @@ def _blend_runs(options: argparse.Namespace, workspace: Workspace, console: Cons
 
 def _tell_half_trained(whole: set[str], runs: list[str] | None, workspace: Workspace, console: Console) -> None:
     """Name the runs that lack folds; raise UserError for one without an epoch that was asked for, or is all."""
-    from competition.folds import count_folds
     from competition.runs import run_folders, untrained
 
-    of_folds = count_folds(workspace.folds)
     for name in runs or [folder.name for folder in run_folders(workspace.submissions)]:
-        lacking = untrained(workspace.submissions / name, of_folds)
+        lacking = untrained(workspace.submissions / name, workspace.folds)
         if lacking and name in whole:
             console.note(workspace.tell(f"{name} is blended on the folds it has: {lacking}"))
         elif lacking and (runs or not whole):
@@ -271,21 +271,21 @@ def score(options: argparse.Namespace, workspace: Workspace, console: Console) -
             console.table(score_table(str(file), scores))
         parts = [f"{key} {scores[key]:.2f}" for key in ("all", "public", "private") if scores[key] is not None]
         console.note(f"{file}: MPJPE in mm: {', '.join(parts)}")
-        if place := standing(workspace.submissions, file):
-            console.note(f"{file}: {place}")
         if options.json is not None:
             write_json(options.json, scores)
+    for file in files:
+        if place := standing(workspace.submissions, file):
+            console.note(f"{file}: {place}")
 
 
 def board(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
     from competition.files import write_json
-    from competition.folds import count_folds
     from competition.leaderboard import warnings
     from competition.page import link_rows
     from competition.report import board_table
     from competition.score import board as read_board
 
-    rows = read_board(workspace.submissions, count_folds(workspace.folds))
+    rows = read_board(workspace.submissions, workspace.folds)
     if not rows:
         raise UserError(f"no runs under {workspace.submissions}: `make train MODEL=3dhg-small`")
     if options.sort not in rows[0]:

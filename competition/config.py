@@ -37,7 +37,7 @@ class Workspace:
 
         def spell(command: re.Match[str]) -> str:
             target, rest = command.groups()
-            heeded = ("DATA",) if target in ("data", "check") else tuple(ours)
+            heeded = () if target == "data" else tuple(ours)  # data draws people: never into a folder by a slip
             knobs = [
                 f" {knob}={shlex.quote(str(ours[knob]))}"
                 for knob in heeded

@@ -96,7 +96,7 @@ def read_folds(folder: Path, images_sha256: str) -> tuple[npt.NDArray[np.int64],
     if not path.exists() or not (folder / "folds.json").exists():
         raise FoldsError(f"no folds at {path}: run `make folds`")
     try:
-        meta = read_json(folder / "folds.json", what="folds")
+        meta = read_meta(folder)
         table = pd.read_csv(path)
     except (UserError, ValueError) as error:
         raise FoldsError(f"{path} can't be read ({str(error)[:100]}): run `make folds` again") from None
@@ -135,10 +135,9 @@ def near_copies(pose_mm: npt.NDArray[np.floating[Any]], fold: npt.NDArray[np.int
     return near
 
 
-def count_folds(folder: Path) -> int | None:
-    """Return how many folds a folder's folds.json names; None where there is none."""
-    path = folder / "folds.json"
-    return int(read_json(path, what="folds")["k"]) if path.exists() else None
+def read_meta(folder: Path) -> dict[str, Any]:
+    """Read folds.json: what the folds are, and the hash of their table."""
+    return read_json(folder / "folds.json", what="folds", needs={"k": int, "strategy": str, "folds_sha256": str})
 
 
 def find_users(submissions: Path, folder: Path) -> list[str]:

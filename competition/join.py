@@ -137,7 +137,6 @@ def join(
         of_test = virtual_members(test_mm.transpose(2, 3, 0, 1).astype(np.float32))
         test_mm = np.concatenate([test_mm, of_test.transpose(2, 3, 0, 1)])
     files = [file for candidate in ordered for file in (*candidate.valid_files, *candidate.test_files)]
-    files += sorted({path for file in files if (path := file.with_name("config.json")).exists()})
     return Joined(
         names=names,
         members=members,

@@ -55,11 +55,7 @@ def warnings(rows: Sequence[Row], ledger: Path) -> list[str]:
                 f"warning: {by_public['name']} leads on the public score, {by_fold['name']} out of fold: choosing the "
                 "former would tune on the public part of the test; out of fold has more rows and decides better"
             )
-    sent: dict[str, dict[str, float]] = {}
-    for row in read_ledger(ledger):
-        if row["status"] == "complete" and row["public"]:
-            sent.setdefault(row["competition"], {})[row["sha256"]] = float(row["public"])
-    for competition, scores in sorted(sent.items()):
+    for competition, scores in sorted(_sent(ledger).items()):
         if len(scores) > 1:
             found.append(
                 f"note: {len(scores)} files were scored by {competition}: the best, {min(scores.values()):.2f}, is the "
@@ -69,5 +65,15 @@ def warnings(rows: Sequence[Row], ledger: Path) -> list[str]:
 
 
 def sent_scores(ledger: Path) -> dict[str, float]:
-    """Return the latest public score that a service gave each file, by the file's sha256."""
-    return {row["sha256"]: float(row["public"]) for row in read_ledger(ledger) if row["public"]}
+    """Return the latest public score of each file by its sha256; none where several competitions were asked."""
+    scores = list(_sent(ledger).values())
+    return scores[0] if len(scores) == 1 else {}
+
+
+def _sent(ledger: Path) -> dict[str, dict[str, float]]:
+    """Collect the public scores that each competition gave, by the file's sha256."""
+    sent: dict[str, dict[str, float]] = {}
+    for row in read_ledger(ledger):
+        if row["status"] == "complete" and row["public"]:
+            sent.setdefault(row["competition"], {})[row["sha256"]] = float(row["public"])
+    return sent

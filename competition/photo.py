@@ -27,11 +27,12 @@ from competition.files import read_bytes, read_json, write_bytes, write_text
 from competition.jobs import FULL
 from competition.pictures import pose_picture
 from competition.predict import kept_weights, load_network, predict_images
-from competition.runs import fold_folders, untrained
+from competition.runs import fold_folders, read_config, untrained
 from competition.skeleton import AXES, JOINTS
 
 MARGIN: Final = 0.124  # of the box's longer side: 40 px at the median of the embedded competition's pictures
 LEAST_PX: Final = 16  # of the box's longer side; less is no person
+_PNG: Final = b"\x89PNG"  # whose decoder takes broken-off files for whole ones
 MOST_BYTES: Final = 1 << 28  # of a photo's file
 
 Image: TypeAlias = npt.NDArray[np.uint8]
@@ -88,7 +89,7 @@ def read_photo(path: Path) -> Image:
         raise UserError(f"{path} can't be decoded ({error.err}): expected a photo of under 2^30 pixels") from None
     finally:
         cv2.utils.logging.setLogLevel(level)
-    if image is None:
+    if image is None or (content.startswith(_PNG) and b"IEND" not in content[-16:]):
         what = "is empty" if not content else "is no picture, or broken off"
         raise UserError(f"{path} {what}: expected a whole JPEG, PNG, WebP, TIFF or BMP file")
     return np.asarray(image, np.uint8)
@@ -150,21 +151,15 @@ def find_networks(workspace: Workspace, run: str, epoch: int | None) -> list[Net
     folders = fold_folders(source) or [folder for folder in (fold_folder(source, FULL),) if folder.is_dir()]
     if not any((folder / "config.json").exists() for folder in folders):
         raise RunError(f"{source} holds no networks: expected a run that `make train` made")
+    configs = [read_config(folder) for folder in folders if (folder / "config.json").exists()]
+    if any("predicted_from" in config for config in configs):
+        raise RunError(f"{source} holds poses that run {configs[0].get('predicted_from')} predicted: take that run")
     undone = [folder.name for folder in folders if not (folder / "done.json").exists()]
-    lacking = untrained(source, _folds_of(workspace, folders[0]))
+    lacking = untrained(source, workspace.folds)
     if undone or lacking:
         told = lacking or f"{', '.join(undone)} of {len(folders)} folds isn't finished: the same `make train` goes on"
         raise RunError(f"run {run} is half trained: {told}")
-    return [(*kept_weights(f, epoch), read_json(f / "config.json", what="run configuration")) for f in folders]
-
-
-def _folds_of(workspace: Workspace, folder: Path) -> int | None:
-    """Return how many folds a run has to have; None where FOLDS isn't what it was trained on."""
-    path = workspace.folds / "folds.json"
-    if folder.name == f"fold{FULL}" or not path.exists():
-        return None
-    meta, config = read_json(path, what="folds"), read_json(folder / "config.json", what="run configuration")
-    return int(meta["k"]) if meta.get("folds_sha256") == config.get("folds_sha256") else None
+    return [(*kept_weights(f, epoch), read_config(f)) for f in folders]
 
 
 def _predict(
@@ -173,7 +168,7 @@ def _predict(
     """Predict one pose [17, 3] by one fold's network."""
     device = choose_device()
     model = load_network(weights, decoder, device)
-    precision = choose_precision(config["settings"]["precision"], device)
+    precision = choose_precision(str(config["settings"].get("precision", "auto")), device)
     image = torch.from_numpy(_resize(crop, model.spec.input_size))[None].to(device)
     with torch.inference_mode(), autocast(precision, device):
         pose_mm = predict_images(model, image, model.recipe.flip_test if flip is None else flip)
@@ -191,12 +186,12 @@ def _tell_training(workspace: Workspace, run: str, networks: list[Network]) -> s
     """Say which networks these are and what they have seen."""
     config = networks[0][2]
     epochs = ", ".join(str(epoch) for _, epoch, _ in networks)
-    who = f"run {run} ({config['recipe']}), {len(networks)} network{'s' * (len(networks) > 1)}, of epoch {epochs}"
+    who = f"run {run} ({config.get('recipe')}), {len(networks)} network{'s' * (len(networks) > 1)}, of epoch {epochs}"
     try:
         labels = read_labels(workspace.data)
     except DataError:
         labels = None
-    if labels is None or labels.images_sha256 != config["images_sha256"]:
+    if labels is None or labels.images_sha256 != config.get("images_sha256"):
         return f"{who}, trained on other images than those of {workspace.data}"
     manifest = workspace.data / "manifest.json"
     drawn = manifest.exists() and read_json(manifest, what="manifest").get("synthetic") is True

@@ -59,8 +59,11 @@ def pose_picture(image: npt.NDArray[np.uint8], pose_px: Float64, pose_mm: Float6
         axes.set_title(f"{title}: {names}, mm", fontsize=9)
         axes.tick_params(labelsize=7)
         axes.grid(color="#dfe2e5")
-    legend = "blue: left, orange: right; relative to the pelvis, depth too: how far away it stands is not known"
-    figure.suptitle("\n".join([*textwrap.wrap(told, 150), legend]), fontsize=9)
+    legend = (
+        "blue: joints named left, orange: right; relative to the pelvis, depth too: how far away it stands is not known"
+    )
+    title = "\n".join([*textwrap.wrap(printable(told), 150), legend])
+    figure.suptitle(title, fontsize=9, parse_math=False)
     return _png(figure)
 
 

@@ -12,11 +12,12 @@ from competition.console import Advance, Console
 from competition.dataset import check_images, read_labels, read_test
 from competition.device import autocast, choose_device, choose_precision
 from competition.errors import RunError
-from competition.files import read_json, write_json
+from competition.files import write_json
 from competition.folds import read_folds
+from competition.jobs import provenance
 from competition.loader import Batch, KeyedBatches, PoseImages, batches, make_loader, to_input
 from competition.metrics import mpjpe
-from competition.runs import append_log, fold_folders, test_file, valid_file, write_submission, write_valid
+from competition.runs import append_log, fold_folders, read_config, test_file, valid_file, write_submission, write_valid
 from competition.skeleton import JOINTS, MIRROR
 from competition.table import Poses, write_poses
 from models.contract import HeatmapModule, Module
@@ -92,13 +93,13 @@ def predict_run(
     number = max(kept for _, _, kept in found)
     device = choose_device()
     for folder, checkpoint, _ in found:
-        config = read_json(folder / "config.json", what="run configuration")
-        if config["folds_sha256"] != meta["folds_sha256"]:
+        config = read_config(folder)
+        if config.get("folds_sha256") != meta["folds_sha256"]:
             raise RunError(f"{folder} was trained on other folds than {workspace.folds}: set FOLDS= to its own")
         model = load_network(checkpoint, decoder, device)
         if decoder is not None:
             config["settings"]["decoder"] = decoder
-        precision = choose_precision(config["settings"]["precision"], device)
+        precision = choose_precision(str(config["settings"].get("precision", "auto")), device)
         out = fold_folder(target, config["fold"])
         rows = np.flatnonzero(fold_of_row == config["fold"])
         for images, image_rows in ((labels, rows), (test, np.arange(len(test.id)))):
@@ -112,7 +113,8 @@ def predict_run(
                 log = {"epoch": number, "valid_mpjpe": mpjpe(poses.pose_mm, labels.pose_mm[rows])}
             else:
                 write_poses(test_file(out, number), poses.id, poses.pose_mm)
-        write_json(out / "config.json", config | {"predicted_from": run})
+        made = provenance(workspace.data, test, labels, meta["folds_sha256"])
+        write_json(out / "config.json", config | made | {"predicted_from": run})
         append_log(out, log)
     written = write_submission(workspace.submissions, target.name, test.id)
     assert written is not None

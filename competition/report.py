@@ -1,6 +1,6 @@
 """Tables of what was found, scored and trained, for the terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +28,20 @@ BOARD_COLUMNS = {
 }
 
 
-def facts_table(title: str, facts: dict[str, dict[str, str]]) -> Table:
-    """Show what is known, by sections."""
+def facts_table(title: str, facts: dict[str, dict[str, str]], tell: Callable[[str], str]) -> Table:
+    """Show what is known, by sections; `tell` completes the commands in it."""
     table = Table(title=title, show_header=False, title_justify="left")
     table.add_column(style="bold", no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for section, known in facts.items():
         for index, (name, fact) in enumerate(known.items()):
-            table.add_row("" if index else section, *map(Text, (name, fact)))  # names may look like markup
+            table.add_row("" if index else section, *map(Text, (name, tell(fact))))  # names may look like markup
         table.add_section()
     return table
 
 
-def faults_table(problems: Sequence[Fault], oddities: Sequence[Fault], root: Path) -> Table:
+def faults_table(problems: Sequence[Fault], oddities: Sequence[Fault], root: Path, tell: Callable[[str], str]) -> Table:
     """Show what is wrong and what is odd, where under `root` (the first places of each), and what to do about it."""
     table = Table(show_lines=True, expand=True)
     for heading, ratio in (("", None), ("what", 3), ("where", 5), ("what to do", 3)):
@@ -51,7 +51,7 @@ def faults_table(problems: Sequence[Fault], oddities: Sequence[Fault], root: Pat
             more = f" and {len(fault.places) - PLACES:,} more" if len(fault.places) > PLACES else ""
             places = f", {len(fault.places):,}: {', '.join(fault.places[:PLACES])}{more}" if fault.places else ""
             where = str(fault.where).removeprefix(f"{root}/")
-            table.add_row(kind, *map(Text, (fault.what, f"{where}{places}", fault.remedy)))
+            table.add_row(kind, *map(Text, (fault.what, f"{where}{places}", tell(fault.remedy))))
     return table
 
 

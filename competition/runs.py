@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from competition.errors import RunError, SubmissionError, UserError
 from competition.files import atomic, parse_json, read_json, read_text, write_json, write_text
+from competition.folds import read_meta
 from competition.skeleton import JOINTS
 from competition.table import Poses, read_poses, write_poses
 
@@ -25,6 +26,7 @@ _VALID = re.compile(r"valid_epoch(\d{2,})\.(npz|csv|csv\.gz)")
 _TEST = re.compile(r"test_epoch(\d{2,})\.(csv|csv\.gz)")
 _FOLD = re.compile(r"fold\d+")
 _DECISIVE = ("recipe", "fold", "seed", "folds_sha256", "images_sha256")  # and every setting; versions only inform
+_SETTINGS_SINCE = {"compile": False}  # settings that older configurations don't name, and what they were
 _DECISIVE_SINCE = ("labels_sha256", "test_images_sha256")  # where the configuration is not older than they are
 MAX_NPZ_BYTES = 1 << 29  # 2.6 million poses; a compressed bomb is larger
 _CURE = "choose another name with --run"
@@ -189,7 +191,7 @@ def begun_folds(run: Path) -> list[Path]:
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return what decides a run's results and differs, the settings one by one: before and now."""
     decisive = [*_DECISIVE, *(name for name in _DECISIVE_SINCE if name in old)]
-    before = {name: old.get(name) for name in decisive} | old["settings"]
+    before = {name: old.get(name) for name in decisive} | _SETTINGS_SINCE | old["settings"]
     now = {name: new[name] for name in decisive} | new["settings"]
     pairs = {name: (before.get(name), now.get(name)) for name in sorted(before.keys() | now.keys())}
     return {name: (one, other) for name, (one, other) in pairs.items() if one != other}
@@ -217,12 +219,21 @@ def candidates(submissions: Path) -> list[Candidate]:
     return [candidate for run in run_folders(submissions) for candidate in _candidates_of(run)]
 
 
-def untrained(run: Path, of_folds: int | None) -> str:
-    """Say which folds of a run have no whole epoch yet, of as many as `of_folds` where that is known.
+def folds_of(run: Path, folds: Path) -> int | None:
+    """Return how many folds a run has to have; None where it wasn't trained on those in `folds`."""
+    configs = [folder for folder in fold_folders(run) if (folder / "config.json").exists()]
+    if not configs or not (folds / "folds.json").exists():
+        return None
+    meta = read_meta(folds)
+    return int(meta["k"]) if read_config(configs[0]).get("folds_sha256") == meta["folds_sha256"] else None
+
+
+def untrained(run: Path, folds: Path) -> str:
+    """Say which folds of a run have no whole epoch yet, of all in `folds` where it was trained on those.
 
     "" when there are none, and for outsiders, of whose folds nothing is known.
     """
-    folders = fold_folders(run)
+    folders, of_folds = fold_folders(run), folds_of(run, folds)
     if not any((folder / "config.json").exists() for folder in folders):
         return ""
     done = {folder.name for folder in folders if _epochs_of(folder)}

@@ -17,7 +17,7 @@ from competition.errors import DataError, SubmissionError, UserError
 from competition.files import locked, read_json, read_text, sha256_file, write_text
 from competition.leaderboard import places, sent_scores, with_places
 from competition.metrics import joint_errors, mean_absolute_axis
-from competition.runs import best_epoch, candidates, fold_folders, run_folders
+from competition.runs import best_epoch, candidates, fold_folders, folds_of, run_folders
 from competition.skeleton import AXES, JOINTS
 from competition.table import Poses, check_plausible, parse_poses, read_poses
 
@@ -86,11 +86,11 @@ def record(submissions: Path, file: Path, scores: dict[str, Any]) -> None:
         write_text(path, before + buffer.getvalue())
 
 
-def board(submissions: Path, of_folds: int | None = None) -> list[dict[str, Any]]:
+def board(submissions: Path, folds: Path) -> list[dict[str, Any]]:
     """List runs and blends with their out-of-fold MPJPE and, where they were scored, the public and private one.
 
-    `of_folds` is the number of folds that a whole run has, where it is known. Where no hidden answers gave a public
-    score, it is the one that the competition gave the same file. Places are added as in `with_places`.
+    A run trained on the folds in `folds` has to have all of them. Where no hidden answers gave a public score, it is
+    the one that the competition gave the same file. Places are added as in `with_places`.
     """
     scores = _latest_scores(submissions)
     by_run: dict[str, list[Any]] = {}
@@ -100,8 +100,8 @@ def board(submissions: Path, of_folds: int | None = None) -> list[dict[str, Any]
     for run in run_folders(submissions):
         of_run = by_run.get(run.name, [])
         best = best_epoch(of_run)
-        folds = fold_folders(run)
-        row = {"name": run.name, "kind": "run", "folds": len(folds), "of_folds": of_folds, "epochs": len(of_run)}
+        row = {"name": run.name, "kind": "run", "folds": len(fold_folders(run)), "of_folds": folds_of(run, folds)}
+        row["epochs"] = len(of_run)
         row |= {"best_epoch": best.epoch if best else None, "out_of_fold": best.valid_mpjpe if best else None}
         row["in_sample"] = False
         rows.append(row | _scores_of(run / "submission.csv.gz", scores))

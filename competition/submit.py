@@ -31,6 +31,7 @@ from competition.table import Poses, check_plausible, read_poses
 
 LEDGER: Final = ("time", "competition", "file", "sha256", "run", "out_of_fold", "message", "ref", "status", "public")
 Row: TypeAlias = dict[str, str]
+_NUMBER: Final = re.compile(r"-?\d+(\.\d+)?([eE][-+]?\d+)?")
 _SITE: Final = "https://www.kaggle.com"
 _JOIN: Final = f"signed in as the token's owner, open {_SITE}/competitions/{{competition}}/rules and accept them"
 _FAILURES: Final = {  # what the client prints, in the order in which to look for it, and what to do
@@ -157,6 +158,9 @@ def read_ledger(path: Path) -> list[Row]:
     ragged = any(None in row or None in row.values() for row in rows)
     if ragged or tuple(reader.fieldnames or ()) != LEDGER:
         raise UserError(f"{path}: expected a header and rows of {', '.join(LEDGER)}: mend this file or move it away")
+    for line, row in enumerate(rows, start=2):
+        if row["public"] and not _NUMBER.fullmatch(row["public"]):
+            raise UserError(f"{path}:{line}: public score {row['public'][:40]!r}, expected a number: mend this file")
     return rows
 
 

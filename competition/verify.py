@@ -96,7 +96,9 @@ def _other_data(workspace: Workspace, made: dict[str, Any]) -> str | None:
 
 
 def _verify_blend(workspace: Workspace, folder: Path) -> tuple[list[str], list[str]]:
-    facts = read_json(folder / "blend.json", what="blend", needs={"inputs": dict, "candidates": list})
+    facts = read_json(
+        folder / "blend.json", what="blend", needs={"inputs": dict, "candidates": list, "provenance": dict | None}
+    )
     inputs = _named(facts["inputs"], f"{folder / 'blend.json'}: inputs")
     files = {_input(workspace, name): sha256 for name, sha256 in inputs.items()}
     wrong = _changed(files)

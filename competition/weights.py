@@ -158,15 +158,16 @@ def least_on_simplex(gram: Float64) -> Float64:
     """Minimise w' G w over the simplex (w >= 0, sum w = 1), G [M, M] positive semidefinite.
 
     The objective is homogeneous, so the minimiser is that of v' G v / 2 - sum v over v >= 0, rescaled to sum one:
-    a nonnegative least squares problem in the Cholesky factor of G (Lawson & Hanson 1974, chapter 23).
+    a nonnegative least squares problem in a square root of G (Lawson & Hanson 1974, chapter 23).
     """
     candidates = len(gram)
     scale = np.trace(gram) / candidates
     if scale <= 0:
         return np.full(candidates, 1 / candidates)
-    factor = np.linalg.cholesky(gram / scale + RIDGE * np.eye(candidates))
-    target = np.linalg.solve(factor, np.ones(candidates))
-    solution = scipy.optimize.nnls(factor.T, target)[0]
+    # not by Cholesky: a candidate that is the mean of others leaves rounding below zero
+    values, axes = np.linalg.eigh((gram + gram.T) / (2 * scale))
+    root = np.sqrt(np.maximum(values, 0) + RIDGE)
+    solution = scipy.optimize.nnls(root[:, None] * axes.T, axes.sum(axis=0) / root)[0]
     return np.asarray(solution / solution.sum(), np.float64)
 
 

@@ -77,7 +77,7 @@ def test_epochs_are_words_or_numbers(text: str):
 def test_hints_name_the_folders_that_were_given():
     own = Workspace(data=Path("/data/pose"), submissions=Path("my runs"))
     assert own.tell("next: `make board`, or `make data`") == (
-        "next: `make board DATA=/data/pose SUBMISSIONS='my runs'`, or `make data DATA=/data/pose`"
+        "next: `make board DATA=/data/pose SUBMISSIONS='my runs'`, or `make data`"
     )
     assert own.tell("`make folds DATA=other`") == "`make folds DATA=other SUBMISSIONS='my runs'`"
     assert own.tell("make room, `make it`") == "make room, `make it`"

@@ -10,8 +10,9 @@ from conftest import N_TEST
 
 from competition.config import Workspace
 from competition.console import Console
+from competition.errors import UserError
 from competition.files import sha256_file
-from competition.leaderboard import places, warnings, with_places
+from competition.leaderboard import places, sent_scores, warnings, with_places
 from competition.page import link_rows
 from competition.report import board_table
 from competition.score import board, record, standing
@@ -75,15 +76,27 @@ def test_the_board_ranks_and_takes_the_services_score_where_there_is_no_other(su
     record(submissions, file["a"], {"all": 50.0, "public": 51.0, "private": 49.0})
     record(submissions, file["b"], {"all": 50.0, "public": 51.0, "private": 48.0})
     sent(submissions / "ledger.csv", ("pose", sha256_file(file["c"]), "complete", "47.5"))
-    rows = {one["name"]: one for one in board(submissions)}
+    rows = {one["name"]: one for one in board(submissions, submissions.parent / "folds")}
     assert {name: one["public_rank"] for name, one in rows.items()} == {"a": 2, "b": 2, "c": 1}
     assert {name: one["private_rank"] for name, one in rows.items()} == {"a": 2, "b": 1, "c": None}
     assert rows["c"]["public"] == 47.5
     assert standing(submissions, file["a"]).startswith("place of 2 scored here: public 1, private 2;")
 
 
+def test_scores_of_several_competitions_are_not_mixed(submissions: Path):
+    ledger = submissions / "ledger.csv"
+    sent(ledger, ("pose", "a" * 64, "complete", "91.5"), ("other", "a" * 64, "complete", "0.3"))
+    assert sent_scores(ledger) == {}
+
+
+def test_a_public_score_that_is_no_number_is_refused_with_its_line(submissions: Path):
+    sent(submissions / "ledger.csv", ("pose", "a" * 64, "complete", "91,5"))
+    with pytest.raises(UserError, match=r"ledger.csv:2: public score '91,5', expected a number"):
+        sent_scores(submissions / "ledger.csv")
+
+
 def test_rows_are_linked_to_a_report_that_tells_of_them(submissions: Path, capsys: pytest.CaptureFixture[str]):
-    rows, report = board(submissions), submissions / "report.html"
+    rows, report = board(submissions, submissions.parent / "folds"), submissions / "report.html"
     link_rows(rows, report)
     assert [one["link"] for one in rows] == [None, None, None]
     report.write_text('<tr id="run-a"></tr>')

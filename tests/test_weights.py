@@ -133,6 +133,22 @@ def test_exact_weights_are_tied_as_asked_and_lie_on_the_simplex(granularity: str
         assert (np.ptp(moving, axis=dimension).max() < 1e-12) == (dimension in TIED[granularity])
 
 
+@pytest.mark.parametrize("granularity", TIED)
+def test_a_candidate_that_is_the_mean_of_others_takes_nothing_from_the_optimum(granularity: str):
+    residual = simulate(6000, members=2, seed=1).residual
+    third = np.ascontiguousarray(np.concatenate([residual, residual.mean(axis=2, keepdims=True)], axis=2))
+    two, three = (weights.exact(candidates, granularity).joint_mm.mean() for candidates in (residual, third))
+    assert three == pytest.approx(two, abs=1e-3)
+
+
+def test_constant_candidates_are_blended():
+    true = np.random.default_rng(3).normal(0, 300, (2000, 17, 3))
+    poses = np.random.default_rng(4).normal(0, 300, (5, 1, 17, 3)).repeat(2000, axis=1)
+    residual = np.ascontiguousarray((poses - true).transpose(2, 3, 0, 1), np.float32)
+    found = weights.exact(residual)
+    assert found.joint_mm.mean() <= weights.joint_errors(residual, weights.equal_weights(17, 5)).mean()
+
+
 def test_richer_granularity_is_never_worse_and_the_bound_holds():
     residual = simulate(1000, seed=2).residual
     optima = {name: weights.exact(residual, name) for name in TIED}

@@ -12,10 +12,9 @@ from competition.config import Workspace
 from competition.dataset import ImageName, Labels, parse_name, read_labels
 from competition.errors import DataError
 from competition.files import read_json
-from competition.folds import count_folds
 from competition.join import out_of_fold_mpjpe, read_out_of_fold, select
 from competition.metrics import joint_errors
-from competition.runs import Candidate, candidates
+from competition.runs import Candidate, candidates, folds_of
 from competition.score import board
 from competition.table import Poses
 
@@ -80,7 +79,6 @@ def true_poses(labels: Labels) -> Poses:
 
 def gather(workspace: Workspace) -> Evidence:
     """Read what there is; labels that are missing or damaged leave the entries out, with the reason in `lacking`."""
-    of_folds = count_folds(workspace.folds)
     found = candidates(workspace.submissions)
     labels, lacking = None, "No run has out-of-fold poses of all its folds yet."
     entries: list[Entry] = []
@@ -94,14 +92,14 @@ def gather(workspace: Workspace) -> Evidence:
         for run in sorted({c.run for c in found} - {c.run for c in known}):
             notes.append(f"{run} was trained on other images than those of {workspace.data}: its errors are left out.")
         if known:
-            entries, further = _entries(known, labels, of_folds)
+            entries, further = _entries(known, labels, workspace)
             lacking = ""
             notes += further
     manifest = workspace.data / "manifest.json"
     synthetic = manifest.exists() and read_json(manifest, what="manifest").get("synthetic") is True
     return Evidence(
         workspace=workspace,
-        board=board(workspace.submissions, of_folds),
+        board=board(workspace.submissions, workspace.folds),
         candidates=found,
         labels=labels,
         lacking=lacking,
@@ -111,11 +109,11 @@ def gather(workspace: Workspace) -> Evidence:
     )
 
 
-def _entries(known: Sequence[Candidate], labels: Labels, of_folds: int | None) -> tuple[list[Entry], list[str]]:
+def _entries(known: Sequence[Candidate], labels: Labels, workspace: Workspace) -> tuple[list[Entry], list[str]]:
     """Choose each run's best epoch and measure it; return the entries and what must be told of them."""
     true = true_poses(labels)
     scored = [
-        (of_folds is not None and len(c.valid_files) < of_folds, mpjpe, c)
+        (len(c.valid_files) < (folds_of(workspace.submissions / c.run, workspace.folds) or 0), mpjpe, c)
         for c in select(known, score=lambda candidate: out_of_fold_mpjpe(candidate, true))
         if (mpjpe := out_of_fold_mpjpe(c, true) if c.valid_mpjpe is None else c.valid_mpjpe) is not None
     ]
