@@ -35,12 +35,14 @@ ENTRANTS: dict[str, Recipe] = {
     "2dhg-decay": TwoD(epochs=2, stacks=4, augment=True, schedule="halve"),
     "3dhg": ThreeD(),
     "3dhg-aug": ThreeD(augment=True, schedule="halve"),
-    # beyond it
+    # beyond it; averaged weights and the mirrored picture cost nothing in training
+    "3dhg-plus": ThreeD(ema=0.999, flip_test=True),
     "integral": Integral(),
     # the same code for two CPU cores; halving every epoch ends the learning after a few, so those have five
     "2dhg-small": SMALL_2D,
     "2dhg-decay-small": replace(SMALL_2D, schedule="halve", epochs=5, augment=True),
     "3dhg-small": SMALL_3D,
+    "3dhg-plus-small": replace(SMALL_3D, schedule="constant", ema=0.99, flip_test=True),
     "3dhg-aug-small": replace(SMALL_3D, schedule="halve", epochs=5, augment=True),
     "integral-small": Integral(
         epochs=16,

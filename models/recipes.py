@@ -99,7 +99,7 @@ class ThreeD(Recipe):
     channels: int = 256  # of the features; the stem has a quarter and a half of them
     cube_mm: float = 2000.0  # edge of the cube around the pelvis: arms stretched upward just fit
     sigma: float = 2.0  # map pixels in x and y, the same length in z where the bins are fine enough
-    decoder: str = "local"  # how coordinates are read off the last volume
+    decoder: str = "dark"  # how coordinates are read off the last volume; .3 to 1.1 mm better than local out of fold
 
     def __post_init__(self) -> None:
         super().__post_init__()
