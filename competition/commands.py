@@ -202,7 +202,8 @@ def _blend_files(options: argparse.Namespace, workspace: Workspace, out: Path) -
 
 def _blend_runs(options: argparse.Namespace, workspace: Workspace, console: Console, out: Path) -> Path:
     from competition.blend import blend as blend_candidates
-    from competition.dataset import parse_name, read_labels, read_test
+    from competition.dataset import read_labels, read_test
+    from competition.folds import name_groups
     from competition.jobs import provenance
     from competition.join import out_of_fold_mpjpe, select
     from competition.report import blend_table
@@ -217,8 +218,7 @@ def _blend_runs(options: argparse.Namespace, workspace: Workspace, console: Cons
     chosen = select(found, runs, options.epochs, lambda candidate: out_of_fold_mpjpe(candidate, true))
     if options.refit:
         chosen = [refitted(candidate) for candidate in chosen]
-    names = [name for image in labels.images if (name := parse_name(image)) is not None]
-    parsed = len(names) == len(labels.images)
+    subjects, sequences = name_groups(labels.images)
     with console.bar("search", len(JOINTS)) as advance:
         result = blend_candidates(
             chosen,
@@ -227,8 +227,8 @@ def _blend_runs(options: argparse.Namespace, workspace: Workspace, console: Cons
             out,
             method=options.method,
             granularity=options.granularity,
-            subjects=[name.subject for name in names] if parsed else None,
-            sequences=[name.sequence for name in names] if parsed else None,
+            subjects=subjects,
+            sequences=sequences,
             virtual=options.virtual,
             images_sha256=labels.images_sha256,
             provenance=provenance(workspace.data, test, labels, chosen[0].folds_sha256),

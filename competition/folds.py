@@ -112,6 +112,17 @@ def read_folds(folder: Path, images_sha256: str) -> tuple[npt.NDArray[np.int64],
     return table["fold"].to_numpy(np.int64), meta
 
 
+def name_groups(images: Sequence[str]) -> tuple[list[str] | None, list[str] | None]:
+    """Return the subject and the sequence of each image by its name; None where a name doesn't tell one of them."""
+    names = [parse_name(image) for image in images]
+    subjects = [name.subject for name in names if name is not None]
+    loose = [_FRAME.fullmatch(image) if name is None else None for name, image in zip(names, images, strict=True)]
+    known = [name.sequence if name else other[1] if other else None for name, other in zip(names, loose, strict=True)]
+    sequences = [sequence for sequence in known if sequence is not None]
+    whole = len(images)
+    return subjects if len(subjects) == whole else None, sequences if len(sequences) == whole else None
+
+
 def split_groups(groups: Sequence[str | None], fold: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Tell the held-out rows [N] whose group is in more than one fold; None is a group that isn't known."""
     frame = pd.DataFrame({"group": groups, "fold": fold})

@@ -101,10 +101,12 @@ def _gate(
     sequences: npt.NDArray[np.str_] | None,
 ) -> tuple[Gate | None, dict[str, Any] | None, str]:
     """Hold out subjects, or sequences where there are fewer than four of them; or say why nothing can be held out."""
-    if subjects is None or sequences is None:
+    if sequences is None:
         return None, None, "the images' names tell no sequences, so no gain on unseen ones can be estimated"
     by, names = (
-        ("subject", subjects[rows]) if len(np.unique(subjects)) >= LEAST_SUBJECTS else ("sequence", sequences[rows])
+        ("subject", subjects[rows])
+        if subjects is not None and len(np.unique(subjects)) >= LEAST_SUBJECTS
+        else ("sequence", sequences[rows])
     )
     count = len(np.unique(names))
     if count < 2:

@@ -5,8 +5,9 @@ from typing import Any, Final, TypeAlias
 from competition.blend import blend
 from competition.config import Workspace
 from competition.console import Console
-from competition.dataset import parse_name, read_labels, read_test
+from competition.dataset import read_labels, read_test
 from competition.errors import UserError, unknown
+from competition.folds import name_groups
 from competition.jobs import Job, fold_numbers, provenance
 from competition.join import select
 from competition.parallel import train_folds
@@ -50,8 +51,7 @@ def reproduce(workspace: Workspace, scale: str, console: Console, *, at_once: in
         rows.append(_row(name, row.setting, row.test_mm, written[1].valid_mpjpe, test_mm))
     averaged = [name for row, name in zip(POSTER, names, strict=True) if row.averaged]
     chosen = select(candidates(workspace.submissions), averaged)
-    parsed = [found for image in labels.images if (found := parse_name(image)) is not None]
-    whole = len(parsed) == len(labels.images)
+    subjects, sequences = name_groups(labels.images)
     for method, setting in (
         ("mean", "per-coordinate mean of the best"),
         ("optuna", "Optuna blend of the same"),
@@ -62,8 +62,8 @@ def reproduce(workspace: Workspace, scale: str, console: Console, *, at_once: in
             test.id,
             workspace.submissions / f"reproduce-{scale}-{method}",
             method=method,
-            subjects=[found.subject for found in parsed] if whole else None,
-            sequences=[found.sequence for found in parsed] if whole else None,
+            subjects=subjects,
+            sequences=sequences,
             images_sha256=labels.images_sha256,
             provenance=provenance(workspace.data, test, labels, chosen[0].folds_sha256),
             seed=workspace.seed,

@@ -143,3 +143,10 @@ def test_folds_of_other_images_or_changed_by_hand_are_refused(tmp_path: Path):
     (tmp_path / "folds.csv").write_text(text.replace(",0\n", ",1\n", 1))
     with pytest.raises(FoldsError, match="changed after"):
         folds.read_folds(tmp_path, sha256_lines(IMAGES))
+
+
+def test_groups_are_what_the_names_tell():
+    whole = ["S1_Eating.54138969_000001.jpg", "S5_Posing_1.60457274_000006.jpg"]
+    assert folds.name_groups(whole) == (["S1", "S5"], ["S1_Eating", "S5_Posing_1"])
+    assert folds.name_groups([whole[0], "clip_7_0042.jpg"]) == (None, ["S1_Eating", "clip_7"])
+    assert folds.name_groups([whole[0], "portrait.jpg"]) == (None, None)
