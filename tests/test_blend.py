@@ -115,7 +115,7 @@ def test_files_hold_what_the_contract_says(submissions: Path, true: Poses, tmp_p
     assert facts["candidates"] == ["a:1", "b:1", "c:1"]
     assert (facts["method"], facts["granularity"], facts["n_rows"]) == (method, "coordinate", ROWS)
     assert facts["mpjpe_nested"] is None
-    assert len(facts["inputs"]) == 18  # with the configurations
+    assert len(facts["inputs"]) == 12
     assert "a/fold1/valid_epoch01.npz" in facts["inputs"]
 
 
