@@ -135,7 +135,9 @@ def _look_at_bones(path: Path, names: Sequence[ImageName | None], pose_mm: Float
     if change:
         facts["bones change by"] = ", ".join(f"{subject} {mm:.2f} mm" for subject, mm in change.items())
     if loose := [f"{subject} by {mm:.0f} mm" for subject, mm in change.items() if mm > BONE_CHANGE_MM]:
-        remedy = "several people under one name, or noisy labels? look at the extremes before training"
+        remedy = (
+            "lines of the list out of step with train.h5, several people under one name, or noisy labels? look at some"
+        )
         found.oddities.append(Fault(path, "bones that change their length within a subject", remedy, loose))
 
 

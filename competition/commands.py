@@ -53,7 +53,8 @@ def check(options: argparse.Namespace, workspace: Workspace, console: Console) -
         todo, why = "folds", ""
         if not found.names_parse:
             todo, why = 'folds ARGS="--strategy sequence"', ", or holdout, as the names tell no subjects"
-    console.note(workspace.tell(f"nothing found that would make wrong results; next: `make {todo}`{why}"))
+    wrong = f"{len(found.oddities)} odd things to understand first" if found.oddities else "nothing wrong found"
+    console.note(workspace.tell(f"{wrong}; next: `make {todo}`{why}"))
     return 0
 
 
@@ -174,16 +175,13 @@ def blend(options: argparse.Namespace, workspace: Workspace, console: Console) -
     if options.files is None and options.shares is not None:
         raise UserError("--shares without --files: runs get their weights by --method")
     out = options.out or workspace.submissions / "blend"
-    written = (
-        _blend_runs(options, workspace, console, out)
-        if options.files is None
-        else _blend_files(options, workspace, out)
-    )
+    blended = _blend_runs if options.files is None else _blend_files
+    written = blended(options, workspace, console, out)
     file = "" if written == workspace.submissions / "blend" / written.name else f" FILE={written}"
     console.note(workspace.tell(f"{written}; next: `make score{file}`, or upload it"))
 
 
-def _blend_files(options: argparse.Namespace, workspace: Workspace, out: Path) -> Path:
+def _blend_files(options: argparse.Namespace, workspace: Workspace, console: Console, out: Path) -> Path:
     """Blend CSVs of which no out-of-fold poses are known."""
     from competition.blend import blend_files
     from competition.dataset import read_test
@@ -197,7 +195,11 @@ def _blend_files(options: argparse.Namespace, workspace: Workspace, out: Path) -
     method = "mean" if options.method == "optuna" else options.method  # the default can't be meant
     test = read_test(workspace.data)
     made = provenance(workspace.data, test)
-    return blend_files(options.files, test.id, out, method=method, shares=shares, provenance=made)
+    written = blend_files(options.files, test.id, out, method=method, shares=shares, provenance=made)
+    names = list(map(str, options.files))
+    of = [f"{share / sum(shares):.3f} {name}" for share, name in zip(shares, names, strict=True)] if shares else names
+    console.note(f"the {method} of " * (shares is None) + ", ".join(of) + ": nothing is known of its error")
+    return written
 
 
 def _blend_runs(options: argparse.Namespace, workspace: Workspace, console: Console, out: Path) -> Path:

@@ -157,7 +157,7 @@ def find_networks(workspace: Workspace, run: str, epoch: int | None) -> list[Net
     undone = [folder.name for folder in folders if not (folder / "done.json").exists()]
     lacking = untrained(source, workspace.folds)
     if undone or lacking:
-        told = lacking or f"{', '.join(undone)} of {len(folders)} folds isn't finished: the same `make train` goes on"
+        told = lacking or f"{', '.join(undone)} of {len(folders)} folds isn't finished: the same training goes on"
         raise RunError(f"run {run} is half trained: {told}")
     return [(*kept_weights(f, epoch), read_config(f)) for f in folders]
 

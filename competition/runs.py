@@ -29,7 +29,7 @@ _DECISIVE = ("recipe", "fold", "seed", "folds_sha256", "images_sha256")  # and e
 _SETTINGS_SINCE = {"compile": False}  # settings that older configurations don't name, and what they were
 _DECISIVE_SINCE = ("labels_sha256", "test_images_sha256")  # where the configuration is not older than they are
 MAX_NPZ_BYTES = 1 << 29  # 2.6 million poses; a compressed bomb is larger
-_CURE = "choose another name with --run"
+_CURE = "choose another name with RUN= (--run), or delete that folder to begin anew"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,7 +241,9 @@ def untrained(run: Path, folds: Path) -> str:
     missing = sorted(there - done, key=lambda name: int(name.removeprefix("fold")))
     if not missing:
         return ""
-    return f"{len(missing)} of {len(there)} are missing ({', '.join(missing)}): the same `make train` goes on"
+    recipe = next(read_config(folder).get("recipe") for folder in folders if (folder / "config.json").exists())
+    goes_on = f"`make train MODEL={recipe} RUN={run.name}`, with the ARGS it was begun with, goes on"
+    return f"{len(missing)} of {len(there)} are missing ({', '.join(missing)}): {goes_on}"
 
 
 def trained_on(run: Path) -> tuple[str | None, str | None]:

@@ -24,7 +24,7 @@ from competition import trainer
 from competition.config import Workspace
 from competition.dataset import read_labels
 from competition.errors import RunError
-from competition.files import locked
+from competition.files import locked, sha256_file
 from competition.jobs import Job, open_data
 from competition.loader import KeyedBatches
 from competition.metrics import mpjpe
@@ -487,7 +487,8 @@ def test_the_last_of_two_models_named_is_trained_with_its_own_recipe(command: Co
 
 def test_a_half_trained_run_is_named_with_the_folds_it_lacks(command: Command, folds: None, tmp_path: Path, capsys):
     (tmp_path / "runs/3dhg-small/fold0").mkdir(parents=True)
-    (tmp_path / "runs/3dhg-small/fold0/config.json").write_text("{}")
+    begun = {"folds_sha256": sha256_file(tmp_path / "folds/folds.csv"), "recipe": "3dhg-small"}
+    (tmp_path / "runs/3dhg-small/fold0/config.json").write_text(json.dumps(begun))
     for arguments in ((), ("--runs", "3dhg-small")):
         capsys.readouterr()
         assert command("blend", *arguments) == 2

@@ -101,7 +101,7 @@ def send(workspace: Workspace) -> Sender:
 
 
 def test_two_uploads_at_once_keep_both_rows(tmp_path: Path):
-    rows = [{key: f"{key} {number}" for key in LEDGER} for number in range(8)]
+    rows = [{key: f"{key} {number}" for key in LEDGER} | {"public": str(number)} for number in range(8)]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(module._record, [tmp_path / "ledger.csv"] * 8, rows))
     assert sorted(row["file"] for row in read_ledger(tmp_path / "ledger.csv")) == [f"file {n}" for n in range(8)]
