@@ -240,7 +240,8 @@ def _add_verify(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
 
 def _add_reproduce(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
     parser.add_argument("--scale", default="full", metavar="small|full", help="the poster's models, or small ones")
-    parser.add_argument("--parallel", type=int, default=1, metavar="N", help="folds at a time")
+    parser.add_argument("--fold", default="0", metavar="K|all", help="one network a row, as the poster's, or all folds")
+    parser.add_argument("--parallel", type=int, default=1, metavar="N", help="networks at a time, sharing the cores")
     parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="write the table there too")
 
 

@@ -355,7 +355,7 @@ def reproduce(options: argparse.Namespace, workspace: Workspace, console: Consol
     from competition.report import poster_table
     from competition.reproduce import reproduce as run_all
 
-    rows = run_all(workspace, options.scale, console, at_once=options.parallel)
+    rows = run_all(workspace, options.scale, console, fold=options.fold, at_once=options.parallel)
     console.table(poster_table(rows, str(workspace.data)))
     if options.json is not None:
         write_json(options.json, rows)

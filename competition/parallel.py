@@ -35,7 +35,7 @@ def train_folds(
     gpus: int | None = None,
     arguments: Sequence[str] = (),
 ) -> None:
-    """Train the folds of a run, `at_once` of them at a time with a share of the cores, or a GPU, each.
+    """Train folds of one run or several, `at_once` of them at a time with a share of the cores, or a GPU, each.
 
     With `gpus` this command, its `arguments`, is run by torchrun on so many processes: each network on all of them.
     """
@@ -60,8 +60,11 @@ def train_folds(
         return
 
     with worker_processes(at_once, preload=["competition.train"]) as pool:
-        precision, cores = pool.submit(_look_around, recorded_precision(jobs[0])).result()  # the same for all folds
-        together = [replace(job, precision=precision) for job in jobs]
+        auto, cores = pool.submit(_look_around).result()  # measured once, the same for all folds
+        recorded = [recorded_precision(job) for job in jobs]
+        together = [
+            replace(job, precision=auto if of == "auto" else of) for job, of in zip(jobs, recorded, strict=True)
+        ]
         futures = [pool.submit(_train_beside, job, max(1, cores // at_once), at_once) for job in together]
         for future in as_completed(futures):
             future.result()
@@ -110,13 +113,13 @@ def _without(arguments: Sequence[str], *flags: str) -> list[str]:
     return rest
 
 
-def _look_around(precision: str) -> tuple[str, int]:
-    """Return the precision that suits the device, and how many threads a process alone would use."""
+def _look_around() -> tuple[str, int]:
+    """Return the precision that auto means here, and how many threads a process alone would use."""
     import torch
 
     from competition.device import choose_device, choose_precision
 
-    return choose_precision(precision, choose_device()), torch.get_num_threads()
+    return choose_precision("auto", choose_device()), torch.get_num_threads()
 
 
 def _train_beside(job: Job, threads: int, at_once: int) -> None:

@@ -1,12 +1,16 @@
-"""Reproducing the poster: its four rows, the mean of the best predictions of three of them, and our blend of those."""
+"""Reproducing the poster: its four rows, the mean of the best predictions of three of them, and our blend of those.
+
+The poster trained one network a row and held one set of images out, so one fold is what is trained unless all are asked
+for.
+"""
 
 from typing import Any, Final, TypeAlias
 
 from competition.blend import blend
 from competition.config import Workspace
-from competition.console import Console
+from competition.console import Console, duration
 from competition.dataset import read_labels, read_test
-from competition.errors import UserError, unknown
+from competition.errors import FoldsError, UserError, unknown
 from competition.folds import name_groups
 from competition.jobs import Job, fold_numbers, provenance
 from competition.join import select
@@ -22,31 +26,24 @@ SCALES: Final = {"full": "", "small": "-small"}
 Row: TypeAlias = dict[str, Any]
 
 
-def reproduce(workspace: Workspace, scale: str, console: Console, *, at_once: int = 1) -> list[Row]:
+def reproduce(workspace: Workspace, scale: str, console: Console, *, fold: str = "0", at_once: int = 1) -> list[Row]:
     """Train the poster's rows that aren't trained yet, average and blend; return the table, a row a model or blend.
 
-    A row: {"name", "setting", "poster", "poster_ratio", "out_of_fold", "test", "ratio"}; mm, ratios to the best single
-    model of the column, test null where there are no hidden answers.
+    `fold` is a number or all; `at_once` networks are trained at a time. A row: {"name", "setting", "poster",
+    "poster_ratio", "out_of_fold", "test", "ratio"}; mm, ratios to the best single model of the column, test null where
+    there are no hidden answers.
     """
-    import models
-
     if scale not in SCALES:
         raise UserError(unknown("scale", scale, SCALES))
     labels, test = read_labels(workspace.data), read_test(workspace.data)
-    folds = fold_numbers(workspace)
     hidden = has_answers(workspace.data)
     names = [row.entrant + SCALES[scale] for row in POSTER]
-    told = f"training {', '.join(names)} on {len(folds)} folds each"
-    console.note(f"{told}; each run tells after a few steps what it costs")
+    _train(workspace, names, fold, console, at_once)
     rows: list[Row] = []
     for row, name in zip(POSTER, names, strict=True):
-        jobs = [
-            Job(workspace=workspace, name=name, recipe=models.recipe(name), fold=fold, run=name, workers=None)
-            for fold in folds
-        ]
-        train_folds(jobs, console, at_once=at_once)
         written = write_submission(workspace.submissions, name, test.id)
-        assert written is not None
+        if written is None:
+            raise UserError(f"run {name} has no epoch of all its folds: train the others, or set SUBMISSIONS=")
         test_mm = score(workspace.data, written[0])["all"] if hidden else None
         rows.append(_row(name, row.setting, row.test_mm, written[1].valid_mpjpe, test_mm))
     averaged = [name for row, name in zip(POSTER, names, strict=True) if row.averaged]
@@ -75,6 +72,27 @@ def reproduce(workspace: Workspace, scale: str, console: Console, *, at_once: in
         rows.append(_row(f"{method} of three", setting, poster, out_of_fold, test_mm))
     _add_ratios(rows)
     return rows
+
+
+def _train(workspace: Workspace, names: list[str], fold: str, console: Console, at_once: int) -> None:
+    """Train what isn't trained yet, and say before what it will cost."""
+    import models
+    from competition.cost import seconds_left  # here: it loads torch
+
+    every = [str(number) for number in fold_numbers(workspace)]
+    if fold not in (*every, "all"):
+        raise FoldsError(f"fold {fold}: expected {every[0]} to {every[-1]}, or all")
+    folds = every if fold == "all" else [fold]
+    jobs = [
+        Job(workspace=workspace, name=name, recipe=models.recipe(name), fold=int(number), run=name, workers=None)
+        for name in names
+        for number in folds
+    ]
+    of = "all folds" if fold == "all" else f"fold {fold}"
+    console.note(f"{', '.join(names)}, {of}: measuring a few steps of each")
+    if seconds := seconds_left(jobs):
+        console.note(f"about {duration(seconds)} here, one network after another; what is finished is skipped")
+    train_folds(jobs, console, at_once=at_once)
 
 
 def _row(name: str, setting: str, poster: float | None, out_of_fold: float | None, test: float | None) -> Row:

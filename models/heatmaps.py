@@ -82,7 +82,8 @@ class SeparableSquares(torch.autograd.Function):
         inner = x.new_zeros(())
         for sample, plane, depth in zip(volume, planes(x, y), z, strict=True):
             flat = sample.flatten(2).to(x.dtype)  # J,D,HW
-            lines = torch.bmm(flat, plane[:, :, None]).squeeze(2)  # J,D
+            # J,D; a row times matrices: several times as fast as matrices times a column, the more so in channels_last
+            lines = torch.bmm(plane[:, None], flat.transpose(1, 2)).squeeze(1)
             inner = inner + torch.linalg.vector_norm(flat).square() - 2 * (lines * depth).sum()
         target = (x.square().sum(2) * y.square().sum(2) * z.square().sum(2)).sum()
         return inner + target
@@ -95,12 +96,7 @@ class SeparableSquares(torch.autograd.Function):
         with torch.autocast(volume.device.type, enabled=False):
             for sample, into, plane, depth in zip(volume, result, planes(x, y), z, strict=True):
                 lines, surface = depth[:, :, None, None], plane.view(len(plane), 1, *sample.shape[2:])
-                if sample.dtype == x.dtype:  # in place: two passes over the memory, whatever its format
-                    torch.mul(sample, 2 * gradient, out=into)
-                    into.addcmul_(lines, 2 * gradient * surface, value=-1)
-                else:
-                    residual = torch.addcmul(sample.to(x.dtype), lines, surface, value=-1)
-                    into.copy_(residual.mul_(2 * gradient))
+                torch.addcmul(sample, lines, surface, value=-1, out=into).mul_(2 * gradient)
         return result, None, None, None
 
 

@@ -15,6 +15,7 @@ LAYERS = [
     {
         "trainer",
         "train",
+        "cost",
         "parallel",
         "join",
         "search",

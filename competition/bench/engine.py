@@ -15,7 +15,7 @@ from torch import Tensor
 
 import models
 from competition.augment import Augment
-from competition.bench.measure import Row, benchmark, faster, in_turn
+from competition.bench.measure import Row, benchmark, extra_mib, faster, in_turn
 from competition.dataset import TestSet, read_image
 from competition.device import autocast, choose_device, choose_precision
 from competition.loader import KeyedBatches, PoseImages, make_loader, to_input
@@ -124,11 +124,17 @@ def train_3d_small() -> list[Row]:
 
 @benchmark("volume-loss")
 def volume_loss() -> list[Row]:
-    """The closed form of the volumetric loss against squares over a rendered target, forward and backward."""
+    """The closed form of the volumetric loss against squares over a rendered target, forward and backward.
+
+    Time, and memory beyond the volume's own, of channels_last volumes, as the networks give them, and contiguous ones.
+    """
     device = choose_device()
     rows = []
-    for batch in (4, 16):
-        volume = torch.rand(batch, JOINTS, 64, 64, 64, device=device, requires_grad=True)
+    for batch, layout in ((4, "channels_last"), (4, "contiguous"), (16, "channels_last"), (16, "contiguous")):
+        maps = torch.rand(batch, JOINTS * 64, 64, 64, device=device)
+        if layout == "channels_last":
+            maps = maps.contiguous(memory_format=torch.channels_last)
+        volume = maps.view(batch, JOINTS, 64, 64, 64).requires_grad_()
         positions = 63 * torch.rand(batch, JOINTS, 3, device=device)
 
         def ours(volume: Tensor = volume, positions: Tensor = positions) -> None:
@@ -140,8 +146,11 @@ def volume_loss() -> list[Row]:
             torch.autograd.grad(torch.nn.functional.mse_loss(volume, target), volume)
             _wait(device)
 
-        note = f"17x64x64x64, batch {batch}, {device.type}, forward and backward; against a target by outer products"
-        rows.append(faster(f"volume-loss-{batch}", *in_turn(ours, rendered), "ms", note, 1000))
+        note = f"17x64x64x64, {layout}, batch {batch}, {device.type}, forward and backward; against a target by outer "
+        name = f"volume-loss-{batch}" + "-contiguous" * (layout == "contiguous")
+        rows.append(faster(name, *in_turn(ours, rendered), "ms", note + "products and mse_loss", 1000))
+        if layout == "channels_last" and (extra := [extra_mib(way, device) for way in (ours, rendered)])[0]:
+            rows.append(faster(f"volume-memory-{batch}", extra[0], extra[1], "MiB", note + "products, at the peak"))
     return rows
 
 

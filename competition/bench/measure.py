@@ -3,9 +3,13 @@
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from competition.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    import torch
 
 REPEATS = 5
 
@@ -56,6 +60,25 @@ def in_turn(ours: Callable[[], Any], reference: Callable[[], Any], repeats: int 
             if round_:
                 into.append(time.perf_counter() - started)
     return statistics.median(seconds[0]), statistics.median(seconds[1])
+
+
+def extra_mib(way: Callable[[], Any], device: "torch.device") -> float:
+    """Return the memory in MiB that a way needs at its peak beyond what is there before; 0 where it can't be told."""
+    way()
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        way()
+        return (torch.cuda.max_memory_allocated(device) - before) / 2**20
+    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    if not reset.exists():
+        return 0.0
+    reset.write_text("5")  # Linux forgets the peak so far
+    way()
+    kib = {line.split(":")[0]: line.split()[1] for line in status.read_text().splitlines() if "kB" in line}
+    return (int(kib["VmHWM"]) - int(kib["VmRSS"])) / 2**10
 
 
 def faster(name: str, ours: float, reference: float, unit: str, note: str, scale: float = 1.0) -> Row:
