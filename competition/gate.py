@@ -2,8 +2,18 @@
 
     option      a granularity and how far its weights are shrunk toward the mean; the mean itself is the simplest
     choose      the mean, unless the best option's error on held-out groups is lower by more than one standard error
-                (of their difference, clustered by sequence); then the simplest option that does as well as the best
+                (of their difference, clustered by sequence); then the simplest option within TIE errors of the best
     nested      the same, choice included, on all groups but some, judged on those: what a stranger may expect
+
+The rule of one standard error (Breiman et al. 1984) guards the mean, which costs nothing. Between blends it was too
+timid: in 7 of 60 simulated draws of 55 sequences it shrank away 6 to 11 % of what the exact optimum gains on fresh
+ones, a quarter of an error in none. Nor does a quarter harm where members differ little (150 draws of 8 to 55
+sequences, full weights losing up to 4.3 mm): what was shipped lost at most .12 mm.
+
+Two standard errors of the claim hold the gain on fresh sequences in 91 % of 160 draws of 40 sequences, in 92 % of 60 of
+55, and in 90 % of 140 with three members; all others claim too little. Were weights of fewer groups not allowed for
+(`Gate._nested`), nor few and skewed clusters (`careful_error`), it would be 86, 87 and 87 %. What is left is chance
+that a sample can't see: one without hard sequences shows a small gain and a small error.
 
 Neighbouring frames say nearly the same, so groups (subjects, sequences) are held out whole: on random rows a blend that
 lost 1.6 mm was seen to claim a gain of 5. Weights are solved exactly here, as the search comes within a fraction of a
@@ -23,7 +33,7 @@ from competition.weights import Float32, Float64
 
 FOLDS = 5  # of the groups; fewer where there are fewer groups
 SHRINKS: Final = (0.5, 0.25, 0.0)
-TIE = 0.25  # standard errors between options that do as well; see `Gate.choose`
+TIE = 0.25  # standard errors between options that do as well
 COARSE_GAP_MM = 0.05  # of the certificate: what is judged on other groups needs no more
 
 
