@@ -82,9 +82,10 @@ class Gate:
         members: int | None = None,
     ) -> None:
         """Take residuals, the group and the sequence of each row [N]; the mean is of the first `members` candidates."""
-        self.residual = residual
         self.members = members
         self.fold = deal(groups, FOLDS)
+        # cut once: of many candidates, picking rows is as dear as solving for weights
+        self.parts = [np.ascontiguousarray(residual[..., self.fold == fold]) for fold in self.folds]
         self.sequences = np.unique(sequences, return_inverse=True)[1]
         self.mean_mm = row_errors(residual[:, :, :members].mean(axis=2))
         self._solved: dict[tuple[str | Find, frozenset[int]], Float64] = {}
@@ -120,20 +121,21 @@ class Gate:
 
     def _held_out(self, option: Option, left_out: Set[int]) -> Float64:
         """Return the rows' errors [N] under weights found without their fold and without those left out (there NaN)."""
-        errors = np.full(self.residual.shape[3], np.nan)
+        errors = np.full(len(self.fold), np.nan)
         for held in set(self.folds) - left_out:
-            rows = self.fold == held
-            errors[rows] = self._errors(option, left_out | {held}, rows)
+            errors[self.fold == held] = self._errors(option, left_out, held)
         return errors
 
-    def _errors(self, way: Way, left_out: Set[int], rows: npt.NDArray[np.bool_]) -> Float64:
+    def _errors(self, way: Way, left_out: Set[int], held: int) -> Float64:
+        """Return the errors of a fold's rows under weights found without it and without those left out."""
         if way == MEAN:
-            return self.mean_mm[rows]
+            of_mean: Float64 = self.mean_mm[self.fold == held]
+            return of_mean
         if isinstance(way, Option):
-            found = weights.shrink_weights(self._solve(way.granularity, left_out), way.shrink, self.members)
+            found = weights.shrink_weights(self._solve(way.granularity, left_out | {held}), way.shrink, self.members)
         else:
-            found = self._solve(way, left_out)
-        return row_errors(blended(self.residual[..., rows], found))
+            found = self._solve(way, left_out | {held})
+        return row_errors(blended(self.parts[held], found))
 
     def _solve(self, way: str | Find, left_out: Set[int]) -> Float64:
         key = (way, frozenset(left_out))
@@ -146,7 +148,7 @@ class Gate:
         return self._solved[key]
 
     def _without(self, left_out: Set[int]) -> Float32:
-        return np.ascontiguousarray(self.residual[..., ~np.isin(self.fold, list(left_out))])
+        return np.concatenate([part for fold, part in enumerate(self.parts) if fold not in left_out], axis=3)
 
     def _trust(self, option: Option | None, ways: dict[int, Way]) -> Trust:
         nested_mm = self._nested(ways)
@@ -169,8 +171,8 @@ class Gate:
         errors, folds = np.empty(len(self.fold)), len(self.folds)
         for held, way in ways.items():
             rows = self.fold == held
-            errors[rows] = self._errors(way, {held}, rows)
-            fewer = [self._errors(way, {held, other}, rows) for other in self.folds if folds > 2 and other != held]
+            errors[rows] = self._errors(way, set(), held)
+            fewer = [self._errors(way, {other}, held) for other in self.folds if folds > 2 and other != held]
             if fewer:
                 errors[rows] -= (folds - 2) / folds * (np.mean(fewer, axis=0) - errors[rows])
         return errors
