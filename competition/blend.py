@@ -97,7 +97,7 @@ def blend(
     }
     study_journal = journal(computed.studies)
     facts = _facts(joined, computed, shipped, plan)
-    notes = [*joined.notes, f"shipped: the {facts['shipped']}; {facts['why']}", *_tell_gains(facts)]
+    notes = [*joined.notes, f"shipped: the {facts['shipped']}; {facts['why']}", *_tell_gains(facts, plan)]
     if len(rows) < len(joined.id):
         notes.append(f"searched on {len(rows)} of {len(joined.id)} rows, evenly of all sequences; judged on all")
     facts |= {"provenance": provenance, "seconds": round(time.perf_counter() - started, 3)}
@@ -222,14 +222,18 @@ def _facts(joined: Joined, computed: Computed, shipped: Blended, plan: Plan) -> 
     }
 
 
-def _tell_gains(facts: dict[str, Any]) -> list[str]:
-    """Say where the shipped weights gain over the mean; nothing where they are the mean, or none."""
+def _tell_gains(facts: dict[str, Any], plan: Plan) -> list[str]:
+    """Say where the shipped weights gain over the mean, what is left of it on held-out groups, and what isn't known."""
     if facts["shipped"] == "mean" or facts["gain_axis"] is None:
         return []
     by_axis = ", ".join(f"{axis} {gain:.2f}" for axis, gain in facts["gain_axis"].items())
     best = sorted(facts["gain_joint"].items(), key=lambda pair: -pair[1])[:3]
     by_joint = ", ".join(f"{joint} {gain:.2f}" for joint, gain in best)
-    return [f"gain over the mean in sample, mm: by axis {by_axis}; most at {by_joint}"]
+    told = [f"gain over the mean in sample, mm: by axis {by_axis}; most at {by_joint}"]
+    if plan.trust is None and plan.groups is not None:  # where auto chose, `why` says so
+        gain, error = facts["gain_nested"], facts["gain_nested_se"]
+        told.append(f"gain over the mean on held-out {plan.groups['by']}s: {gain:.2f} mm (standard error {error:.2f})")
+    return [*told, plan.unknown] if plan.unknown else told
 
 
 def _axis_gains(joined: Joined, mean: Float64, shipped: Float64 | None) -> dict[str, float] | None:

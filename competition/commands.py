@@ -174,8 +174,8 @@ def blend(options: argparse.Namespace, workspace: Workspace, console: Console) -
     check_blend(options.method, options.granularity)
     if options.files is None and options.shares is not None:
         raise UserError("--shares without --files: runs get their weights by --method")
-    out = options.out or workspace.submissions / "blend"
-    blended = _blend_runs if options.files is None else _blend_files
+    blended, name = (_blend_runs, "blend") if options.files is None else (_blend_files, "blend-files")
+    out = options.out or workspace.submissions / name
     written = blended(options, workspace, console, out)
     file = "" if written == workspace.submissions / "blend" / written.name else f" FILE={written}"
     console.note(workspace.tell(f"{written}; next: `make score{file}`, or upload it"))

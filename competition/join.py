@@ -105,32 +105,10 @@ def join(
     assert (np.diff(true.id) > 0).all(), "rows of the truth are found by bisection"
     ordered = sorted(candidates, key=lambda c: (c.run, c.epoch))
     notes = _check_folds(ordered, images_sha256)
-    out_of_fold = []
-    for candidate in ordered:
-        poses = read_out_of_fold(candidate, true)
-        out_of_fold.append(Poses(poses.id, poses.pose_mm.astype(np.float32)))
-    notes += _remarks([candidate.name for candidate in ordered], out_of_fold)
-    common = out_of_fold[0].id
-    for candidate, poses in zip(ordered, out_of_fold, strict=True):
-        both = np.intersect1d(common, poses.id, assume_unique=True)
-        if not len(both):
-            raise RunError(
-                f"{candidate.name} shares no out-of-fold Id with {ordered[0].name}: blend runs of the same folds"
-            )
-        common = both
-    most = max(len(poses.id) for poses in out_of_fold)
-    if len(common) < most:
-        notes.append(
-            f"the candidates share {len(common)} of up to {most} out-of-fold rows: the weights are found on those"
-        )
     members = len(ordered)
     names = (*(candidate.name for candidate in ordered), *(VIRTUAL if virtual else ()))
-    residual = np.empty((len(JOINTS), len(AXES), len(names), len(common)), np.float32)
-    true_mm = true.pose_mm[np.searchsorted(true.id, common)].astype(np.float32)
-    for place in range(members):
-        poses = out_of_fold[place]
-        out_of_fold[place] = Poses(poses.id[:0], poses.pose_mm[:0])  # half the memory by the end
-        residual[:, :, place] = (poses.pose_mm[np.searchsorted(poses.id, common)] - true_mm).transpose(1, 2, 0)
+    common, residual, remarks = _read_residuals(ordered, true, len(names))
+    notes += remarks
     test_mm = np.array([read_test_poses(candidate, test_ids) for candidate in ordered])
     if virtual:
         residual[:, :, members:] = virtual_members(residual[:, :, :members])
@@ -171,20 +149,43 @@ def _check_folds(ordered: Sequence[Candidate], images_sha256: str | None) -> lis
     ]
 
 
-def _remarks(names: Sequence[str], out_of_fold: Sequence[Poses]) -> list[str]:
-    """Say what is odd but harmless: one candidate only, copies, constants."""
-    notes = []
-    if len(names) == 1:
-        notes.append(f"{names[0]} is the only candidate: it is copied")
+def _read_residuals(
+    ordered: Sequence[Candidate], true: Poses, columns: int
+) -> tuple[npt.NDArray[np.int64], Float32, list[str]]:
+    """Return the Ids [N] that all candidates have, their residuals [17, 3, columns, N], and what is odd but harmless.
+
+    The poses are read one candidate at a time, into one array: it is nearly all that a blend holds in memory.
+    """
+    poses = read_out_of_fold(ordered[0], true)
+    ids, common, most = poses.id, np.ones(len(poses.id), bool), len(poses.id)
+    true_mm = true.pose_mm[np.searchsorted(true.id, ids)].astype(np.float32)
+    residual = np.empty((len(JOINTS), len(AXES), columns, len(ids)), np.float32)
+    notes = [f"{ordered[0].name} is the only candidate: it is copied"] if len(ordered) == 1 else []
     first: dict[str, str] = {}
-    for name, poses in zip(names, out_of_fold, strict=True):
-        if len(poses.id) > 1 and not np.ptp(poses.pose_mm, axis=0).any():
-            notes.append(f"{name} predicts the same pose for every image")
-        digest = hashlib.sha256(poses.id.tobytes() + poses.pose_mm.tobytes()).hexdigest()
+    for place, candidate in enumerate(ordered):
+        if place:
+            poses = read_out_of_fold(candidate, true)
+        pose_mm = poses.pose_mm.astype(np.float32)
+        if len(poses.id) > 1 and not np.ptp(pose_mm, axis=0).any():
+            notes.append(f"{candidate.name} predicts the same pose for every image")
+        digest = hashlib.sha256(poses.id.tobytes() + pose_mm.tobytes()).hexdigest()
         if digest in first:
-            notes.append(f"{name} is a copy of {first[digest]}: they share one weight")
-        first.setdefault(digest, name)
-    return notes
+            notes.append(f"{candidate.name} is a copy of {first[digest]}: they share one weight")
+        first.setdefault(digest, candidate.name)
+        common &= np.isin(ids, poses.id, assume_unique=True)
+        if not common.any():
+            raise RunError(
+                f"{candidate.name} shares no out-of-fold Id with {ordered[0].name}: blend runs of the same folds"
+            )
+        found = np.searchsorted(poses.id, ids[common])
+        residual[:, :, place, common] = (pose_mm[found] - true_mm[common]).transpose(1, 2, 0)
+        most = max(most, len(poses.id))
+    if common.sum() < most:
+        notes.append(
+            f"the candidates share {common.sum()} of up to {most} out-of-fold rows: the weights are found on those"
+        )
+        residual = np.ascontiguousarray(residual[..., common])
+    return ids[common], residual, notes
 
 
 def read_out_of_fold(candidate: Candidate, true: Poses) -> Poses:

@@ -52,6 +52,7 @@ class Plan:
     trust: Trust | None  # of the option, as auto chose it
     groups: dict[str, Any] | None  # by what, how many
     why: str
+    unknown: str  # what no held-out group can say
     ship_mean: bool
 
 
@@ -66,31 +67,36 @@ def make_plan(
     progress: Progress | None,
 ) -> Plan:
     """Decide how complex a blend the candidates bear, and whether the mean is shipped in its stead."""
-    gate, groups, reason = _gate(joined, part, rows, subjects, sequences)
+    gate, groups, unknown = _gate(joined, part, rows, subjects, sequences)
     option = Option("coordinate" if granularity == "auto" else granularity, 0.0)
     asked = f"method {method}" + (f", granularity {granularity}" if granularity != "auto" else "") + " as asked"
     if method != "optuna" or granularity != "auto":
         return Plan(
-            method=method, option=option, gate=gate, trust=None, groups=groups, why=asked, ship_mean=method == "mean"
-        )
+            method=method, option=option, gate=gate, trust=None, groups=groups, why=asked, unknown=unknown,
+            ship_mean=method == "mean",
+        )  # fmt: skip
     if gate is None:
-        why = f"{reason}; --granularity coordinate ships the ungated blend"
-        return Plan(method=method, option=option, gate=None, trust=None, groups=None, why=why, ship_mean=True)
+        why = f"{unknown}; --granularity coordinate ships the ungated blend"
+        return Plan(
+            method=method, option=option, gate=None, trust=None, groups=None, why=why, unknown=unknown, ship_mean=True
+        )
     if progress is not None:
         progress("hold out groups", 0, 1)
     trust = gate.choose()
     assert trust.option is not None
     assert groups is not None
     gain = f"{trust.gain_mm:.2f} mm (standard error {trust.gain_se_mm:.2f}) on held-out {groups['by']}s"
-    ship_mean = trust.option == MEAN or trust.gain_mm <= trust.gain_se_mm
     if trust.option == MEAN:
         why = f"no blend beats it by more than a standard error on held-out {groups['by']}s"
-    elif ship_mean:
+    elif not trust.holds:
         why = f"the gain of {trust.option} is {gain}: not above one standard error"
     else:
         why = f"{trust.option} weights, chosen on held-out {groups['by']}s; choosing so gains {gain}"
     option = option if trust.option == MEAN else trust.option
-    return Plan(method=method, option=option, gate=gate, trust=trust, groups=groups, why=why, ship_mean=ship_mean)
+    return Plan(
+        method=method, option=option, gate=gate, trust=trust, groups=groups, why=why, unknown=unknown,
+        ship_mean=not trust.holds,
+    )  # fmt: skip
 
 
 def _gate(
@@ -100,7 +106,7 @@ def _gate(
     subjects: npt.NDArray[np.str_] | None,
     sequences: npt.NDArray[np.str_] | None,
 ) -> tuple[Gate | None, dict[str, Any] | None, str]:
-    """Hold out subjects, or sequences where there are fewer than four of them; or say why nothing can be held out."""
+    """Hold out subjects, or sequences where there are fewer than four of them; say what that leaves unknown."""
     if sequences is None:
         return None, None, "the images' names tell no sequences, so no gain on unseen ones can be estimated"
     by, names = (
@@ -112,7 +118,8 @@ def _gate(
     if count < 2:
         return None, None, f"there is one {by} only, so no gain on unseen ones can be estimated"
     gate = Gate(part, names, sequences[rows], members=joined.members)
-    return gate, {"by": by, "count": count, "folds": len(gate.folds), "rows": len(rows)}, ""
+    strangers = "held-out sequences may show people whom others show: the gain on strangers isn't known"
+    return gate, {"by": by, "count": count, "folds": len(gate.folds), "rows": len(rows)}, strangers * (by == "sequence")
 
 
 def compute(joined: Joined, part: Float32, plan: Plan, sampler: str, seed: int, progress: Progress | None) -> Computed:
@@ -152,14 +159,14 @@ def compute(joined: Joined, part: Float32, plan: Plan, sampler: str, seed: int, 
         return weights.shrink_weights(raw[name], option.shrink, joined.members)
 
     blends = {
-        "best single": timed(lambda: best_single(residual), lambda gate: gate.judge_other(best_single)),
+        "best single": timed(lambda: best_single(residual), lambda gate: gate.judge(best_single)),
         "mean": timed(lambda: equal, lambda gate: gate.judge(MEAN)),
     }
     if plan.method == "median":
         started = time.perf_counter()
         median_mm = weights.median_errors(residual[:, :, : joined.members])
         blends["median"] = Blended(weights=None, joint_mm=median_mm, seconds=time.perf_counter() - started)
-    blends["greedy"] = timed(lambda: weights.greedy(part), lambda gate: gate.judge_other(weights.greedy))
+    blends["greedy"] = timed(lambda: weights.greedy(part), lambda gate: gate.judge(weights.greedy))
     started = time.perf_counter()
     optimum = weights.exact(residual, tied)
     seconds = time.perf_counter() - started

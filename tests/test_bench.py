@@ -29,7 +29,9 @@ def test_rows_are_told_and_written(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_an_unknown_benchmark_is_refused():
     with pytest.raises(UserError, match="unknown benchmark 'cvs': did you mean 'csv'"):
         list(run(["cvs"]))
-    assert {"train-2dhg-x1", "train-3dhg", "loader", "predict", "volume-loss", "blend-objective"} <= set(BENCHMARKS)
+    assert {"train-2dhg-x1", "train-3dhg", "loader", "predict", "volume-loss", "blend-objective", "blend-fresh"} <= set(
+        BENCHMARKS
+    )
 
 
 def test_the_rendered_target_is_the_one_of_the_closed_form():

@@ -133,6 +133,10 @@ def test_errors_in_the_table_are_those_of_the_poses(submissions: Path, true: Pos
     assert row["best single"] == pytest.approx(min(out_of_fold_mpjpe(c, true) for c in found), rel=1e-6)
     assert result.facts["gap_percent"] == pytest.approx(100 * (row["optuna"] / result.facts["mpjpe_optimum"] - 1))
     assert 0 <= result.facts["gap_percent"] < 1
+    error = [np.linalg.norm(pose - true.pose_mm, axis=2).mean(axis=0) for pose in (of_member.mean(axis=0), blended)]
+    np.testing.assert_allclose(list(result.facts["gain_joint"].values()), error[0] - error[1], atol=1e-4)
+    error = [np.abs(pose - true.pose_mm).mean(axis=(0, 1)) for pose in (of_member.mean(axis=0), blended)]
+    np.testing.assert_allclose(list(result.facts["gain_axis"].values()), error[0] - error[1], atol=1e-4)
 
 
 def test_the_order_of_candidates_and_rows_changes_no_byte(submissions: Path, true: Poses, tmp_path: Path):
@@ -259,6 +263,27 @@ def test_auto_ships_the_mean_of_equals_and_never_overrides_what_is_asked(tmp_pat
     assert asked["shipped"] == "blend"
     assert asked["why"] == "method optuna, granularity coordinate as asked"
     assert asked["gain_nested"] < 0  # what it costs is told all the same
+
+
+@pytest.mark.parametrize(
+    ("names", "known", "unknown"),
+    [
+        ({}, None, "the images' names tell no sequences, so no gain on unseen ones can be estimated"),
+        ({"subjects": ["S1"] * ROWS, "sequences": SEQUENCES}, "held-out sequences", "gain on strangers isn't known"),
+        ({"subjects": SUBJECTS, "sequences": SEQUENCES}, "held-out subjects", None),
+    ],
+)
+def test_a_gain_in_sample_is_told_with_what_is_known_of_others(
+    submissions: Path, true: Poses, tmp_path: Path, names: dict[str, list[str]], known: str | None, unknown: str | None
+):
+    asked = blend(candidates(submissions), true, TEST_IDS, tmp_path / "out", granularity="coordinate", **names)
+    mean = blend(candidates(submissions), true, TEST_IDS, tmp_path / "out", method="mean", **names)
+    for expected in ("in sample, mm: by axis", *filter(None, (known, unknown))):
+        assert any(expected in note for note in asked.notes)
+    if known is not None:
+        gain = f"{asked.facts['gain_nested']:.2f} mm (standard error {asked.facts['gain_nested_se']:.2f})"
+        assert any(f"gain over the mean on {known}: {gain}" in note for note in asked.notes)
+    assert not any("gain" in note for note in mean.notes)
 
 
 def test_virtual_members_are_columns_like_any_other(submissions: Path, true: Poses, tmp_path: Path):

@@ -301,7 +301,7 @@ def test_what_lies_in_a_blend_s_folder_is_not_opened(command: Command, data: Pat
         (out / name).write_bytes(pickle.dumps(Evil(trap)))
     file = tmp_path / "a.csv"
     write_poses(file, range(1, N_TEST + 1), np.ones((N_TEST, 17, 3)))
-    assert command("blend", "--files", str(file)) == 0
+    assert command("blend", "--files", str(file), "--out", str(out)) == 0
     assert sorted(path.name for path in out.iterdir()) == ["blend.json", "submission.csv.gz"]
     assert not trap.exists()
 

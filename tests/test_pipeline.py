@@ -429,7 +429,7 @@ def test_files_alone_are_blended_by_mean_median_or_shares(command: Command, fold
     expected["--shares", "2,1,1"] = poses[0] / 2 + poses[1] / 4 + poses[2] / 4
     for arguments, pose in expected.items():
         assert command("blend", "--files", *files, *arguments) == 0
-        written = read_poses(tmp_path / "runs/blend/submission.csv.gz").pose_mm
+        written = read_poses(tmp_path / "runs/blend-files/submission.csv.gz").pose_mm
         np.testing.assert_allclose(written, pose, atol=0.00051)
     wrong = {"1,x,2": "numbers separated", "1,2": "expected 3 numbers", "-1,2,3": "at least 0"}
     for shares, message in wrong.items():
@@ -437,6 +437,7 @@ def test_files_alone_are_blended_by_mean_median_or_shares(command: Command, fold
         assert command("blend", "--files", *files, f"--shares={shares}") == 2
         assert message in capsys.readouterr().err
     assert command("blend", "--files", *files, "--method", "exact") == 2
+    assert not (tmp_path / "runs/blend").exists()  # that of runs, which it would overwrite
 
 
 WRONG = {
