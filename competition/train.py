@@ -26,11 +26,12 @@ from competition.jobs import PROVENANCE, Data, Job, describe, open_data, recorde
 from competition.loader import Batch, KeyedBatches, PoseImages, batches, make_loader, to_input
 from competition.metrics import mpjpe, mpjpe_joint
 from competition.predict import BATCH, predict
-from competition.runs import append_log, best_row, read_config, read_log, settle, test_file, valid_file, write_valid
+from competition.record import append_log, best_row, read_config, read_log, settle
+from competition.runs import test_file, valid_file, write_valid
 from competition.seeds import derive
 from competition.stop import Stop
 from competition.table import Poses, write_poses
-from competition.trainer import LESS, Trainer, build
+from competition.trainer import LESS, Trainer, build, told_where_it_breaks
 from competition.world import World, join_world
 from models.contract import Target
 
@@ -68,7 +69,7 @@ def train(job: Job, console: Console) -> dict[str, Any]:
             if (done := job.folder / "done.json").exists():
                 console.note(f"{job.run} fold {job.fold}: finished already")
                 return read_json(done, what="run")
-            with Stop() as stop:
+            with Stop() as stop, told_where_it_breaks(job.name):
                 return _train(job, data, device, precision, world, console, stop)
 
 

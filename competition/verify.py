@@ -12,7 +12,8 @@ from competition.dataset import Labels, read_labels, read_test
 from competition.errors import RunError
 from competition.files import read_json, sha256_file, sha256_lines
 from competition.metrics import mpjpe
-from competition.runs import best_row, fold_folders, read_config, read_log, read_valid, valid_file
+from competition.record import best_row, read_config, read_log
+from competition.runs import fold_folders, read_valid, valid_file
 from competition.skeleton import AXES, JOINTS
 from competition.table import read_poses
 from competition.weights import apply_weights

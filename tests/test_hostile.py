@@ -19,7 +19,8 @@ import models
 from competition.checkpoint import FORMAT, load_checkpoint, rebuild, save_checkpoint
 from competition.errors import RunError, UserError
 from competition.files import parse_json
-from competition.runs import candidates, read_log, read_valid
+from competition.record import read_log
+from competition.runs import candidates, read_valid
 from competition.table import write_poses
 
 Command = Callable[..., int]
