@@ -112,6 +112,10 @@ def read_folds(folder: Path, images_sha256: str) -> tuple[npt.NDArray[np.int64],
         )
     if meta.get("folds_sha256") != sha256_file(path):
         raise FoldsError(f"{path} was changed after it was made: its hash isn't that of folds.json; run `make folds`")
+    if meta["k"] != table["fold"].max() + 1 or meta.get("images_sha256") != images_sha256:
+        raise FoldsError(
+            f"{folder / 'folds.json'} is not of the {table['fold'].max() + 1} folds of {path}: make folds again"
+        )
     return table["fold"].to_numpy(np.int64), meta
 
 

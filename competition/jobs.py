@@ -19,7 +19,6 @@ from competition.folds import read_folds
 from competition.record import begun_folds, read_config
 from models.recipes import Recipe
 
-PROVENANCE = ("folds_sha256", "images_sha256", "labels_sha256", "test_images_sha256", "versions", "git")
 FULL = "full"  # the fold that trains on everything and validates nothing
 
 

@@ -6,11 +6,12 @@ from types import UnionType
 from typing import Any
 
 from competition.errors import RunError, UserError
-from competition.files import parse_json, read_json, read_text, write_json, write_text
+from competition.files import parse_json, read_json, read_text, sha256_facts, sha256_file, write_json, write_text
 
 _DECISIVE = ("recipe", "fold", "seed", "folds_sha256", "images_sha256")  # and every setting; versions only inform
 _SETTINGS_SINCE = {"compile": False}  # settings that older configurations don't name, and what they were
 _DECISIVE_SINCE = ("labels_sha256", "test_images_sha256")  # where the configuration is not older than they are
+PROVENANCE = ("folds_sha256", "images_sha256", "labels_sha256", "test_images_sha256", "versions", "git")
 _CURE = "choose another name with RUN= (--run), or delete that folder to begin anew"
 
 
@@ -37,6 +38,27 @@ def best_row(log: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the row of the lowest validation MPJPE, the first of equals; the last row where nothing was validated."""
     validated = [row for row in log if row["valid_mpjpe"] is not None]
     return min(validated, key=lambda row: float(row["valid_mpjpe"])) if validated else log[-1]
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    """Return what done.json says of a fold, as its other files have it; raise RunError where the log is of no training.
+
+    The log counts without its timings, so that equal trainings have equal manifests, `seconds` aside.
+    """
+    log, config = read_log(folder), read_config(folder)
+    if not log or not all(isinstance(row.get("seconds"), int | float) for row in log):
+        raise RunError(f"{folder / 'log.jsonl'} has no rows of a training: train this fold again")
+    best = best_row(log)
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    return {
+        "best_epoch": best["epoch"],
+        "valid_mpjpe": best["valid_mpjpe"],
+        "epochs": len(log),
+        "seconds": round(sum(row["seconds"] for row in log), 3),
+        "provenance": {key: config.get(key) for key in PROVENANCE},
+        "log_sha256": sha256_facts(log),
+        "files": {path.name: sha256_file(path) for path in files if path.name not in ("log.jsonl", "done.json")},
+    }
 
 
 def settle(folder: Path, config: dict[str, Any]) -> list[str]:
