@@ -56,16 +56,24 @@ def locked(folder: Path, complaint: str | None = None) -> Iterator[None]:
 
     Without a complaint, wait for it.
 
-    The system takes the lock back when its holder ends, however it ends.
+    The system takes the lock back when its holder ends, however it ends: those it forks to load images don't keep it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
+    held = [handle]
+
+    def let_go() -> None:
+        for inherited in held:
+            os.close(inherited)
+
+    os.register_at_fork(after_in_child=let_go)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if complaint else 0))
         yield
     except BlockingIOError:
         raise UserError(complaint) from None
     finally:
+        held.clear()
         os.close(handle)
 
 

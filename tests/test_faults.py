@@ -3,10 +3,12 @@ with the files of one that nothing disturbed."""
 
 import errno
 import io
+import multiprocessing
 import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,7 @@ from conftest import TINY, contents
 import models
 from competition import files, loader, train
 from competition.cli import main
+from competition.errors import UserError
 from models.recipes import ThreeD
 
 Command = Callable[..., int]
@@ -180,6 +183,22 @@ def test_a_loading_process_that_dies_is_told(
     _told_once(capsys, "a process that loads images died", "lower --workers", "goes on after the last checkpoint")
     assert command(*TRAIN, "--workers", "1") == 0
     assert contents(tmp_path / FOLD) == whole
+
+
+def test_a_lock_ends_with_its_holder_and_not_with_those_that_load_for_it(tmp_path: Path):
+    """After kill -9 they look only every few seconds whether there is still someone to load for."""
+    context = multiprocessing.get_context("fork")
+    with files.locked(tmp_path, "taken"):
+        child = context.Process(target=time.sleep, args=(60,))
+        child.start()
+        with pytest.raises(UserError, match="taken"), files.locked(tmp_path, "taken"):
+            pass
+    try:
+        with files.locked(tmp_path, "taken"):
+            assert child.is_alive()
+    finally:
+        child.kill()
+        child.join()
 
 
 def test_what_is_no_longer_finite_leaves_the_checkpoint(
