@@ -188,9 +188,16 @@ def test_a_loading_process_that_dies_is_told(
 def test_a_lock_ends_with_its_holder_and_not_with_those_that_load_for_it(tmp_path: Path):
     """After kill -9 they look only every few seconds whether there is still someone to load for."""
     context = multiprocessing.get_context("fork")
+    begun = context.Event()
+
+    def load() -> None:
+        begun.set()
+        time.sleep(60)
+
     with files.locked(tmp_path, "taken"):
-        child = context.Process(target=time.sleep, args=(60,))
+        child = context.Process(target=load)
         child.start()
+        assert begun.wait(30)
         with pytest.raises(UserError, match="taken"), files.locked(tmp_path, "taken"):
             pass
     try:
