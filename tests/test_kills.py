@@ -21,14 +21,14 @@ from conftest import TINY
 from competition import checkpoint, cli, files, jobs, runs
 from competition import train as training
 
-KILLS = 45
+KILLS = 30
 PRELOAD = ["pytest", "competition.synthetic.generate", "competition.train", "competition.blend"]
 MOMENTS = ("before", "empty", "half", "whole", "after")  # of a file that is being written
 PHASES = ("start", "train", "predict", "write", "folds or blend")
 TIMINGS = ("seconds", "images_per_second", "datetime_start", "datetime_complete", "worker_id")
 CHAIN = (
     ("folds", "--k", "2"),
-    ("train", *TINY, "--epochs", "4", "--augment", "--ema", "0.9", "--checkpoint-minutes", "0.003"),
+    ("train", *TINY, "--epochs", "3", "--augment", "--ema", "0.9", "--checkpoint-minutes", "0"),
     ("blend", "--granularity", "coordinate"),
 )
 
