@@ -22,7 +22,7 @@ import numpy.typing as npt
 from competition import weights
 from competition.choices import check_blend
 from competition.errors import UserError
-from competition.files import sha256_file, write_bytes, write_json, write_text
+from competition.files import sha256_facts, sha256_file, write_bytes, write_json, write_text
 from competition.join import Joined, join
 from competition.methods import Blended, Computed, Plan, compute, make_plan
 from competition.pictures import weights_picture
@@ -39,7 +39,7 @@ WRITTEN: Final = (
 FACTS: Final = (
     "method", "granularity", "shrink", "candidates", "n_rows", "groups", "mpjpe_mean", "mpjpe_blend_in_sample",
     "mpjpe_nested", "gain_nested", "gain_nested_se", "mpjpe_optimum", "gap_percent", "shipped", "why", "seconds",
-    "best_single", "gain_joint", "gain_axis", "table", "provenance", "inputs",
+    "best_single", "gain_joint", "gain_axis", "table", "provenance", "inputs", "outputs", "facts_sha256",
 )  # fmt: skip
 
 
@@ -130,6 +130,14 @@ def _write(
     else:
         write_text(out / "weights.csv", table)
         write_bytes(out / "weights.png", picture)
+    _write_facts(out, facts)
+
+
+def _write_facts(out: Path, facts: dict[str, Any]) -> None:
+    """Write blend.json with the hashes of the other files, the journal aside as times stand in it, and of itself."""
+    there = [name for name in WRITTEN[1:] if name != "study.journal" and (out / name).exists()]
+    facts["outputs"] = {name: sha256_file(out / name) for name in there}
+    facts["facts_sha256"] = sha256_facts({key: value for key, value in facts.items() if key != "facts_sha256"})
     write_json(out / "blend.json", facts)
 
 
@@ -169,7 +177,7 @@ def blend_files(
     for name in WRITTEN:
         (out / name).unlink(missing_ok=True)  # an earlier blend's aren't this one's
     write_poses(out / "submission.csv.gz", np.sort(test_ids), pose_mm)
-    write_json(out / "blend.json", facts)
+    _write_facts(out, facts)
     return out / "submission.csv.gz"
 
 
@@ -219,6 +227,8 @@ def _facts(joined: Joined, computed: Computed, shipped: Blended, plan: Plan) -> 
         ],
         "provenance": None,
         "inputs": joined.inputs,
+        "outputs": {},
+        "facts_sha256": "",
     }
 
 

@@ -1,6 +1,7 @@
 """Checkpoints: a network that rebuilds itself, and the optimiser's state to go on from."""
 
 import sys
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,7 @@ def _canonical(value: Any) -> Any:
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint without running code in it; raise RunError when it is missing, damaged or of another format."""
     try:
+        _refuse_bomb(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise RunError(f"no checkpoint at {path}") from None
@@ -74,6 +76,15 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("format") != FORMAT or not _is_whole(state):
         raise RunError(f"{path} is not a checkpoint of this toolkit (format {FORMAT}): delete it to train anew")
     return state
+
+
+def _refuse_bomb(path: Path) -> None:
+    """Raise ValueError when a zip archive unpacks to more than it holds: torch packs nothing, and unpacks anything."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size > path.stat().st_size:
+            raise ValueError(f"it unpacks to {size:,} bytes")
 
 
 def _is_whole(state: dict[str, Any]) -> bool:

@@ -1,8 +1,9 @@
 """The words that flags accept, refused in milliseconds: before torch, optuna or any data are loaded."""
 
+import math
 import re
 from collections.abc import Callable, Sequence
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from competition.errors import UserError, unknown
 
@@ -11,6 +12,7 @@ GRANULARITIES: Final = ("auto", "global", "axis", "joint", "coordinate")
 SAMPLERS: Final = ("cmaes", "tpe")
 PRECISIONS: Final = ("auto", "fp32", "bf16")
 EPOCHS: Final = ("best", "last", "all")
+N = TypeVar("N", int, float)
 Box: TypeAlias = tuple[float, float, float, float]  # x, y, width, height in pixels of an upright picture
 _FIXED: Final = {"greedy": ("auto", "coordinate"), "mean": ("auto",), "median": ("auto",)}  # others tie as asked
 
@@ -26,12 +28,28 @@ def one_of(what: str, known: Sequence[str]) -> Callable[[str], str]:
     return check
 
 
+def numbers(what: str, expected: str, kind: Callable[[str], N]) -> Callable[[str], tuple[N, ...]]:
+    """Make a function that reads finite numbers separated by commas, and raises UserError for anything else."""
+
+    def read(text: str) -> tuple[N, ...]:
+        try:
+            found = tuple(kind(cell) for cell in text.split(","))
+            if all(map(math.isfinite, found)):
+                return found
+        except (ValueError, OverflowError):
+            pass
+        raise UserError(f"{what} {text[:60]!r}: expected {expected}")
+
+    return read
+
+
 def parse_box(text: str) -> Box:
     """Read x,y,w,h in pixels; raise UserError."""
-    try:
-        x, y, width, height = (float(cell) for cell in text.split(","))
-    except ValueError:
-        raise UserError(f"box {text!r}: expected four numbers x,y,w,h in pixels, such as 120,40,200,420") from None
+    expected = "four numbers x,y,w,h in pixels, such as 120,40,200,420"
+    cells = numbers("box", expected, float)(text)
+    if len(cells) != 4:
+        raise UserError(f"box {text!r}: expected {expected}")
+    x, y, width, height = cells
     return x, y, width, height
 
 

@@ -13,7 +13,7 @@ from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 import models
 from competition import commands
-from competition.choices import GRANULARITIES, METHODS, PRECISIONS, SAMPLERS, check_epochs, one_of, parse_box
+from competition.choices import GRANULARITIES, METHODS, PRECISIONS, SAMPLERS, check_epochs, numbers, one_of, parse_box
 from competition.commands import MENDABLE
 from competition.config import Workspace
 from competition.console import Console, printable
@@ -145,16 +145,12 @@ def _add_settings(parser: argparse.ArgumentParser, recipe: Any) -> None:
         else:
             known = f": {', '.join(WORDS[setting.name])}" if setting.name in WORDS else ""
             help_ = f"default %(default)s{known}"
-            group.add_argument(flag, type=_parser_of(hint), default=default, metavar="X", help=help_)
+            group.add_argument(flag, type=_parser_of(hint, setting.name), default=default, metavar="X", help=help_)
 
 
-def _parser_of(hint: Any) -> Callable[[str], Any]:
+def _parser_of(hint: Any, name: str) -> Callable[[str], Any]:
     if get_origin(hint) is tuple:
-
-        def numbers(text: str) -> tuple[Any, ...]:
-            return tuple(get_args(hint)[0](part) for part in text.split(","))
-
-        return numbers
+        return numbers(name, "whole numbers separated by commas, such as 1,16", get_args(hint)[0])
     if type(None) in get_args(hint):
         inner = next(member for member in get_args(hint) if member is not type(None))
 
@@ -200,7 +196,9 @@ def _add_blend(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
     parser.add_argument(
         "--files", type=Path, nargs="+", default=None, metavar="CSV", help="blend these instead of runs"
     )
-    parser.add_argument("--shares", default=None, metavar="A,B", help="of the --files; their mean or median when unset")
+    shares = numbers("shares", "numbers separated by commas, such as .6,.4", float)
+    help_ = "of the --files; their mean or median when unset"
+    parser.add_argument("--shares", type=shares, default=None, metavar="A,B", help=help_)
     parser.add_argument("--virtual", action="store_true", help="also offer the members' geometric medians")
     parser.add_argument("--refit", action="store_true", help="take the test poses of the runs trained with --fold full")
     _add_choice(parser, "--sampler", SAMPLERS, "of the Optuna search")

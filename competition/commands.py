@@ -4,6 +4,7 @@ torch, timm and the like are imported inside, so that --help answers at once.
 """
 
 import argparse
+from collections import defaultdict
 from dataclasses import fields
 from pathlib import Path
 
@@ -15,14 +16,6 @@ from competition.errors import FoldsError, UserError, unknown
 from competition.skeleton import JOINTS
 
 MENDABLE = 2  # the exit code of what the user can mend
-
-
-def numbers(text: str, what: str) -> list[float]:
-    """Read numbers separated by commas; raise UserError."""
-    try:
-        return [float(cell) for cell in text.split(",")]
-    except ValueError:
-        raise UserError(f"{what} {text!r}: expected numbers separated by commas, such as .6,.4") from None
 
 
 def data(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
@@ -191,7 +184,7 @@ def _blend_files(options: argparse.Namespace, workspace: Workspace, console: Con
         raise UserError("--files with --runs, --refit, --virtual or --granularity: expected files alone")
     if options.epochs != "best" or (options.shares is not None and options.method != "optuna"):
         raise UserError("--files with --epochs, or --shares with --method: files have one epoch, shares say how")
-    shares = None if options.shares is None else numbers(options.shares, "shares")
+    shares = options.shares
     method = "mean" if options.method == "optuna" else options.method  # the default can't be meant
     test = read_test(workspace.data)
     made = provenance(workspace.data, test)
@@ -282,8 +275,7 @@ def score(options: argparse.Namespace, workspace: Workspace, console: Console) -
 
 def board(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
     from competition.files import write_json
-    from competition.leaderboard import warnings
-    from competition.page import link_rows
+    from competition.leaderboard import link_rows, warnings
     from competition.report import board_table
     from competition.score import board as read_board
 
@@ -296,6 +288,12 @@ def board(options: argparse.Namespace, workspace: Workspace, console: Console) -
     report = workspace.submissions / "report.html"
     link_rows(rows, report)
     console.table(board_table(rows))
+    unscored = defaultdict(list)
+    for row in rows:
+        unscored[row["why"]].append(row["name"])
+    for why, names in unscored.items():
+        if why:
+            console.note(workspace.tell(f"no score out of fold: {', '.join(names)}: {why}"))
     for line in warnings(rows, workspace.submissions / "ledger.csv"):
         console.note(line)
     if linked := [row["name"] for row in rows if row["link"]]:

@@ -19,6 +19,7 @@ from typing import IO, Any
 from competition.errors import UserError
 
 MAX_TEXT_BYTES = 1 << 29  # of 312,188 poses with all digits of a double there are 325 MB; a compressed bomb has more
+TIMINGS = ("seconds", "images_per_second")
 _NO_TEXT = {
     b"PK\x03\x04": "a zip archive: unpack it",
     b"\x1f\x8b": "gzip data: unpack it, or give it a name that ends in .gz",
@@ -55,16 +56,24 @@ def locked(folder: Path, complaint: str | None = None) -> Iterator[None]:
 
     Without a complaint, wait for it.
 
-    The system takes the lock back when its holder ends, however it ends.
+    The system takes the lock back when its holder ends, however it ends: those it forks to load images don't keep it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
+    held = [handle]
+
+    def let_go() -> None:
+        for inherited in held:
+            os.close(inherited)
+
+    os.register_at_fork(after_in_child=let_go)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if complaint else 0))
         yield
     except BlockingIOError:
         raise UserError(complaint) from None
     finally:
+        held.clear()
         os.close(handle)
 
 
@@ -160,6 +169,17 @@ def sha256_file(path: Path) -> str:
     """Hash a file's bytes."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def sha256_facts(value: Any) -> str:
+    """Hash a JSON value without the timings in it, which no second run repeats."""
+
+    def lasting(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {key: lasting(item) for key, item in part.items() if key not in TIMINGS}
+        return [lasting(item) for item in part] if isinstance(part, list | tuple) else part
+
+    return hashlib.sha256(json.dumps(lasting(value), sort_keys=True).encode()).hexdigest()
 
 
 def sha256_lines(lines: Iterable[str]) -> str:

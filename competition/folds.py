@@ -9,17 +9,18 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-from scipy.spatial import cKDTree
 
 from competition.dataset import parse_name
 from competition.errors import FoldsError, UserError, unknown
 from competition.files import read_bytes, read_json, sha256_file, sha256_lines, write_json, write_text
 from competition.seeds import generator
+
+if TYPE_CHECKING:
+    import pandas as pd  # where it is needed: loading it takes longer than reading what folds.json says of 500 runs
 
 STRATEGIES = ("subject", "sequence", "holdout")
 COLUMNS = ("Id", "image", "subject", "action", "sequence", "camera", "fold")
@@ -33,7 +34,7 @@ _FRAME = re.compile(r"(.+?)(?:\.(\w+))?[._ -]\d+\.jpe?g", re.ASCII)  # sequence,
 
 def make_folds(
     images: Sequence[str], *, strategy: str = "subject", k: int | None = None, seed: int = 0
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """Assign each image to the fold that holds it out; row i is Id i + 1, columns as folds.csv.
 
     Raise FoldsError when the names don't tell the groups, or there are fewer groups than folds.
@@ -61,7 +62,7 @@ def make_folds(
 
 
 def write_folds(
-    folder: Path, table: pd.DataFrame, *, strategy: str, seed: int, users: Sequence[str], force: bool
+    folder: Path, table: "pd.DataFrame", *, strategy: str, seed: int, users: Sequence[str], force: bool
 ) -> bool:
     """Write folds.csv and folds.json; return False when the same folds are there already.
 
@@ -92,6 +93,8 @@ def write_folds(
 
 def read_folds(folder: Path, images_sha256: str) -> tuple[npt.NDArray[np.int64], dict[str, Any]]:
     """Return the fold of every training row [N] and folds.json; raise FoldsError when they are of other data."""
+    import pandas as pd
+
     path = folder / "folds.csv"
     if not path.exists() or not (folder / "folds.json").exists():
         raise FoldsError(f"no folds at {path}: run `make folds`")
@@ -109,6 +112,10 @@ def read_folds(folder: Path, images_sha256: str) -> tuple[npt.NDArray[np.int64],
         )
     if meta.get("folds_sha256") != sha256_file(path):
         raise FoldsError(f"{path} was changed after it was made: its hash isn't that of folds.json; run `make folds`")
+    if meta["k"] != table["fold"].max() + 1 or meta.get("images_sha256") != images_sha256:
+        raise FoldsError(
+            f"{folder / 'folds.json'} is not of the {table['fold'].max() + 1} folds of {path}: make folds again"
+        )
     return table["fold"].to_numpy(np.int64), meta
 
 
@@ -125,6 +132,8 @@ def name_groups(images: Sequence[str]) -> tuple[list[str] | None, list[str] | No
 
 def split_groups(groups: Sequence[str | None], fold: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Tell the held-out rows [N] whose group is in more than one fold; None is a group that isn't known."""
+    import pandas as pd
+
     frame = pd.DataFrame({"group": groups, "fold": fold})
     number = frame.groupby("group")["fold"].transform("nunique")
     return ((number > 1) & (frame["fold"] >= 0)).to_numpy(bool)
@@ -132,6 +141,8 @@ def split_groups(groups: Sequence[str | None], fold: npt.NDArray[np.int64]) -> n
 
 def near_copies(pose_mm: npt.NDArray[np.floating[Any]], fold: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Tell the held-out rows [N] that have a row in another fold within NEAR_MM, root mean square over the joints."""
+    from scipy.spatial import cKDTree
+
     rows = len(pose_mm)
     centred = pose_mm.reshape(rows, -1).astype(np.float64)
     centred -= centred.mean(axis=0)
@@ -162,7 +173,9 @@ def find_users(submissions: Path, folder: Path) -> list[str]:
     return list(dict.fromkeys(using))
 
 
-def _name_table(images: Sequence[str], strategy: str) -> pd.DataFrame:
+def _name_table(images: Sequence[str], strategy: str) -> "pd.DataFrame":
+    import pandas as pd
+
     rows: list[tuple[object, ...]] = []
     for id_, image in enumerate(images, start=1):
         name = parse_name(image)
@@ -197,7 +210,7 @@ def _balance(groups: "pd.Series[Any]", k: int, seed: int) -> dict[str, int]:
     return fold_of
 
 
-def _assert_no_leak(table: pd.DataFrame, strategy: str) -> None:
+def _assert_no_leak(table: "pd.DataFrame", strategy: str) -> None:
     for column in {strategy, "sequence"}:
         folds_of_group = table.groupby(column)["fold"].nunique()
         assert (folds_of_group == 1).all(), f"{column} {folds_of_group.idxmax()} is in more than one fold"

@@ -16,10 +16,9 @@ from competition.dataset import Labels, TestSet, read_labels, read_test
 from competition.errors import FoldsError, RunError
 from competition.files import sha256_file, sha256_lines
 from competition.folds import read_folds
-from competition.runs import begun_folds, read_config
+from competition.record import begun_folds, read_config
 from models.recipes import Recipe
 
-PROVENANCE = ("folds_sha256", "images_sha256", "labels_sha256", "test_images_sha256", "versions", "git")
 FULL = "full"  # the fold that trains on everything and validates nothing
 
 

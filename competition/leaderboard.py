@@ -5,14 +5,18 @@ places are those of the rest. Nothing here knows why a file was sent; what can b
 """
 
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import Any, Final, TypeAlias
+from urllib.parse import quote
 
+from competition.files import read_text
 from competition.submit import read_ledger
 
 Row: TypeAlias = dict[str, Any]
 
 RANKED: Final = ("out_of_fold", "public", "private")
+ANCHOR: Final = "run-"  # and the name of a run or a blend: its row in the report
 DIGITS: Final = 4  # of the recorded scores: what is equal in them is a tie
 
 
@@ -68,6 +72,15 @@ def sent_scores(ledger: Path) -> dict[str, float]:
     """Return the latest public score of each file by its sha256; none where several competitions were asked."""
     scores = list(_sent(ledger).values())
     return scores[0] if len(scores) == 1 else {}
+
+
+def link_rows(rows: list[dict[str, Any]], report: Path) -> None:
+    """Add to every row of the board its `link` into a report; None where the report doesn't tell of it."""
+    text = read_text(report, what="report") if report.exists() else ""
+    for row in rows:
+        anchor = ANCHOR + row["name"]
+        known = f'id="{escape(anchor)}"' in text
+        row["link"] = f"{report.resolve().as_uri()}#{quote(anchor)}" if known else None
 
 
 def _sent(ledger: Path) -> dict[str, dict[str, float]]:

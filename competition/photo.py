@@ -27,7 +27,8 @@ from competition.files import read_bytes, read_json, write_bytes, write_text
 from competition.jobs import FULL
 from competition.pictures import pose_picture
 from competition.predict import kept_weights, load_network, predict_images
-from competition.runs import fold_folders, read_config, untrained
+from competition.record import read_config
+from competition.runs import fold_folders, untrained
 from competition.skeleton import AXES, JOINTS
 
 MARGIN: Final = 0.124  # of the box's longer side: 40 px at the median of the embedded competition's pictures

@@ -17,7 +17,8 @@ from competition.folds import read_folds
 from competition.jobs import provenance
 from competition.loader import Batch, KeyedBatches, PoseImages, batches, make_loader, to_input
 from competition.metrics import mpjpe
-from competition.runs import append_log, fold_folders, read_config, test_file, valid_file, write_submission, write_valid
+from competition.record import append_log, read_config
+from competition.runs import fold_folders, test_file, valid_file, write_submission, write_valid
 from competition.skeleton import JOINTS, MIRROR
 from competition.table import Poses, write_poses
 from models.contract import HeatmapModule, Module

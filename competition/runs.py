@@ -4,32 +4,28 @@ SUBMISSIONS/<run>/fold<k>/  config.json log.jsonl valid_epoch01.npz test_epoch01
 SUBMISSIONS/<run>/submission.csv.gz     the run's best epoch, test poses averaged over its folds
 """
 
-import json
+import os
 import re
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import UnionType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from competition.errors import RunError, SubmissionError, UserError
-from competition.files import atomic, parse_json, read_json, read_text, write_json, write_text
+from competition.errors import RunError, SubmissionError
+from competition.files import atomic
 from competition.folds import read_meta
+from competition.record import read_config, read_log
 from competition.skeleton import JOINTS
-from competition.table import Poses, read_poses, write_poses
+from competition.table import Poses, in_order, read_poses, write_poses
 
 _VALID = re.compile(r"valid_epoch(\d{2,})\.(npz|csv|csv\.gz)")
 _TEST = re.compile(r"test_epoch(\d{2,})\.(csv|csv\.gz)")
 _FOLD = re.compile(r"fold\d+")
-_DECISIVE = ("recipe", "fold", "seed", "folds_sha256", "images_sha256")  # and every setting; versions only inform
-_SETTINGS_SINCE = {"compile": False}  # settings that older configurations don't name, and what they were
-_DECISIVE_SINCE = ("labels_sha256", "test_images_sha256")  # where the configuration is not older than they are
 MAX_NPZ_BYTES = 1 << 29  # 2.6 million poses; a compressed bomb is larger
-_CURE = "choose another name with RUN= (--run), or delete that folder to begin anew"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +57,11 @@ def test_file(folder: Path, epoch: int) -> Path:
 
 
 def write_valid(path: Path, ids: npt.NDArray[np.int64], pose_mm: npt.NDArray[np.floating]) -> None:
-    """Write out-of-fold poses [n, 17, 3] in mm by training Id."""
-    order = np.argsort(ids)
+    """Write out-of-fold poses [n, 17, 3] in mm by training Id; raise SubmissionError on what no reader takes."""
+    with np.errstate(over="ignore"):  # what float32 can't hold is refused as infinite
+        poses = in_order(path, ids, np.asarray(pose_mm).astype(np.float32))
     with atomic(path) as handle:
-        np.savez(handle, id=ids[order].astype(np.int64), pose=pose_mm[order].astype(np.float32))
+        np.savez(handle, id=poses.id, pose=poses.pose_mm.astype(np.float32))
 
 
 def read_valid(path: Path) -> Poses:
@@ -105,100 +102,6 @@ def _read_arrays(path: Path, *names: str) -> list[npt.NDArray[Any]]:
         reason = " ".join(str(error).split())[:80]
         raise RunError(f"{path}: expected an npz with arrays id and pose ({reason})") from None
     raise RunError(f"{path}: more than {MAX_NPZ_BYTES >> 20} MiB when decompressed: no poses")
-
-
-def read_log(folder: Path) -> list[dict[str, Any]]:
-    """Read a fold's log, a row an epoch; empty when nothing is logged yet."""
-    path = folder / "log.jsonl"
-    if not path.exists():
-        return []
-    needs: dict[str, type | UnionType] = {"epoch": int, "valid_mpjpe": int | float | None}
-    lines = read_text(path, what="log").splitlines()
-    try:
-        return [parse_json(line, f"line {number}", needs) for number, line in enumerate(lines, start=1)]
-    except UserError as error:
-        raise RunError(f"{path} is damaged ({error}): train this fold again") from None
-
-
-def append_log(folder: Path, row: dict[str, Any]) -> None:
-    """Add an epoch's row to a fold's log; rows of this and later epochs, left by an interrupted run, go."""
-    rows = [old for old in read_log(folder) if old["epoch"] < row["epoch"]] + [row]
-    write_text(folder / "log.jsonl", "".join(json.dumps(r, allow_nan=False) + "\n" for r in rows))
-
-
-def best_row(log: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the row of the lowest validation MPJPE, the first of equals; the last row where nothing was validated."""
-    validated = [row for row in log if row["valid_mpjpe"] is not None]
-    return min(validated, key=lambda row: float(row["valid_mpjpe"])) if validated else log[-1]
-
-
-def settle(folder: Path, config: dict[str, Any]) -> list[str]:
-    """Make a fold's folder ready for a configuration, and return what is worth telling.
-
-    New: writes config.json. The same: nothing, training goes on or is finished. More epochs at a constant learning
-    rate: takes them over, and the fold is unfinished again. Anything else, or other folds of the run that were trained
-    differently: RunError with the differences.
-    """
-    path = folder / "config.json"
-    config = json.loads(json.dumps(config))  # as it will be read: tuples become lists
-    constant = config["settings"]["schedule"] == "constant"
-    for left in folder.glob(".*.tmp"):
-        left.unlink()  # by a process that was killed while writing
-    if not begun(folder):
-        for sibling in begun_folds(folder.parent):
-            differences = _differences(read_config(sibling), config)
-            if set(differences) - {"fold"} - ({"epochs"} if constant else set()):
-                differences.pop("fold")
-                raise RunError(f"{sibling} was trained with another configuration ({_tell(differences)}): {_CURE}")
-        write_json(path, config)
-        return []
-    old = read_config(folder)
-    differences = _differences(old, config)
-    remarks = [
-        f"{folder}: begun on {old.get(what)} {what}, now {config[what]}: files may differ in the last digits"
-        for what in ("threads", "processes")
-        if old.get(what) != config[what]
-    ]
-    more = differences.get("epochs", (0, 0))
-    longer = set(differences) == {"epochs"} and isinstance(more[0], int) and more[0] < more[1]
-    if longer and constant:
-        (folder / "done.json").unlink(missing_ok=True)
-        write_json(path, config)
-        return [*remarks, f"{folder}: going on from {more[0]} to {more[1]} epochs"]
-    if differences:
-        raise RunError(f"{folder} was trained with another configuration ({_tell(differences)}): {_CURE}")
-    return remarks
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """Read a fold's config.json."""
-    config = read_json(folder / "config.json", what="run configuration")
-    if not isinstance(config.setdefault("settings", {}), dict):
-        raise RunError(f"{folder / 'config.json'}: 'settings' is no JSON object: it is not as this toolkit writes it")
-    return config
-
-
-def begun(folder: Path) -> bool:
-    """Whether a fold has left something behind that its configuration binds; a failed first attempt binds no one."""
-    return (folder / "config.json").exists() and ((folder / "last.pt").exists() or any(folder.glob("*_epoch*")))
-
-
-def begun_folds(run: Path) -> list[Path]:
-    """List the folds of a run that training has begun, `full` among them."""
-    return [folder for folder in sorted(run.glob("fold*/")) if begun(folder)]
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return what decides a run's results and differs, the settings one by one: before and now."""
-    decisive = [*_DECISIVE, *(name for name in _DECISIVE_SINCE if name in old)]
-    before = {name: old.get(name) for name in decisive} | _SETTINGS_SINCE | old["settings"]
-    now = {name: new[name] for name in decisive} | new["settings"]
-    pairs = {name: (before.get(name), now.get(name)) for name in sorted(before.keys() | now.keys())}
-    return {name: (one, other) for name, (one, other) in pairs.items() if one != other}
-
-
-def _tell(differences: dict[str, tuple[Any, Any]]) -> str:
-    return ", ".join(f"{name} {before} -> {now}" for name, (before, now) in differences.items())
 
 
 def fold_folders(run: Path) -> list[Path]:
@@ -296,9 +199,8 @@ def _candidates_of(run: Path) -> list[Candidate]:
     folds = fold_folders(run)
     if not folds:
         return []
-    valid = [_by_epoch(folder, _VALID) for folder in folds]
-    test = [_by_epoch(folder, _TEST) for folder in folds]
-    epochs = sorted(set.intersection(*(_epochs_of(folder) for folder in folds)))
+    valid, test = zip(*map(_files_of, folds), strict=True)
+    epochs = sorted(set.intersection(*map(set, (*valid, *test))))
     if not epochs:
         return []
     logs = [{row["epoch"]: row["valid_mpjpe"] for row in read_log(folder)} for folder in folds]
@@ -321,11 +223,18 @@ def _candidates_of(run: Path) -> list[Candidate]:
 
 def _epochs_of(folder: Path) -> set[int]:
     """Return the epochs of which a fold holds both files."""
-    return set(_by_epoch(folder, _VALID)) & set(_by_epoch(folder, _TEST))
+    valid, test = _files_of(folder)
+    return set(valid) & set(test)
 
 
-def _by_epoch(folder: Path, pattern: re.Pattern[str]) -> dict[int, Path]:
-    return {int(m[1]): p for p in sorted(folder.iterdir()) if (m := pattern.fullmatch(p.name))}
+def _files_of(folder: Path) -> tuple[dict[int, Path], dict[int, Path]]:
+    """Return a fold's files of out-of-fold and of test poses by epoch."""
+    names = sorted(os.listdir(folder))
+    valid, test = (
+        {int(match[1]): folder / name for name in names if (match := pattern.fullmatch(name))}
+        for pattern in (_VALID, _TEST)
+    )
+    return valid, test
 
 
 def _rows(valid: Path) -> int:

@@ -6,6 +6,7 @@ This module alone opens DATA/solution, and nothing but the command `score` calls
 import csv
 import datetime
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from competition.errors import DataError, SubmissionError, UserError
 from competition.files import locked, read_json, read_text, sha256_file, write_text
 from competition.leaderboard import places, sent_scores, with_places
 from competition.metrics import joint_errors, mean_absolute_axis
-from competition.runs import best_epoch, candidates, fold_folders, folds_of, run_folders
+from competition.runs import Candidate, best_epoch, candidates, fold_folders, folds_of, run_folders
 from competition.skeleton import AXES, JOINTS
 from competition.table import Poses, check_plausible, parse_poses, read_poses
 
@@ -103,7 +104,7 @@ def board(submissions: Path, folds: Path) -> list[dict[str, Any]]:
         row = {"name": run.name, "kind": "run", "folds": len(fold_folders(run)), "of_folds": folds_of(run, folds)}
         row["epochs"] = len(of_run)
         row |= {"best_epoch": best.epoch if best else None, "out_of_fold": best.valid_mpjpe if best else None}
-        row["in_sample"] = False
+        row["in_sample"], row["why"] = False, "" if row["out_of_fold"] is not None else _unscored(run, of_run)
         rows.append(row | _scores_of(run / "submission.csv.gz", scores))
     for path in sorted(submissions.glob("*/blend.json")):
         facts = read_json(path, what="blend", needs=_OF_BLEND)
@@ -117,6 +118,7 @@ def board(submissions: Path, folds: Path) -> list[dict[str, Any]]:
         nested = facts["mpjpe_nested"]
         row |= {"best_epoch": None, "out_of_fold": facts["mpjpe_blend_in_sample"] if nested is None else nested}
         row["in_sample"] = nested is None and facts.get("shipped") != "mean"
+        row["why"] = "" if row["out_of_fold"] is not None else "a blend of files, of whose error nothing is known"
         rows.append(row | _scores_of(path.parent / "submission.csv.gz", scores))
     sent = sent_scores(submissions / "ledger.csv")
     for row in rows:
@@ -124,6 +126,15 @@ def board(submissions: Path, folds: Path) -> list[dict[str, Any]]:
         if row["public"] is None and sent and file.exists():
             row["public"] = sent.get(sha256_file(file))
     return with_places(rows)
+
+
+def _unscored(run: Path, of_run: Sequence[Candidate]) -> str:
+    """Say why a run has no out-of-fold MPJPE."""
+    if of_run:
+        return "no log.jsonl tells it: `make blend` computes it from the poses"
+    if fold_folders(run):
+        return "no epoch has its files in every fold"
+    return "trained on everything, so nothing was held out"
 
 
 def standing(submissions: Path, file: Path) -> str:

@@ -26,7 +26,8 @@ from competition.config import Workspace
 from competition.dataset import read_test
 from competition.errors import UserError
 from competition.files import locked, read_json, read_text, sha256_file, write_text
-from competition.runs import best_epoch, candidates, read_log, read_test_poses
+from competition.record import read_log
+from competition.runs import best_epoch, candidates, read_test_poses
 from competition.table import Poses, check_plausible, read_poses
 
 LEDGER: Final = ("time", "competition", "file", "sha256", "run", "out_of_fold", "message", "ref", "status", "public")

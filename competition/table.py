@@ -19,6 +19,7 @@ from competition.skeleton import AXES, JOINTS, ROOT
 
 COLUMNS = tuple(f"{joint}_{axis}" for joint in JOINTS for axis in AXES)
 HEADER = ",".join(("Id", *COLUMNS))
+LARGEST_ID = 10**18 - 1
 # Each text matches in one way only: with \d+\.?\d* a row of whole numbers and one bad cell would be tried for hours.
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _SHORTEST = len("1") + len(",0") * len(COLUMNS)  # letters in a row
@@ -33,19 +34,37 @@ class Poses(NamedTuple):
 
 
 def write_poses(path: Path, ids: npt.ArrayLike, pose_mm: npt.ArrayLike) -> None:
-    """Write poses [N, 17, 3] in mm by Id, ascending; .gz by the name; raise ValueError on what no reader accepts."""
-    id_array = np.asarray(ids, np.int64)
-    rows = np.asarray(pose_mm, np.float64).reshape(len(id_array), len(COLUMNS))
-    if not np.isfinite(rows).all():
-        raise ValueError(f"pose of Id {id_array[~np.isfinite(rows).all(axis=1)][0]} is not finite")
-    order = np.argsort(id_array, kind="stable")
-    if (np.diff(id_array[order]) == 0).any():
-        raise ValueError("an Id stands twice")
-    rows = rows[order] + 0.0
+    """Write poses [N, 17, 3] in mm by Id, ascending; .gz by the name; raise SubmissionError on what no reader takes."""
+    ordered = in_order(Path(path), ids, pose_mm)
+    rows = ordered.pose_mm.reshape(len(ordered.id), len(COLUMNS)) + 0.0
     rows[np.abs(rows) < 0.0005] = 0.0  # no -0.000
     line = "%d" + ",%.3f" * len(COLUMNS)
-    lines = [line % (id_, *row) for id_, row in zip(id_array[order].tolist(), rows.tolist(), strict=True)]
+    lines = [line % (id_, *row) for id_, row in zip(ordered.id.tolist(), rows.tolist(), strict=True)]
     write_text(Path(path), "\n".join([HEADER, *lines]) + "\n")
+
+
+def in_order(path: Path, ids: npt.ArrayLike, pose_mm: npt.ArrayLike) -> Poses:
+    """Return poses by ascending Id, to be written to `path`; raise SubmissionError where they can't be read again."""
+    id_array, pose = np.asarray(ids), np.asarray(pose_mm)
+    if id_array.ndim != 1 or pose.shape != (len(id_array), len(JOINTS), len(AXES)):
+        raise SubmissionError(f"{path}: Ids {id_array.shape} and poses {pose.shape}, expected (N,) and (N, 17, 3)")
+    if len(id_array) == 0 or id_array.dtype.kind not in "iu" or pose.dtype.kind not in "fiu":
+        found = f"{len(id_array)} Ids of {id_array.dtype}, poses of {pose.dtype}"
+        raise SubmissionError(f"{path}: {found}, expected whole numbers and mm")
+    order = np.argsort(id_array, kind="stable")
+    id_array, pose = id_array[order].astype(np.int64), pose[order].astype(np.float64)
+    if id_array[0] < 0 or id_array[-1] > LARGEST_ID:
+        wrong = id_array[0] if id_array[0] < 0 else id_array[-1]
+        raise SubmissionError(f"{path}: Id {wrong}, expected Ids from 0 to {LARGEST_ID}")
+    if (twice := np.flatnonzero(np.diff(id_array) == 0)).size:
+        raise SubmissionError(f"{path}: Id {id_array[twice[0]]} stands twice")
+    finite = np.isfinite(pose).all(axis=(1, 2))
+    if not finite.all():
+        raise SubmissionError(
+            f"{path}: the pose of Id {id_array[~finite][0]} is not finite ({(~finite).sum()} of {len(pose)} poses): "
+            "expected finite mm; nothing is written"
+        )
+    return Poses(id_array, pose)
 
 
 def read_poses(path: Path, expected_ids: Sequence[int] | npt.NDArray[np.int64] | None = None) -> Poses:
@@ -149,7 +168,7 @@ def _row_complaint(path: Path, number: int, line: str) -> str:
 
 def _parse_ids(path: Path, cells: list[str]) -> npt.NDArray[np.int64]:
     longest = max(range(len(cells)), key=lambda row: len(cells[row]))
-    if len(cells[longest]) > 18:
+    if len(cells[longest]) > len(str(LARGEST_ID)):
         raise SubmissionError(f"{path}:{longest + 2}: Id {cells[longest][:40]!r} is too large")
     return np.array(cells).astype(np.int64)
 

@@ -21,16 +21,17 @@ from competition.console import Advance, Console, duration
 from competition.dataset import Labels, TestSet
 from competition.device import autocast, choose_device, choose_precision, told_when_out_of_memory
 from competition.errors import RunError
-from competition.files import locked, read_json, sha256_file, write_json
-from competition.jobs import PROVENANCE, Data, Job, describe, open_data, recorded_precision
+from competition.files import locked, read_json, write_json
+from competition.jobs import Data, Job, describe, open_data, recorded_precision
 from competition.loader import Batch, KeyedBatches, PoseImages, batches, make_loader, to_input
 from competition.metrics import mpjpe, mpjpe_joint
 from competition.predict import BATCH, predict
-from competition.runs import append_log, best_row, read_config, read_log, settle, test_file, valid_file, write_valid
+from competition.record import append_log, best_row, manifest, read_log, settle
+from competition.runs import test_file, valid_file, write_valid
 from competition.seeds import derive
 from competition.stop import Stop
 from competition.table import Poses, write_poses
-from competition.trainer import LESS, Trainer, build
+from competition.trainer import LESS, Trainer, build, told_where_it_breaks
 from competition.world import World, join_world
 from models.contract import Target
 
@@ -68,7 +69,7 @@ def train(job: Job, console: Console) -> dict[str, Any]:
             if (done := job.folder / "done.json").exists():
                 console.note(f"{job.run} fold {job.fold}: finished already")
                 return read_json(done, what="run")
-            with Stop() as stop:
+            with Stop() as stop, told_where_it_breaks(job.name):
                 return _train(job, data, device, precision, world, console, stop)
 
 
@@ -241,22 +242,7 @@ def validate(trainer: Trainer, data: Data, loader: DataLoader[Batch], epoch: int
 
 def finish(job: Job) -> dict[str, Any]:
     """Write done.json, the run's last file."""
-    log, config = read_log(job.folder), read_config(job.folder)
-    best = best_row(log)
-    result = {
-        "best_epoch": best["epoch"],
-        "valid_mpjpe": best["valid_mpjpe"],
-        "epochs": len(log),
-        "seconds": round(sum(row["seconds"] for row in log), 3),
-        "provenance": {key: config.get(key) for key in PROVENANCE},
-        "files": {
-            path.name: sha256_file(path)
-            for path in sorted(job.folder.iterdir())
-            if path.is_file()
-            and path.name not in ("log.jsonl", "done.json")
-            and not path.name.startswith(".")  # the log holds timings
-        },
-    }
+    result = manifest(job.folder)
     write_json(job.folder / "done.json", result)
     return result
 

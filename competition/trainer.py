@@ -1,7 +1,11 @@
 """A network in training: how it is made, what of it is kept in a checkpoint, and how it goes on from one."""
 
 import inspect
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -84,6 +88,29 @@ class Trainer:
         )
 
 
+@contextmanager
+def told_where_it_breaks(name: str) -> Iterator[None]:
+    """Turn what code in models/ raises into RunError: which entrant, what, and the file and line, as it may be one's
+    own."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+        if isinstance(error, SyntaxError):
+            frames.append((Path(error.filename or ""), error.lineno))
+        inside = [place for place in frames if str(place[0].parent) in models.__path__]
+        own = models.recipe(name).network.partition(":")[0].rpartition(".")[2]  # what it builds on is rarely at fault
+        places = [place for place in inside if place[0].stem == own] or inside
+        if not places or places[-1][0].name == "__init__.py":
+            raise
+        file, line = places[-1]
+        what = " ".join(str(error).split())[:300]
+        where = f"{type(error).__name__} at models/{file.name}:{line}; --debug shows the way there"
+        raise RunError(f"model {name}: {what} ({where})") from error
+
+
 def build(
     job: Job, train_rows: npt.NDArray[np.int64], pose_mm: Tensor, device: torch.device, precision: str, world: World
 ) -> Trainer:
@@ -97,7 +124,9 @@ def build(
     if "pretrained" in settings and last.exists():
         settings["pretrained"] = False  # the weights are in the checkpoint
     try:
-        model = models.create(job.name, **settings).to(device)
+        with told_where_it_breaks(job.name):
+            model = models.create(job.name, **settings)
+        model.to(device)
         if job.sync_batch_norm and world.size > 1:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         model.to(memory_format=torch.channels_last)

@@ -1,24 +1,27 @@
 """Verifying a run's or a blend's folder: are the files those that were written, and do their scores hold?"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from competition.config import Workspace
 from competition.dataset import Labels, read_labels, read_test
 from competition.errors import RunError
-from competition.files import read_json, sha256_file, sha256_lines
+from competition.files import read_json, sha256_facts, sha256_file, sha256_lines
+from competition.folds import read_folds
 from competition.metrics import mpjpe
-from competition.runs import best_row, fold_folders, read_config, read_log, read_valid, valid_file
+from competition.record import manifest, read_config, read_log
+from competition.runs import best_epoch, candidates, fold_folders, read_test_poses, read_valid, valid_file
 from competition.skeleton import AXES, JOINTS
 from competition.table import read_poses
-from competition.weights import apply_weights
 
+Poses3: TypeAlias = npt.NDArray[np.float64]  # [n, 17, 3] mm
 TOLERANCE_MM = 1e-6  # of a score computed again
-_BEST = {"epoch": "best_epoch", "valid_mpjpe": "valid_mpjpe"}  # the log's keys and done.json's
+TOLERANCE_BLEND_MM = 1e-3  # of one that was computed in float32
 WRITTEN_MM = 0.00051  # half of the last decimal of a CSV
 
 
@@ -38,6 +41,10 @@ def verify(workspace: Workspace, folder: Path) -> tuple[list[str], list[str]]:
         found = _verify_fold(workspace, fold, labels)
         right += found[0]
         wrong += found[1]
+    if folds != [folder] and not wrong:
+        found = _verify_submission(workspace, folder)
+        right += found[0]
+        wrong += found[1]
     return right, wrong
 
 
@@ -49,10 +56,19 @@ def _verify_fold(workspace: Workspace, fold: Path, labels: Labels) -> tuple[list
     elif "predicted_from" not in config:
         return [], [f"{fold}: not finished (no done.json)"]
     files = _named(claims.get("files", {}), f"{fold / 'done.json'}: files")
-    if outside := [name for name in files if Path(name).name != name]:
-        raise RunError(f"{fold / 'done.json'}: {outside[0][:60]!r} is a path, expected names of files beside it")
+    _refuse_paths(files, fold / "done.json")
     wrong = _changed({fold / name: sha256 for name, sha256 in files.items()})
     right = [f"{fold}: {len(files) - len(wrong)} of {len(files)} files are as they were written"]
+    if wrong:
+        return right, wrong
+    if claims:
+        now = manifest(fold)
+        wrong += [f"{fold / name}: is new since" for name in now["files"] if name not in files]
+        wrong += [
+            f"{fold / 'done.json'}: {key} is {claims[key]}, but the other files say {now[key]}"
+            for key in now
+            if key != "files" and key in claims and claims[key] != now[key]
+        ]
     if other := _other_data(workspace, config):
         return right, [*wrong, f"{fold}: trained on {other}: its scores can't be recomputed"]
     log = read_log(fold)
@@ -68,10 +84,22 @@ def _verify_fold(workspace: Workspace, fold: Path, labels: Labels) -> tuple[list
             wrong.append(f"{told}, but the log says {row['valid_mpjpe']:.4f}")
         else:
             right.append(told)
-    best = best_row(log) if log else {}
-    if claims and any(best.get(log_key) != claims[key] for log_key, key in _BEST.items()):
-        wrong.append(f"{fold}: the best epoch of done.json is not that of the log")
     return right, wrong
+
+
+def _verify_submission(workspace: Workspace, run: Path) -> tuple[list[str], list[str]]:
+    """Compare a run's own submission with the mean over the folds of its best epoch's test poses."""
+    best = best_epoch([candidate for candidate in candidates(run.parent) if candidate.run == run.name])
+    file, ids = run / "submission.csv.gz", read_test(workspace.data).id
+    if best is None or not file.exists():
+        return [], []
+    return _compare(file, read_poses(file, ids).pose_mm, read_test_poses(best, ids), f"the folds' means at {best.name}")
+
+
+def _compare(file: Path, written_mm: Poses3, again_mm: Poses3, what: str) -> tuple[list[str], list[str]]:
+    largest = float(np.abs(again_mm - written_mm).max())
+    told = f"{file.parent}: {what} differ from {file.name} by at most {largest:.4f} mm"
+    return ([told], []) if largest <= WRITTEN_MM else ([], [told])
 
 
 def _other_data(workspace: Workspace, made: dict[str, Any]) -> str | None:
@@ -92,17 +120,25 @@ def _other_data(workspace: Workspace, made: dict[str, Any]) -> str | None:
     for key, (told, find) in now.items():
         if made.get(key) is not None and find() not in (None, made[key]):
             return told
+    if made.get("folds_sha256") is not None and made.get("images_sha256") is not None and folds.exists():
+        read_folds(workspace.folds, made["images_sha256"])  # folds.json, too, is of these folds
     return None
 
 
 def _verify_blend(workspace: Workspace, folder: Path) -> tuple[list[str], list[str]]:
-    facts = read_json(
-        folder / "blend.json", what="blend", needs={"inputs": dict, "candidates": list, "provenance": dict | None}
-    )
+    needs = {"inputs": dict, "candidates": list, "provenance": dict | None, "outputs": dict | None}
+    facts = read_json(folder / "blend.json", what="blend", needs=needs)
     inputs = _named(facts["inputs"], f"{folder / 'blend.json'}: inputs")
-    files = {_input(workspace, name): sha256 for name, sha256 in inputs.items()}
-    wrong = _changed(files)
-    right = [f"{folder}: {len(files) - len(wrong)} of {len(files)} inputs are as they were read"]
+    outputs = _named(facts["outputs"] or {}, f"{folder / 'blend.json'}: outputs")
+    _refuse_paths(outputs, folder / "blend.json")
+    itself = facts.pop("facts_sha256", None)  # none in those of before
+    if itself is not None and itself != sha256_facts(facts):
+        return [], [f"{folder / 'blend.json'}: has changed since"]
+    wrong = _changed({_input(workspace, name): sha256 for name, sha256 in inputs.items()})
+    right = [f"{folder}: {len(inputs) - len(wrong)} of {len(inputs)} inputs are as they were read"]
+    changed = _changed({folder / name: sha256 for name, sha256 in outputs.items()})
+    right.append(f"{folder}: {len(outputs) - len(changed)} of {len(outputs)} files are as they were written")
+    wrong += changed
     if other := _other_data(workspace, facts.get("provenance") or {}):
         wrong.append(f"{folder}: made with {other}")
     weights_file = folder / "weights.csv"
@@ -111,32 +147,45 @@ def _verify_blend(workspace: Workspace, folder: Path) -> tuple[list[str], list[s
     if not weights_file.exists() or any(str(name).startswith("virtual-") for name in facts["candidates"]):
         return [*right, f"{folder}: its submission is not checked: only weights of runs are applied again"], wrong
     try:
-        again = _blend_again(workspace, facts, weights_file)
+        test_mm, scores = _blend_again(workspace, facts, weights_file)
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise RunError(f"{weights_file} is not of the candidates of blend.json ({str(error)[:100]})") from None
-    shipped = read_poses(folder / "submission.csv.gz", read_test(workspace.data).id).pose_mm
-    largest = float(np.abs(again - shipped).max())
-    told = f"{folder}: the weights applied to the inputs differ from submission.csv.gz by at most {largest:.4f} mm"
-    (right if largest <= WRITTEN_MM else wrong).append(told)
-    return right, wrong
+    submission = folder / "submission.csv.gz"
+    shipped_mm = read_poses(submission, read_test(workspace.data).id).pose_mm
+    found = _compare(submission, shipped_mm, test_mm, "the weights applied to the inputs")
+    for key, again in scores.items():
+        told = f"{folder}: {key} is {again:.3f} mm"
+        if isinstance(facts.get(key), int | float) and abs(facts[key] - again) <= TOLERANCE_BLEND_MM:
+            found[0].append(told)
+        else:
+            found[1].append(f"{told}, but blend.json says {facts.get(key)}")
+    return [*right, *found[0]], found[1]
 
 
-def _blend_again(workspace: Workspace, facts: dict[str, Any], weights_file: Path) -> np.ndarray[Any, Any]:
-    """Apply the weights [17, 3, M] of a file to the mean over folds of each candidate's test poses."""
-    test_ids = read_test(workspace.data).id
+def _blend_again(workspace: Workspace, facts: dict[str, Any], weights_file: Path) -> tuple[Poses3, dict[str, float]]:
+    """Apply the weights [17, 3, M] of a file to each candidate's poses: the test poses, and the scores out of fold."""
+    test_ids, labels = read_test(workspace.data).id, read_labels(workspace.data)
     names: Sequence[str] = facts["candidates"]
-    table = pd.read_csv(weights_file)
-    found = table[list(names)].to_numpy(np.float64).reshape(len(JOINTS), len(AXES), len(names))
-    poses = []
-    for name in names:
+    weights = pd.read_csv(weights_file)[list(names)].to_numpy(np.float64).reshape(len(JOINTS), len(AXES), len(names))
+    test_mm = np.zeros((len(test_ids), len(JOINTS), len(AXES)))
+    blended_mm, mean_mm = np.zeros((2, *labels.pose_mm.shape))
+    for place, name in enumerate(names):
         run, _, epoch = name.rpartition(":")
-        mine = [
-            _input(workspace, path)
-            for path in facts["inputs"]
-            if path.startswith(f"{run}/") and f"/test_epoch{int(epoch):02d}." in path
-        ]
-        poses.append(np.mean([read_poses(path, test_ids).pose_mm for path in mine], axis=0))
-    return apply_weights(np.array(poses), found)
+        mine = [path for path in facts["inputs"] if path.startswith(f"{run}/")]
+        test, valid = (
+            [_input(workspace, path) for path in mine if f"/{kind}_epoch{int(epoch):02d}." in path]
+            for kind in ("test", "valid")
+        )
+        test_mm += weights[..., place] * np.mean([read_poses(path, test_ids).pose_mm for path in test], axis=0)
+        own_mm = np.full(labels.pose_mm.shape, np.nan)  # rows that not all have stay so
+        for path in valid:
+            poses = read_valid(path)
+            own_mm[poses.id - 1] = poses.pose_mm
+        blended_mm += weights[..., place] * own_mm
+        mean_mm += own_mm / len(names)
+    rows = np.isfinite(mean_mm).all(axis=(1, 2))
+    scores = {"mpjpe_mean": mean_mm, "mpjpe_blend_in_sample": blended_mm}
+    return test_mm, {key: mpjpe(pose_mm[rows], labels.pose_mm[rows]) for key, pose_mm in scores.items()}
 
 
 def _input(workspace: Workspace, name: str) -> Path:
@@ -150,6 +199,11 @@ def _named(claimed: Any, where: str) -> dict[str, str]:
     if not isinstance(claimed, dict) or not all(isinstance(value, str) for value in claimed.values()):
         raise RunError(f"{where}: expected the hashes of files by their names")
     return claimed
+
+
+def _refuse_paths(names: Iterable[str], where: Path) -> None:
+    if outside := [name for name in names if Path(name).name != name]:
+        raise RunError(f"{where}: {outside[0][:60]!r} is a path, expected names of files beside it")
 
 
 def _changed(files: dict[Path, str]) -> list[str]:

@@ -30,6 +30,9 @@ WRONG = {
     "run": (["train", "--model", "3dhg", "--run", "../up"], "run '../up'"),
     "origin": (["train", "--model", "3dhg", "--init", "nobody"], "no run at submissions/nobody"),
     "optimizer": (["train", "--model", "3dhg", "--optimizer", "adamm"], "optimizer must be one of adabelief"),
+    "depths": (["train", "--model", "3dhg", "--depths", "1,x"], "depths '1,x': expected whole numbers separated by"),
+    "shares": (["blend", "--files", "a.csv", "--shares", ".6;.4"], "shares '.6;.4': expected numbers separated by"),
+    "shares of none": (["blend", "--files", "a.csv", "--shares", "nan,1"], "shares 'nan,1': expected numbers"),
     "decoder": (["predict", "--run", "a", "--decoder", "drak"], "did you mean 'dark'"),
     "run to predict with": (["predict", "--run", "nobody"], "no run at submissions/nobody"),
 }

@@ -3,13 +3,10 @@ with the files of one that nothing disturbed."""
 
 import errno
 import io
-import json
+import multiprocessing
 import os
-import random
 import resource
-import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,8 +17,11 @@ import pytest
 import torch
 from conftest import TINY, contents
 
+import models
 from competition import files, loader, train
 from competition.cli import main
+from competition.errors import UserError
+from models.recipes import ThreeD
 
 Command = Callable[..., int]
 TRAIN = ("train", *TINY, "--epochs", "1", "--fold", "0", "--augment")
@@ -185,6 +185,29 @@ def test_a_loading_process_that_dies_is_told(
     assert contents(tmp_path / FOLD) == whole
 
 
+def test_a_lock_ends_with_its_holder_and_not_with_those_that_load_for_it(tmp_path: Path):
+    """After kill -9 they look only every few seconds whether there is still someone to load for."""
+    context = multiprocessing.get_context("fork")
+    begun = context.Event()
+
+    def load() -> None:
+        begun.set()
+        time.sleep(60)
+
+    with files.locked(tmp_path, "taken"):
+        child = context.Process(target=load)
+        child.start()
+        assert begun.wait(30)
+        with pytest.raises(UserError, match="taken"), files.locked(tmp_path, "taken"):
+            pass
+    try:
+        with files.locked(tmp_path, "taken"):
+            assert child.is_alive()
+    finally:
+        child.kill()
+        child.join()
+
+
 def test_what_is_no_longer_finite_leaves_the_checkpoint(
     command: Command, folds: None, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ):
@@ -217,6 +240,55 @@ def test_what_is_no_longer_finite_leaves_the_checkpoint(
     assert last.read_bytes() == before
 
 
+BROKEN = {
+    "a file that can't be read as Python": ("class Own(:\n    pass\n", "SyntaxError at models/own.py:1"),
+    "another module that is missing": ("\nimport nowhere_to_be_found\n", "ModuleNotFoundError at models/own.py:2"),
+    "a network that can't be made": ("def Own(recipe):\n    return {}['width']\n", "KeyError at models/own.py:2"),
+    "a step that can't be taken": (
+        """
+from models.three_d import ThreeDHourglass
+class Own(ThreeDHourglass):
+    def forward(self, images):
+        return super().forward(images.flatten())
+""",
+        "at models/own.py:5",
+    ),
+    "a loss that isn't there": (
+        """
+from models.three_d import ThreeDHourglass
+class Own(ThreeDHourglass):
+    def loss(self, output, target):
+        return {"total": output.poses_mm}
+""",
+        "AttributeError at models/own.py:5",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_model_of_ones_own_is_named_with_its_line(
+    command: Command, folds: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, name: str
+):
+    code, where = BROKEN[name]
+    folder = tmp_path / "models"
+    folder.mkdir()
+    (folder / "own.py").write_text(code)
+    monkeypatch.setattr(models, "__path__", [*models.__path__, str(folder)])
+    monkeypatch.setattr(ThreeD, "network", "models.own:Own")
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    capsys.readouterr()
+    try:
+        assert command(*TRAIN) == 2
+        told = capsys.readouterr().err
+        assert command(*TRAIN, "--debug") == 2
+    finally:
+        sys.modules.pop("models.own", None)
+    assert told.startswith("error: model 3dhg-small: ")
+    assert told.count("\n") == 1
+    assert where in told
+    assert "Traceback" in capsys.readouterr().err
+
+
 def test_labels_or_a_test_set_that_changed_meanwhile_are_refused(
     command: Command, folds: None, own_data: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ):
@@ -230,58 +302,3 @@ def test_labels_or_a_test_set_that_changed_meanwhile_are_refused(
     _told_once(capsys, "test_images_sha256")
     names.write_text(lines)
     assert command(*TRAIN, data=own_data) == 0
-
-
-CHAIN = """
-import sys
-from competition.cli import main
-folders, train = sys.argv[1:7], sys.argv[7:]
-for name, *more in (["folds", "--k", "2"], train, ["blend", "--granularity", "coordinate"]):
-    if code := main([name, *folders, *more]):
-        sys.exit(code)
-"""
-
-
-@pytest.mark.slow
-def test_a_whole_run_killed_twenty_times_ends_with_the_same_files(data: Path, tmp_path: Path):
-    """Folds, two folds' training and a blend, killed at random moments of each until it ends; and again, anew."""
-    chosen = random.Random(0)
-
-    def start(root: Path) -> "subprocess.Popen[bytes]":
-        folders = ["--data", str(data), "--folds", str(root / "folds"), "--submissions", str(root / "runs")]
-        more = ["train", *TINY, "--epochs", "6", "--augment", "--ema", "0.9", "--checkpoint-minutes", "0.005"]
-        command = [sys.executable, "-c", CHAIN, *folders, *more]
-        return subprocess.Popen(command, cwd=Path(__file__).parents[1], stdout=subprocess.DEVNULL)
-
-    def left(root: Path) -> dict[str, object]:
-        found = {str(folder.name): contents(folder) for folder in sorted((root / "runs/3dhg-small").glob("fold*"))}
-        blend = {path.name: path.read_bytes() for path in (root / "runs/blend").iterdir()}
-        del blend["study.journal"]  # when each trial began
-        facts = json.loads(blend.pop("blend.json"))
-        timed = {key: facts.pop(key) for key in ("seconds", "table", "inputs")}
-        own = {name: sha256 for name, sha256 in timed["inputs"].items() if "/valid_" in name}
-        submission = (root / "runs/3dhg-small/submission.csv.gz").read_bytes()
-        return found | {"blend": blend, "facts": facts, "inputs": own, "submission": submission}
-
-    started = time.monotonic()
-    assert start(tmp_path / "whole").wait() == 0
-    seconds = time.monotonic() - started
-    expected = left(tmp_path / "whole")
-    kills = rounds = 0
-    while kills < 20:
-        rounds += 1
-        root = tmp_path / "killed"
-        shutil.rmtree(root, ignore_errors=True)
-        while True:
-            process = start(root)
-            try:
-                process.wait(timeout=chosen.uniform(0, seconds))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                kills += process.wait() == -signal.SIGKILL
-            if process.returncode == 0:
-                break
-            assert process.returncode == -signal.SIGKILL
-        assert left(root) == expected
-        assert not list(root.glob("runs/3dhg-small/fold*/.*"))
-    print(f"{kills} kills in {rounds} rounds, {seconds:.0f} s undisturbed")

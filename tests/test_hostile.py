@@ -19,7 +19,8 @@ import models
 from competition.checkpoint import FORMAT, load_checkpoint, rebuild, save_checkpoint
 from competition.errors import RunError, UserError
 from competition.files import parse_json
-from competition.runs import candidates, read_log, read_valid
+from competition.record import read_log
+from competition.runs import candidates, read_valid
 from competition.table import write_poses
 
 Command = Callable[..., int]
@@ -111,6 +112,20 @@ def test_a_checkpoint_of_another_content_is_refused(checkpoint: bytes, tmp_path:
 def test_a_damaged_checkpoint_is_refused_or_read(scratch: Path, checkpoint: bytes, data: st.DataObject):
     (scratch / "damaged.pt").write_bytes(_damaged(checkpoint, data))
     _refused_in_a_line(lambda: load_checkpoint(scratch / "damaged.pt"))
+
+
+def test_a_checkpoint_that_was_packed_is_not_unpacked(checkpoint: bytes, tmp_path: Path):
+    """Ten gigabytes of zeros pack into ten megabytes, and torch would make them again."""
+    with zipfile.ZipFile(io.BytesIO(checkpoint)) as plain:
+        entries = {entry.filename: plain.read(entry) for entry in plain.infolist()}
+    for name, method in (("packed.pt", zipfile.ZIP_DEFLATED), ("plain.pt", zipfile.ZIP_STORED)):
+        with zipfile.ZipFile(tmp_path / name, "w", method) as archive:
+            for entry, content in entries.items():
+                archive.writestr(entry, bytes(len(content)) if "/data/" in entry else content)
+    assert len(torch.load(tmp_path / "packed.pt", weights_only=True)["model"]) > 10
+    load_checkpoint(tmp_path / "plain.pt")
+    with pytest.raises(RunError, match=r"packed\.pt is no whole checkpoint .*unpacks to [\d,]+ bytes"):
+        load_checkpoint(tmp_path / "packed.pt")
 
 
 # arrays

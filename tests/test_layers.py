@@ -11,7 +11,7 @@ LAYERS = [
     {"errors", "choices", "skeleton", "seeds", "files", "config", "console", "workers", "stop", "poster"},
     {"faults", "geometry", "metrics", "table", "weights", "virtual", "gate", "simulator", "device", "world"},
     {"dataset", "augment", "loader", "folds", "check", "synthetic"},
-    {"checkpoint", "runs", "predict", "jobs"},
+    {"checkpoint", "record", "runs", "predict", "jobs"},
     {
         "trainer",
         "train",

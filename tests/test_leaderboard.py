@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ from competition.config import Workspace
 from competition.console import Console
 from competition.errors import UserError
 from competition.files import sha256_file
-from competition.leaderboard import places, sent_scores, warnings, with_places
-from competition.page import link_rows
+from competition.leaderboard import link_rows, places, sent_scores, warnings, with_places
+from competition.record import append_log
 from competition.report import board_table
+from competition.runs import write_valid
 from competition.score import board, record, standing
 from competition.submit import LEDGER
 from competition.table import write_poses
@@ -81,6 +83,28 @@ def test_the_board_ranks_and_takes_the_services_score_where_there_is_no_other(su
     assert {name: one["private_rank"] for name, one in rows.items()} == {"a": 2, "b": 1, "c": None}
     assert rows["c"]["public"] == 47.5
     assert standing(submissions, file["a"]).startswith("place of 2 scored here: public 1, private 2;")
+
+
+def test_a_row_without_a_score_out_of_fold_says_why(command: Callable[..., int], tmp_path: Path, capsys):
+    runs, test = tmp_path / "runs", np.zeros((N_TEST, 17, 3))
+    for name, fold in (("mate", "fold0"), ("half", "fold0"), ("all", "foldfull"), ("told", "fold0")):
+        write_poses(runs / name / fold / "test_epoch01.csv.gz", range(1, N_TEST + 1), test)
+    for name in ("mate", "told"):
+        write_valid(runs / name / "fold0/valid_epoch01.npz", np.arange(1, 4), np.zeros((3, 17, 3)))
+    append_log(runs / "told/fold0", {"epoch": 1, "valid_mpjpe": 100.0})
+    write_poses(tmp_path / "a.csv", range(1, N_TEST + 1), test)
+    assert command("blend", "--files", str(tmp_path / "a.csv"), "--out", str(runs / "files")) == 0
+    capsys.readouterr()
+    assert command("board") == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("no score out of fold: ")]
+    assert len(told) == 4
+    for name, why in (
+        ("mate", "no log.jsonl tells it: `make blend "),
+        ("half", "no epoch has its files in every fold"),
+        ("all", "trained on everything"),
+        ("files", "a blend of files"),
+    ):
+        assert any(line.startswith(f"no score out of fold: {name}: {why}") for line in told), told
 
 
 def test_scores_of_several_competitions_are_not_mixed(submissions: Path):

@@ -27,8 +27,9 @@ from competition.page.charts import plain
 from competition.page.gallery import choose_rows, draw_pose
 from competition.page.mixture import read_weights
 from competition.page.rarity import nearest_of_others, quantile_bins
-from competition.runs import append_log, write_submission, write_valid
+from competition.record import append_log
 from competition.runs import candidates as list_candidates
+from competition.runs import write_submission, write_valid
 from competition.score import record
 from competition.table import write_poses
 

@@ -95,7 +95,7 @@ def test_a_box_of_nobody_is_refused(picture: np.ndarray):
 
 def test_boxes_are_four_numbers():
     assert parse_box("1,2.5,30,40") == (1, 2.5, 30, 40)
-    for text in ("1,2,3", "1,2,3,x", ""):
+    for text in ("1,2,3", "1,2,3,x", "1,2,3,nan", "1,2,inf,4", "1,2,3,4,5", ""):
         with pytest.raises(UserError, match="expected four numbers"):
             parse_box(text)
 

@@ -28,7 +28,8 @@ from competition.files import locked, sha256_file
 from competition.jobs import Job, open_data
 from competition.loader import KeyedBatches
 from competition.metrics import mpjpe
-from competition.runs import candidates, read_log, read_test_poses, read_valid
+from competition.record import read_log
+from competition.runs import candidates, read_test_poses, read_valid
 from competition.table import read_poses, write_poses
 from competition.world import World, join_world
 

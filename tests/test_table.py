@@ -8,12 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from competition.errors import SubmissionError
+from competition.runs import write_valid
 from competition.table import COLUMNS, HEADER, check_plausible, read_poses, write_poses
 
 
@@ -88,10 +90,30 @@ def test_written_bytes_are_lf_without_negative_zero_and_the_same_every_time(tmp_
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_writing_refuses_what_no_reader_accepts(tmp_path: Path, pose_mm: np.ndarray, bad: float):
     pose_mm[2, 3, 1] = bad
-    with pytest.raises(ValueError, match="Id 3 is not finite"):
-        write_poses(tmp_path / "a.csv", np.arange(1, 6), pose_mm)
-    with pytest.raises(ValueError, match="twice"):
-        write_poses(tmp_path / "a.csv", [1, 1, 2, 3, 4], np.zeros((5, 17, 3)))
+    for name, write in (("a.csv", write_poses), ("a.npz", write_valid)):
+        with pytest.raises(SubmissionError, match=rf"^\S*{name}: the pose of Id 3 is not finite \(1 of 5 poses\)"):
+            write(tmp_path / name, np.arange(1, 6), pose_mm)
+    assert list(tmp_path.iterdir()) == []
+
+
+UNWRITABLE: dict[str, tuple[npt.ArrayLike, tuple[int, ...], str]] = {
+    "an Id twice": ([1, 1, 2, 3, 4], (5, 17, 3), "Id 1 stands twice"),
+    "an Id below zero": ([-1, 1, 2, 3, 4], (5, 17, 3), "Id -1, expected"),
+    "an Id of nineteen digits": ([1, 2, 3, 4, 10**18], (5, 17, 3), "Id 10{18}, expected"),
+    "fractions": ([1.0, 2.5, 3.0, 4.0, 5.0], (5, 17, 3), "5 Ids of float64"),
+    "words": (list("abcde"), (5, 17, 3), "5 Ids of <U1"),
+    "nothing": (np.arange(0), (0, 17, 3), "0 Ids"),
+    "fewer Ids than poses": ([1, 2, 3, 4], (5, 17, 3), r"Ids \(4,\) and poses \(5, 17, 3\)"),
+    "other joints": ([1, 2, 3, 4, 5], (5, 16, 3), r"poses \(5, 16, 3\), expected \(N,\) and \(N, 17, 3\)"),
+}
+
+
+@pytest.mark.parametrize("name", UNWRITABLE)
+def test_writing_refuses_other_ids_and_shapes_in_one_line(tmp_path: Path, name: str):
+    ids, shape, message = UNWRITABLE[name]
+    with pytest.raises(SubmissionError, match=message) as caught:
+        write_poses(tmp_path / "a.csv", ids, np.zeros(shape))
+    assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 

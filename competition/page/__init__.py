@@ -5,6 +5,5 @@ writes figures for plotly.js, markup.py the HTML around them; page.css and page.
 """
 
 from competition.page.compose import SECTIONS, write_report
-from competition.page.standings import link_rows
 
-__all__ = ["SECTIONS", "link_rows", "write_report"]
+__all__ = ["SECTIONS", "write_report"]

@@ -1,17 +1,15 @@
 """How runs and blends stand: the board, the learning curves, the poster's table, calibration."""
 
-from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
 
-from competition.files import read_json, read_text
+from competition.files import read_json
+from competition.leaderboard import ANCHOR
 from competition.page.charts import Series, identity, points
 from competition.page.evidence import Evidence
 from competition.page.markup import Section, chart, escape, paragraph, skipped, table
 from competition.poster import POSTER, POSTER_MEAN_MM
 from competition.runs import best_epoch, fold_folders
 
-ANCHOR: Final = "run-"  # and the name of a run or a blend: its row on the page
 PARTS: Final = {"all": "test, all", "public": "public", "private": "private"}
 
 
@@ -69,15 +67,6 @@ def board(evidence: Evidence) -> Section:
     body += "on the rows its weights were found on, which flatters. Public and private: as <code>score</code> "
     body += "recorded them for the submission that is there now.</p>"
     return Section(key="board", title="Board", body=body)
-
-
-def link_rows(rows: list[dict[str, Any]], report: Path) -> None:
-    """Add to every row of the board its `link` into a report; None where the report doesn't tell of it."""
-    text = read_text(report, what="report") if report.exists() else ""
-    for row in rows:
-        anchor = ANCHOR + row["name"]
-        known = f'id="{escape(anchor)}"' in text
-        row["link"] = f"{report.resolve().as_uri()}#{quote(anchor)}" if known else None
 
 
 def _folds(row: dict[str, Any]) -> str | int | None:
