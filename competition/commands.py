@@ -167,7 +167,7 @@ def _predict_photo(options: argparse.Namespace, workspace: Workspace, console: C
     )
     console.note(f"predicted by {found.trained}")
     console.note("mm relative to the pelvis, depth too: x right, y down, z away; how far away it stands is not known")
-    console.note(f"joints: {found.table}; picture: {found.picture}")
+    console.note(f"joints: {found.table}; picture: {found.picture}; a skeleton that turns: {found.page}")
 
 
 def blend(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
