@@ -83,8 +83,8 @@ def blend_table(facts: dict[str, Any]) -> Table:
 def board_table(rows: list[dict[str, Any]]) -> Table:
     """Show runs and blends, MPJPE in mm."""
     caption = (
-        "out of fold: a run's best epoch; a blend on the rows its weights were found on, unless nested, and then "
-        "without a place\n# is the place; equal scores share it (Kaggle puts the earlier submission first)"
+        "out of fold: a run's best epoch; a blend nested, or else on the rows its weights were found on, without a "
+        "place\n# is the place; equal scores share it (Kaggle puts the earlier submission first)"
     )
     table = Table(title="MPJPE in mm", title_justify="left", caption=caption, caption_justify="left")
     for key, heading in BOARD_COLUMNS.items():

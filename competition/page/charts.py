@@ -69,7 +69,6 @@ def dots(names: Sequence[str], values: Sequence[Sequence[float | None]], rows: S
     series = [Series(name=name, x=of_name, y=rows) for name, of_name in zip(names, values, strict=True)]
     height = 110 + max(24, min(52, 150 // len(rows))) * len(rows)
     figure = points(series, x_title=x_title, y_title="", height=height, hover="%{y}: %{x:.1f} mm")
-    figure["layout"]["xaxis"]["rangemode"] = "tozero"
     figure["layout"]["yaxis"] = {"autorange": "reversed", "type": "category", "showgrid": True, "dtick": 1}
     return figure
 
