@@ -295,7 +295,7 @@ def board(options: argparse.Namespace, workspace: Workspace, console: Console) -
     rows.sort(key=lambda row: (row[options.sort] is None, row[options.sort]))
     report = workspace.submissions / "report.html"
     link_rows(rows, report)
-    console.table(board_table(rows))
+    console.table(board_table(rows, console.rich.width))
     for line in warnings(rows, workspace.submissions / "ledger.csv"):
         console.note(line)
     if linked := [row["name"] for row in rows if row["link"]]:

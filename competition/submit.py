@@ -91,8 +91,9 @@ def submit(
 ) -> Row:
     """Send a CSV of test poses, wait for its public score, and return its row of the ledger.
 
-    `confirmed` is shown what would be sent and decides. Raise SubmissionError for what no one should send, before
-    anything leaves this machine, and UserError for everything else that goes wrong; the ledger then tells it too.
+    What was sent and has no score yet isn't sent again: its score is looked for. `confirmed` is shown what would be
+    sent and decides. Raise SubmissionError for what no one should send, before anything leaves this machine, and
+    UserError for everything else that goes wrong; the ledger then tells it too.
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,199}", competition):
         raise UserError(f"competition {competition[:60]!r}: expected a-z, 0-9 and '-', the last part of its address")
@@ -101,44 +102,73 @@ def submit(
     sha256 = sha256_file(file) if file.is_file() else ""
     poses = read_poses(file, read_test(workspace.data).id)
     check_plausible(poses, file)
-    ledger, page = workspace.submissions / "ledger.csv", f"{_SITE}/competitions/{competition}/submissions"
-    origin = find_origin(workspace.submissions, file, poses)
-    facts = {"file": str(file), "sha256": sha256, "rows": str(len(poses.id)), "from": origin.told, "message": message}
-    if not confirmed(_question(competition, facts, read_ledger(ledger))):
-        raise UserError(f"{file}: not sent")
-    if sha256_file(file) != sha256:
-        raise UserError(f"{file}: not sent: it changed while you were asked; the same command looks at it again")
+    ledger = workspace.submissions / "ledger.csv"
+    before = read_ledger(ledger)
+    waiting = [row for row in before if _key(row) == (competition, sha256) and row["status"] == "pending"]
+    if waiting:
+        row, known = waiting[-1], {other["ref"] for other in before} - {waiting[-1]["ref"]}
+        note(f"{file}: sent at {row['time']}, without a score so far: not sent again; looking for its score")
+    else:
+        origin = find_origin(workspace.submissions, file, poses)
+        facts = {"file": str(file), "sha256": sha256, "rows": str(len(poses.id)), "from": origin.told}
+        if not confirmed(_question(competition, facts | {"message": message}, before)):
+            raise UserError(f"{file}: not sent")
+        if sha256_file(file) != sha256:
+            raise UserError(f"{file}: not sent: it changed while you were asked; the same command looks at it again")
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+        mpjpe = "" if origin.mpjpe is None else f"{origin.mpjpe:.4f}"
+        cells = (now, competition, str(file), sha256, origin.name, mpjpe, message, "", "sending", "")
+        row, known = _send(dict(zip(LEDGER, cells, strict=True)), file, ledger, patience)
+        note(f"{file}: sent to {competition}; waiting for its score, Ctrl-C ends only the waiting")
+    row = _await_score(row, file, ledger, known, patience)
+    note(f"{_sent(row, file)}: public score {row['public'] or 'unknown'}; noted in {ledger}")
+    return row
 
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-    mpjpe = "" if origin.mpjpe is None else f"{origin.mpjpe:.4f}"
-    cells = (now, competition, str(file), sha256, origin.name, mpjpe, message, "", "sending", "")
-    row = dict(zip(LEDGER, cells, strict=True))
+
+def _send(row: Row, file: Path, ledger: Path, patience: Patience) -> tuple[Row, set[str]]:
+    """Upload a file; return its row, now pending, and the refs of the submissions before it."""
+    competition = row["competition"]
     _record(ledger, row)  # before it is sent: an interrupted submission may have arrived
     listed, failure = _submissions(competition, patience)
     if failure is None or failure.status not in _HOPELESS:
-        options = ["submit", "-c", competition, f"--message={message}", "-f", str(file.absolute())]
+        options = ["submit", "-c", competition, f"--message={row['message']}", "-f", str(file.absolute())]
         said, failure = _call(options, competition, patience.send)
         if failure is None and "Successfully submitted" not in said:
             failure = _diagnose(said, competition)
         if failure is not None and failure.status in _UNSURE:
-            failure = failure._replace(told=f"{failure.told}; it may have arrived: see {page} before sending it again")
+            told = f"{failure.told}; it may have arrived: see {_page(row)} before sending it again"
+            failure = failure._replace(told=told)
     if failure is not None:
         _record(ledger, row | {"status": f"failed: {failure.status}"})
         raise UserError(f"{file}: sending it to {competition} failed: {failure.told}")
-    _record(ledger, row | {"status": "pending"})
-    note(f"{file}: sent to {competition}; waiting for its score, Ctrl-C ends only the waiting")
+    row |= {"status": "pending"}
+    _record(ledger, row)
+    return row, {other["ref"] for other in listed}
 
-    found, failure = _await_score(competition, message, {other["ref"] for other in listed}, patience)
-    row |= {"status": "pending"} | found
-    sent = f"{file}: sent to {competition}{', submission ' if row['ref'] else ''}{row['ref']}"
+
+def _await_score(row: Row, file: Path, ledger: Path, known: set[str], patience: Patience) -> Row:
+    """Wait for a score and return the row with it; UserError when the scorer refuses the file or patience ends."""
+    found, failure = _look_for(row, known, patience)
+    row = row | found
     _record(ledger, row)
     if row["status"] == "failed: scorer error":
-        raise UserError(f"{sent}, but its scorer refused it: see {page} for the reason")
+        raise UserError(f"{_sent(row, file)}, but its scorer refused it: see {_page(row)} for the reason")
     if row["status"] != "complete":
-        why = failure.told if failure else "look there later"
-        raise UserError(f"{sent}, but no score came within {patience.score:g} s: {why}; {page}; don't send it again")
-    note(f"{sent}: public score {row['public'] or 'unknown'}; noted in {ledger}")
+        why = failure.told if failure else "the same command looks again and doesn't send again"
+        raise UserError(f"{_sent(row, file)}, but no score came within {patience.score:g} s: {why}; {_page(row)}")
     return row
+
+
+def _sent(row: Row, file: Path) -> str:
+    return f"{file}: sent to {row['competition']}{', submission ' if row['ref'] else ''}{row['ref']}"
+
+
+def _page(row: Row) -> str:
+    return f"{_SITE}/competitions/{row['competition']}/submissions"
+
+
+def _key(row: Row) -> tuple[str, str]:
+    return row["competition"], row["sha256"]
 
 
 def _question(competition: str, facts: dict[str, str], ledger: list[Row]) -> str:
@@ -146,7 +176,7 @@ def _question(competition: str, facts: dict[str, str], ledger: list[Row]) -> str
     lines = [f"send to the competition {competition}:", *(f"  {name:8} {fact}" for name, fact in facts.items())]
     for old in ledger:
         arrived = old["ref"] or old["status"].partition("failed: ")[2] in ("", *_UNSURE)
-        if arrived and (old["competition"], old["sha256"]) == (competition, facts["sha256"]):
+        if arrived and _key(old) == (competition, facts["sha256"]):
             lines.append(f"  before   the same file at {old['time']}: {old['status']} {old['public']}")
     return "\n".join(lines)
 
@@ -232,14 +262,25 @@ def _submissions(competition: str, patience: Patience) -> tuple[list[Row], Failu
     return [] if header is None else list(csv.DictReader(lines[header:], restval="")), failure
 
 
-def _await_score(competition: str, message: str, known: set[str], patience: Patience) -> tuple[Row, Failure | None]:
-    """Look until the submission is scored or patience ends; return ref, status and public score as far as known."""
+def _look_for(row: Row, known: set[str], patience: Patience) -> tuple[Row, Failure | None]:
+    """Look until the submission is scored or patience ends; return ref, status and public score as far as known.
+
+    It is the one of the row's ref or, where that isn't known yet, the latest with its message but for the `known` refs.
+    """
     deadline, pause = time.monotonic() + patience.score, patience.pause
     found: Row = {}
     while True:
-        listed, failure = _submissions(competition, patience)
+        listed, failure = _submissions(row["competition"], patience)
         new = [other for other in listed if other["ref"].isdecimal() and other["ref"] not in known]
-        mine = [other for other in new if other.get("description", "").split() == message.split()]
+        mine = [
+            other
+            for other in new
+            if (
+                other["ref"] == row["ref"]
+                if row["ref"]
+                else other.get("description", "").split() == row["message"].split()
+            )
+        ]
         if mine:
             latest = max(mine, key=lambda other: int(other["ref"]))
             status = re.sub("[^a-z]", "", latest["status"].rpartition(".")[2].lower())  # SubmissionStatus.PENDING

@@ -172,12 +172,33 @@ def test_a_refusal_by_the_scorer_is_told(service: FakeKaggle, send: Sender, file
 
 
 @needs_client
-def test_patience_with_the_scorer_ends(service: FakeKaggle, send: Sender, file: Path):
+def test_a_late_score_is_looked_for_by_the_same_command(service: FakeKaggle, send: Sender, file: Path):
     service.looks_until_scored = 1000
     line = send.refused(file, patience=Patience(score=0))
     assert "submission 9000, but no score came within 0 s" in line
-    assert "don't send it again" in line
+    assert "the same command looks again and doesn't send again" in line
     assert [(row["status"], row["ref"]) for row in send.ledger()] == [("pending", "9000")]
+    service.add("wide", status="COMPLETE", publicScore="99.9")  # the same words by another way
+    service.looks_until_scored = 0
+    row = send(file)
+    assert (row["ref"], row["status"], row["public"]) == ("9000", "complete", "45.671")
+    assert send.ledger() == [row]
+    assert len(send.asked) == service.calls.count("CreateSubmission") == 1
+    assert "not sent again" in send.noted[-2]
+
+
+@needs_client
+def test_a_submission_that_was_never_listed_is_found_later(service: FakeKaggle, send: Sender, file: Path):
+    service.add("wide", status="COMPLETE", publicScore="99.9")
+    row = dict.fromkeys(LEDGER, "") | {"competition": "human-pose", "sha256": sha256_file(file), "message": "wide"}
+    ledger = send.workspace.submissions / "ledger.csv"
+    module._record(ledger, row | {"time": "2026-11-01", "ref": "9000", "status": "complete", "public": "99.9"})
+    module._record(ledger, row | {"time": "2026-11-02", "status": "pending"})
+    service.add("wide")
+    service.looks_until_scored = 0
+    assert send(file)["ref"] == "9001"
+    assert [(row["ref"], row["public"]) for row in send.ledger()] == [("9000", "99.9"), ("9001", "45.671")]
+    assert "CreateSubmission" not in service.calls
 
 
 @needs_client
