@@ -1,18 +1,12 @@
 """Uploading a submission with the official client, and SUBMISSIONS/ledger.csv, the record of what was sent.
 
-    validate -> ask -> list what is there -> send -> list until it is scored; the ledger is written at every step
-
-The client logs in when it is imported, so it runs as a process of its own. It exits with 0 after some failures.
+validate -> ask -> list what is there -> send -> list until it is scored; the ledger is written at every step
 """
 
-import contextlib
 import csv
 import datetime
 import io
-import os
 import re
-import subprocess
-import sys
 import time
 import unicodedata
 from collections.abc import Callable
@@ -22,6 +16,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 
+from competition.client import SITE, Failure, call, diagnose
 from competition.config import Workspace
 from competition.dataset import read_test
 from competition.errors import UserError
@@ -32,26 +27,8 @@ from competition.table import Poses, check_plausible, read_poses
 LEDGER: Final = ("time", "competition", "file", "sha256", "run", "out_of_fold", "message", "ref", "status", "public")
 Row: TypeAlias = dict[str, str]
 _NUMBER: Final = re.compile(r"-?\d+(\.\d+)?([eE][-+]?\d+)?")
-_SITE: Final = "https://www.kaggle.com"
-_JOIN: Final = f"signed in as the token's owner, open {_SITE}/competitions/{{competition}}/rules and accept them"
-_FAILURES: Final = {  # what the client prints, in the order in which to look for it, and what to do
-    "client not installed": ("No module named", "it is missing or lacks a part: make setup"),
-    "no credentials": (
-        "Authentication required|401 Client Error|Unauthenticated",
-        f"none, or not valid: make a token at {_SITE}/settings/api and export KAGGLE_API_TOKEN",
-    ),
-    "rules not accepted": (r"accept.{0,60}\brules", _JOIN),
-    "daily limit": ("allowance|submission limit|number of submissions|Too Many Requests", "send it tomorrow (UTC)"),
-    "competition closed": ("deadline|has ended|no longer accept|not accepting", "it takes no submissions now"),
-    "unknown competition": ("404 Client|Not Found|Could not find", f"expected NAME of {_SITE}/competitions/NAME"),
-    "refused": ("403 Client|Forbidden|Permission .*denied", f"no such competition, or not joined: {_JOIN}"),
-    "upload failed": ("Could not submit to competition", "the service did not take the file: try again later"),
-    "service error": ("50[0-9] Server Error|Internal Server Error|Bad Gateway|Service Unavailable", "try again later"),
-    "network down": ("ConnectionError|Max retries|Timeout|Connection re", "check the network and the proxy"),
-}
 _HOPELESS: Final = ("client not installed", "no credentials", "network down", "timeout")  # sending would fail too
 _UNSURE: Final = ("network down", "service error", "timeout", "client failed")  # perhaps only the answer was lost
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@|\?[^\s'\")]+|(?i:bearer|basic)\s+\S+|KGAT_\S+|eyJ\S+|\b[0-9a-f]{32,}\b")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,13 +39,6 @@ class Patience:
     list: float = 120  # one look at the list of submissions
     score: float = 900  # from the upload to its score
     pause: float = 2  # between the first two looks; each pause is half as long again, up to 30 s
-
-
-class Failure(NamedTuple):
-    """Why the service did not do as asked."""
-
-    status: str  # for the ledger
-    told: str  # for people, what to do included
 
 
 class Origin(NamedTuple):
@@ -132,9 +102,9 @@ def _send(row: Row, file: Path, ledger: Path, patience: Patience) -> tuple[Row, 
     listed, failure = _submissions(competition, patience)
     if failure is None or failure.status not in _HOPELESS:
         options = ["submit", "-c", competition, f"--message={row['message']}", "-f", str(file.absolute())]
-        said, failure = _call(options, competition, patience.send)
+        said, failure = call(options, competition, patience.send)
         if failure is None and "Successfully submitted" not in said:
-            failure = _diagnose(said, competition)
+            failure = diagnose(said, competition)
         if failure is not None and failure.status in _UNSURE:
             told = f"{failure.told}; it may have arrived: see {_page(row)} before sending it again"
             failure = failure._replace(told=told)
@@ -164,7 +134,7 @@ def _sent(row: Row, file: Path) -> str:
 
 
 def _page(row: Row) -> str:
-    return f"{_SITE}/competitions/{row['competition']}/submissions"
+    return f"{SITE}/competitions/{row['competition']}/submissions"
 
 
 def _key(row: Row) -> tuple[str, str]:
@@ -254,11 +224,11 @@ def _mm(mpjpe: float | None) -> str:
 
 def _submissions(competition: str, patience: Patience) -> tuple[list[Row], Failure | None]:
     """List the latest submissions, newest first, by the columns that the client prints."""
-    said, failure = _call(["submissions", "-c", competition, "--csv"], competition, patience.list)
+    said, failure = call(["submissions", "-c", competition, "--csv"], competition, patience.list)
     lines = said.splitlines(keepends=True)
     header = next((i for i, line in enumerate(lines) if {"ref", "status"} <= set(line.strip().split(","))), None)
     if failure is None and header is None and "No submissions found" not in said:
-        failure = _diagnose(said, competition)
+        failure = diagnose(said, competition)
     return [] if header is None else list(csv.DictReader(lines[header:], restval="")), failure
 
 
@@ -291,40 +261,3 @@ def _look_for(row: Row, known: set[str], patience: Patience) -> tuple[Row, Failu
             return found, failure
         time.sleep(pause)
         pause = min(pause * 1.5, 30)
-
-
-def _call(arguments: list[str], competition: str, seconds: float) -> tuple[str, Failure | None]:
-    """Run the client and return what it printed, and its failure when it says that it failed."""
-    command = [sys.executable, "-P", "-m", "kaggle", "competitions", *arguments]  # -P: not a folder named kaggle here
-    environment = os.environ | {"PYTHONUTF8": "1", "VERBOSE": "", "VERBOSE_OUTPUT": ""}  # those print credentials
-    try:
-        done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds)
-    except subprocess.TimeoutExpired:
-        return "", Failure("timeout", f"timeout: no answer within {seconds:g} s: check the network")
-    printed, complaint = (text.decode(errors="replace") for text in (done.stdout, done.stderr))
-    return printed, _diagnose(f"{printed}\n{complaint}", competition) if done.returncode else None
-
-
-def _diagnose(printed: str, competition: str) -> Failure:
-    """Tell what went wrong from what the client printed."""
-    lines = [line for line in re.split(r"[\r\n]+", printed) if line.strip() and "%|" not in line]  # progress bars
-    lines = [line for line in lines if not line.startswith((" ", "Traceback")) and "remaining today" not in line]
-    for status, (pattern, told) in _FAILURES.items():
-        if said := next((line for line in lines if re.search(pattern, line, re.IGNORECASE)), None):
-            return Failure(status, f"{status}: {told.format(competition=competition)} (client: {_scrub(said)})")
-    return Failure("client failed", f"the client said {_scrub(lines[-1]) if lines else 'nothing'}")
-
-
-def _scrub(text: str) -> str:
-    """Take out of a line everything that could be a credential, and shorten it."""
-    secrets = [value for name, value in os.environ.items() if name.startswith("KAGGLE_")]
-    named = (os.environ.get("XDG_CONFIG_HOME", "~/.config") + "/kaggle", os.environ.get("KAGGLE_CONFIG_DIR"))
-    folders = [Path(folder).expanduser() for folder in ("~/.kaggle", *named) if folder]
-    files = [path for folder in folders if folder.is_dir() for path in folder.iterdir() if path.is_file()]
-    for path in [*files, Path(os.environ.get("KAGGLE_API_TOKEN", ""))]:  # the token may name a file
-        with contextlib.suppress(OSError):
-            secrets += re.split(r"[\s\"',:{}\[\]]+", path.read_text(errors="replace"))
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, "***") if len(secret) >= 6 else text
-    text = "".join(filter(str.isprintable, _CREDENTIALS.sub("***", text))).strip()
-    return text if len(text) <= 180 else f"{text[:180]}..."

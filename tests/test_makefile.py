@@ -1,19 +1,18 @@
 """What is given to make reaches the command line as it is, and no shell or make runs a word of it."""
 
-import os
 import subprocess
 from pathlib import Path
 
 import pytest
+from conftest import without_make
 
 MAKEFILE = Path(__file__).parents[1] / "Makefile"
 SHOW = "PYTHON=printf '[%s]\\n'"  # shows its arguments instead of running them
 
 
 def _make(folder: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    clean = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
     command = ["make", "-s", "-f", str(MAKEFILE), "-o", "setup", SHOW, *arguments]
-    return subprocess.run(command, cwd=folder, env=clean | environment, capture_output=True, text=True)
+    return subprocess.run(command, cwd=folder, env=without_make() | environment, capture_output=True, text=True)
 
 
 HOSTILE = {

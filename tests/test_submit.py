@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from fake_kaggle import SIGNED, TOKEN, FakeKaggle
 
+from competition import client
 from competition import submit as module
 from competition.config import Workspace
 from competition.errors import SubmissionError, UserError
@@ -223,7 +224,7 @@ def test_a_missing_client_is_told(
     service: FakeKaggle, send: Sender, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     venv.create(tmp_path / "bare", with_pip=False, symlinks=True)
-    monkeypatch.setattr(module.sys, "executable", str(tmp_path / "bare/bin/python"))
+    monkeypatch.setattr(client.sys, "executable", str(tmp_path / "bare/bin/python"))
     assert "make setup" in send.refused(file)
     assert send.ledger()[0]["status"] == "failed: client not installed"
 
@@ -377,7 +378,7 @@ def test_the_question_tells_that_the_same_file_was_sent_before(send: Sender, fil
     ],
 )
 def test_what_the_client_prints_is_understood(printed: str, status: str):
-    failure = module._diagnose(printed, "human-pose")
+    failure = client.diagnose(printed, "human-pose")
     assert failure.status == status
     assert "\n" not in failure.told
     assert "{" not in failure.told
@@ -391,7 +392,7 @@ def test_no_credential_is_told(service: FakeKaggle, tmp_path: Path, kept: str, m
     (folder / kept).write_text(json.dumps({"key": secret}) if kept.endswith("json") else secret + "\n")
     monkeypatch.setenv("KAGGLE_KEY", "of-the-environment")
     text = f"{secret} of-the-environment {TOKEN} Bearer abc https://u:pw@host/p?signature=x eyJhbGci {'0f' * 16}"
-    assert module._scrub(text) == "*** *** *** *** https://***host/p*** *** ***"
+    assert client.scrub(text) == "*** *** *** *** https://***host/p*** *** ***"
 
 
 def test_the_ledger_is_a_csv_that_others_read(send: Sender, workspace: Workspace):
