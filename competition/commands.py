@@ -178,7 +178,7 @@ def blend(options: argparse.Namespace, workspace: Workspace, console: Console) -
     blended = _blend_runs if options.files is None else _blend_files
     written = blended(options, workspace, console, out)
     file = "" if written == workspace.submissions / "blend" / written.name else f" FILE={written}"
-    console.note(workspace.tell(f"{written}; next: `make score{file}`, or upload it"))
+    console.note(workspace.tell(f"{written}; next: `make score{file}`, `make submit{file}`"))
 
 
 def _blend_files(options: argparse.Namespace, workspace: Workspace, console: Console, out: Path) -> Path:
