@@ -17,7 +17,7 @@ METHOD = optuna
 COMPETITION =
 MESSAGE =
 YES =
-FILE = $(SUBMISSIONS)/blend/submission.csv.gz
+FILE = $(SUBMISSIONS)/$(or $(RUN),blend)/submission.csv.gz
 ARGS =
 
 VENV = .venv
@@ -33,11 +33,19 @@ define LINE_END
 
 
 endef
-given = $(if $(filter command environment,$(origin $(1))),$(value $(1)))
-strange = $(findstring ',$(value $(1)))$(findstring $(LINE_END),$(value $(1)))$(findstring $$,$(given))
+expanded = $(if $(filter command environment,$(origin $(1))),$(value $(1)))
+strange = $(findstring ',$(value $(1)))$(findstring $(LINE_END),$(value $(1)))$(findstring $$,$(expanded))
 $(foreach knob,$(KNOBS),$(if $(call strange,$(knob)),$(error $(knob)=: expected no quote, $$ or line end in it)))
 $(if $(filter /%,$(value RUN))$(findstring /..,/$(value RUN)),$(error RUN=$(RUN): expected the name of a run))
 unexport $(KNOBS) COMPETITION MESSAGE
+
+# make would take a knob that doesn't exist, such as MODLE=3dhg, without a word
+KNOWN = $(KNOBS) COMPETITION MESSAGE ARGS VENV PYTHON SHELL
+NEAREST = import difflib, sys; print(*difflib.get_close_matches(sys.argv[1].upper(), sys.argv[2:], 1))
+nearest = $(if $(findstring ',$(1)),,$(shell python3 -c '$(NEAREST)' '$(1)' $(KNOWN) 2>/dev/null))
+on_command_line = $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
+refuse = $(error $(1)=: unknown knob:$(if $(2), did you mean $(2)=?) known are $(filter-out VENV PYTHON SHELL,$(KNOWN)))
+$(foreach name,$(filter-out $(KNOWN),$(on_command_line)),$(call refuse,$(name),$(call nearest,$(name))))
 need = $(if $(value $(1)),,$(error $(1)= is missing: $(2)))
 
 # What train needs and makes by itself when it is missing.
@@ -109,7 +117,7 @@ blend: setup ## blend the runs into one submission: METHOD
 bench: setup ## measure our ways against plain ones: ARGS="--only loader,csv"
 	$(COMPETITION_CLI) bench $(ARGS)
 
-score: setup ## score a CSV against the embedded competition's hidden answers: FILE
+score: setup ## score a CSV against the embedded competition's hidden answers: FILE, or RUN
 	$(COMPETITION_CLI) score $(WHERE) --file '$(FILE)' $(ARGS)
 
 board: setup ## list runs and blends with their scores
@@ -121,7 +129,7 @@ report: setup ## write a page of pictures: submissions/report.html
 # COMPETITION and MESSAGE go through the environment: a quote in them must not end the shell's
 submit: export SUBMIT_COMPETITION := $(value COMPETITION)
 submit: export SUBMIT_MESSAGE := $(value MESSAGE)
-submit: setup ## send a CSV to the competition and read its score: FILE COMPETITION MESSAGE YES=1
+submit: setup ## send a CSV to the competition and read its score: FILE or RUN, COMPETITION MESSAGE YES=1
 	$(call need,COMPETITION,the last part of the competition's address)$(COMPETITION_CLI) submit $(WHERE) --file '$(FILE)' --competition="$$SUBMIT_COMPETITION" --message="$$SUBMIT_MESSAGE" $(if $(YES),--yes) $(ARGS)
 
 verify: setup ## recompute what a run's or a blend's folder claims: RUN

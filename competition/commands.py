@@ -160,7 +160,7 @@ def _predict_photo(options: argparse.Namespace, workspace: Workspace, console: C
     )
     console.note(f"predicted by {found.trained}")
     console.note("mm relative to the pelvis, depth too: x right, y down, z away; how far away it stands is not known")
-    console.note(f"joints: {found.table}; picture: {found.picture}")
+    console.note(f"joints: {found.table}; picture: {found.picture}; a skeleton that turns: {found.page}")
 
 
 def blend(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
@@ -171,7 +171,7 @@ def blend(options: argparse.Namespace, workspace: Workspace, console: Console) -
     out = options.out or workspace.submissions / name
     written = blended(options, workspace, console, out)
     file = "" if written == workspace.submissions / "blend" / written.name else f" FILE={written}"
-    console.note(workspace.tell(f"{written}; next: `make score{file}`, or upload it"))
+    console.note(workspace.tell(f"{written}; next: `make score{file}`, `make submit{file}`"))
 
 
 def _blend_files(options: argparse.Namespace, workspace: Workspace, console: Console, out: Path) -> Path:
@@ -287,7 +287,7 @@ def board(options: argparse.Namespace, workspace: Workspace, console: Console) -
     rows.sort(key=lambda row: (row[options.sort] is None, row[options.sort]))
     report = workspace.submissions / "report.html"
     link_rows(rows, report)
-    console.table(board_table(rows))
+    console.table(board_table(rows, console.rich.width))
     unscored = defaultdict(list)
     for row in rows:
         unscored[row["why"]].append(row["name"])

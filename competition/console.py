@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 Advance: TypeAlias = Callable[[int, str], None]  # (how many more are done, what to show beside the bar)
 
@@ -39,31 +39,40 @@ class Console:
         self.rich.print(table)
 
     @contextmanager
-    def bar(self, label: str, total: int | None) -> Iterator[Advance]:
-        """Show the progress of `total` steps (None: unknown): a bar on a terminal, otherwise a line a minute."""
+    def bar(self, label: str, total: int | None, after: str = "") -> Iterator[Advance]:
+        """Show the progress of `total` steps (None: unknown): a bar on a terminal, otherwise a line a minute.
+
+        What was last told stays beside it, and `after` behind that.
+        """
         if not self.rich.is_terminal:
-            yield self._plain(label, total)
+            yield self._plain(label, total, after)
             return
         columns = (
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(compact=True),
+            BarColumn(bar_width=24),  # gives way where the terminal is narrow
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[text]}", markup=False),
         )
         with Progress(*columns, console=self.rich, transient=True) as progress:
-            task = progress.add_task(label, total=total, text="")
-            yield lambda count, text: progress.update(task, advance=count, text=text)
+            task = progress.add_task(label, total=total, text=after.lstrip(", "))
 
-    def _plain(self, label: str, total: int | None) -> Advance:
-        done, last = 0, time.monotonic()
+            def tell(count: int, text: str) -> None:
+                progress.update(task, advance=count)
+                if text:
+                    progress.update(task, text=text + after)
+
+            yield tell
+
+    def _plain(self, label: str, total: int | None, after: str) -> Advance:
+        done, last, said = 0, time.monotonic(), ""
 
         def advance(count: int, text: str) -> None:
-            nonlocal done, last
-            done += count
+            nonlocal done, last, said
+            done, said = done + count, text or said
             if time.monotonic() - last >= PLAIN_SECONDS:
                 last = time.monotonic()
-                self.note(f"{label}: {done} of {total or '?'} {text}".rstrip())
+                self.note(f"{label}: {done} of {total or '?'} {said}{after if said else after.lstrip(', ')}".rstrip())
 
         return advance
 

@@ -10,7 +10,7 @@ import torch
 from competition.device import choose_device, choose_precision, told_when_out_of_memory
 from competition.jobs import Job, open_data, recorded_precision
 from competition.predict import predict
-from competition.runs import read_log
+from competition.record import read_log
 from competition.train import TIMED_STEPS, WARM_STEPS, prediction_loader, train_step, training_loader
 from competition.trainer import build
 from competition.world import World

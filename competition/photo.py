@@ -20,11 +20,13 @@ import torch
 
 from competition.choices import Box
 from competition.config import Workspace, fold_folder
+from competition.console import printable
 from competition.dataset import IMAGE_PX, read_labels
 from competition.device import autocast, choose_device, choose_precision
 from competition.errors import DataError, RunError, UserError
 from competition.files import read_bytes, read_json, write_bytes, write_text
 from competition.jobs import FULL
+from competition.page import photo_page
 from competition.pictures import pose_picture
 from competition.predict import kept_weights, load_network, predict_images
 from competition.record import read_config
@@ -46,6 +48,7 @@ class Predicted:
     pose_mm: npt.NDArray[np.float64]  # [17, 3], camera axes, relative to the pelvis
     table: Path
     picture: Path
+    page: Path  # HTML with a skeleton that turns
     trained: str  # what the networks were trained on
 
 
@@ -60,7 +63,7 @@ def predict_photo(
     flip: bool | None = None,
     out: Path | None = None,
 ) -> Predicted:
-    """Predict the pose in a photo, the mean over the run's folds; write joints as CSV and a picture to `out`.
+    """Predict the pose in a photo, the mean over the run's folds; write joints as CSV, a picture and a page to `out`.
 
     `box` is tight around the person's joints; without it the whole photo counts as a crop of the competition. `out` is
     RUN/photos when unset. Raise UserError for what is no image, a box outside of it, or a run not trained to its end.
@@ -73,11 +76,13 @@ def predict_photo(
     trained = _tell_training(workspace, run, networks)
     place = "" if box is None else "_" + "-".join(f"{value:g}" for value in box)
     folder, stem = out or workspace.run(run) / "photos", f"{photo.stem}{place}_pose"
-    table, picture = folder / f"{stem}.csv", folder / f"{stem}.png"
-    drawn = pose_picture(crop, place_pose(pose_mm), pose_mm, f"{photo.name}: {trained}")
+    table, picture, page = (folder / f"{stem}.{ending}" for ending in ("csv", "png", "html"))
+    pose_px = place_pose(pose_mm)
+    drawn = pose_picture(crop, pose_px, pose_mm, f"{photo.name}: {trained}")
     write_text(table, pose_csv(pose_mm))
     write_bytes(picture, drawn)
-    return Predicted(pose_mm=pose_mm, table=table, picture=picture, trained=trained)
+    write_text(page, photo_page(printable(photo.name), printable(trained), crop, pose_px, pose_mm))
+    return Predicted(pose_mm=pose_mm, table=table, picture=picture, page=page, trained=trained)
 
 
 def read_photo(path: Path) -> Image:

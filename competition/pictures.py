@@ -10,10 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from competition.console import printable
+from competition.page.charts import LEFT_COLOUR, RIGHT_COLOUR
 from competition.skeleton import AXES, BONES, JOINTS, LEFT, RIGHT
 from competition.weights import Float64
 
-LEFT_COLOUR, RIGHT_COLOUR, MIDDLE_COLOUR = "#0072B2", "#D55E00", "#1d2125"  # as in the report
+MIDDLE_COLOUR = "#1d2125"  # as in the report
 VIEWS = {  # which axis goes across and which up
     "as the camera sees it": ((0, 1), "x and height"),
     "from the picture's right": ((2, 1), "depth z and height"),

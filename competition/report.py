@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -17,8 +18,8 @@ BOARD_COLUMNS = {
     "kind": "kind",
     "folds": "folds",
     "epochs": "epochs",
-    "best_epoch": "best epoch",
-    "out_of_fold": "out of fold",
+    "best_epoch": "best\nepoch",
+    "out_of_fold": "out of\nfold",
     "out_of_fold_rank": "#",
     "all": "test",
     "public": "public",
@@ -26,6 +27,8 @@ BOARD_COLUMNS = {
     "private": "private",
     "private_rank": "#",
 }
+DETAILS = ("kind", "epochs", "best_epoch")  # left out where there is no room
+WIDE = 100  # characters
 
 
 def facts_table(title: str, facts: dict[str, dict[str, str]], tell: Callable[[str], str]) -> Table:
@@ -80,22 +83,38 @@ def blend_table(facts: dict[str, Any]) -> Table:
     return table
 
 
-def board_table(rows: list[dict[str, Any]]) -> Table:
-    """Show runs and blends, MPJPE in mm."""
+def board_table(rows: list[dict[str, Any]], width: int = WIDE) -> Table:
+    """Show runs and blends, MPJPE in mm; a terminal of fewer characters than WIDE has room for the scores alone."""
     caption = (
-        "out of fold: a run's best epoch; a blend on the rows its weights were found on, unless nested, and then "
-        "without a place\n# is the place; equal scores share it (Kaggle puts the earlier submission first)"
+        "out of fold: a run's best epoch; a blend nested, or else on the rows its weights were found on, without a "
+        "place\n# is the place; equal scores share it (Kaggle puts the earlier submission first)"
     )
-    table = Table(title="MPJPE in mm", title_justify="left", caption=caption, caption_justify="left")
-    for key, heading in BOARD_COLUMNS.items():
-        table.add_column(heading, justify="left" if key in ("name", "kind") else "right")
+    table = Table(
+        title="MPJPE in mm", title_justify="left", caption=caption, caption_justify="left", box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0), pad_edge=False,
+    )  # fmt: skip
+    columns = {key: heading for key, heading in BOARD_COLUMNS.items() if width >= WIDE or key not in DETAILS}
+    for key, heading in columns.items():
+        if key in ("name", "kind"):  # these give way: a score that is cut says nothing
+            table.add_column(heading, overflow="fold", vertical="bottom")
+        else:
+            table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         if row["folds"] is not None and row["of_folds"] not in (None, row["folds"]):
             row = row | {"folds": f"{row['folds']} of {row['of_folds']}"}
-        cells = [_mm(row[key]) if isinstance(row[key], float) else _text(row[key]) for key in BOARD_COLUMNS]
-        name = Text(cells[0], style=f"link {row['link']}" if row.get("link") else "")
-        table.add_row(name, *map(Text, cells[1:]))
+        cells = [_mm(row[key]) if isinstance(row[key], float) else _text(row[key]) for key in columns]
+        styles = [_board_style(key, row) for key in columns]
+        table.add_row(*(Text(cell, style) for cell, style in zip(cells, styles, strict=True)))
     return table
+
+
+def _board_style(key: str, row: dict[str, Any]) -> str:
+    """Mark the lowest score of a column, what is half trained, and the name that leads into the report."""
+    if key == "name":
+        return f"link {row['link']}" if row.get("link") else ""
+    if key == "folds":
+        return "yellow" if isinstance(row[key], str) else ""
+    return "bold green" if row.get(f"{key.removesuffix('_rank')}_rank") == 1 else ""
 
 
 def poster_table(rows: list[dict[str, Any]], data: str) -> Table:

@@ -1,18 +1,12 @@
 """Uploading a submission with the official client, and SUBMISSIONS/ledger.csv, the record of what was sent.
 
-    validate -> ask -> list what is there -> send -> list until it is scored; the ledger is written at every step
-
-The client logs in when it is imported, so it runs as a process of its own. It exits with 0 after some failures.
+validate -> ask -> list what is there -> send -> list until it is scored; the ledger is written at every step
 """
 
-import contextlib
 import csv
 import datetime
 import io
-import os
 import re
-import subprocess
-import sys
 import time
 import unicodedata
 from collections.abc import Callable
@@ -22,6 +16,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 
+from competition.client import SITE, Failure, call, diagnose
 from competition.config import Workspace
 from competition.dataset import read_test
 from competition.errors import UserError
@@ -33,26 +28,8 @@ from competition.table import Poses, check_plausible, read_poses
 LEDGER: Final = ("time", "competition", "file", "sha256", "run", "out_of_fold", "message", "ref", "status", "public")
 Row: TypeAlias = dict[str, str]
 _NUMBER: Final = re.compile(r"-?\d+(\.\d+)?([eE][-+]?\d+)?")
-_SITE: Final = "https://www.kaggle.com"
-_JOIN: Final = f"signed in as the token's owner, open {_SITE}/competitions/{{competition}}/rules and accept them"
-_FAILURES: Final = {  # what the client prints, in the order in which to look for it, and what to do
-    "client not installed": ("No module named", "it is missing or lacks a part: make setup"),
-    "no credentials": (
-        "Authentication required|401 Client Error|Unauthenticated",
-        f"none, or not valid: make a token at {_SITE}/settings/api and export KAGGLE_API_TOKEN",
-    ),
-    "rules not accepted": (r"accept.{0,60}\brules", _JOIN),
-    "daily limit": ("allowance|submission limit|number of submissions|Too Many Requests", "send it tomorrow (UTC)"),
-    "competition closed": ("deadline|has ended|no longer accept|not accepting", "it takes no submissions now"),
-    "unknown competition": ("404 Client|Not Found|Could not find", f"expected NAME of {_SITE}/competitions/NAME"),
-    "refused": ("403 Client|Forbidden|Permission .*denied", f"no such competition, or not joined: {_JOIN}"),
-    "upload failed": ("Could not submit to competition", "the service did not take the file: try again later"),
-    "service error": ("50[0-9] Server Error|Internal Server Error|Bad Gateway|Service Unavailable", "try again later"),
-    "network down": ("ConnectionError|Max retries|Timeout|Connection re", "check the network and the proxy"),
-}
 _HOPELESS: Final = ("client not installed", "no credentials", "network down", "timeout")  # sending would fail too
 _UNSURE: Final = ("network down", "service error", "timeout", "client failed")  # perhaps only the answer was lost
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@|\?[^\s'\")]+|(?i:bearer|basic)\s+\S+|KGAT_\S+|eyJ\S+|\b[0-9a-f]{32,}\b")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,13 +40,6 @@ class Patience:
     list: float = 120  # one look at the list of submissions
     score: float = 900  # from the upload to its score
     pause: float = 2  # between the first two looks; each pause is half as long again, up to 30 s
-
-
-class Failure(NamedTuple):
-    """Why the service did not do as asked."""
-
-    status: str  # for the ledger
-    told: str  # for people, what to do included
 
 
 class Origin(NamedTuple):
@@ -92,8 +62,9 @@ def submit(
 ) -> Row:
     """Send a CSV of test poses, wait for its public score, and return its row of the ledger.
 
-    `confirmed` is shown what would be sent and decides. Raise SubmissionError for what no one should send, before
-    anything leaves this machine, and UserError for everything else that goes wrong; the ledger then tells it too.
+    What was sent and has no score yet isn't sent again: its score is looked for. `confirmed` is shown what would be
+    sent and decides. Raise SubmissionError for what no one should send, before anything leaves this machine, and
+    UserError for everything else that goes wrong; the ledger then tells it too.
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,199}", competition):
         raise UserError(f"competition {competition[:60]!r}: expected a-z, 0-9 and '-', the last part of its address")
@@ -102,44 +73,73 @@ def submit(
     sha256 = sha256_file(file) if file.is_file() else ""
     poses = read_poses(file, read_test(workspace.data).id)
     check_plausible(poses, file)
-    ledger, page = workspace.submissions / "ledger.csv", f"{_SITE}/competitions/{competition}/submissions"
-    origin = find_origin(workspace.submissions, file, poses)
-    facts = {"file": str(file), "sha256": sha256, "rows": str(len(poses.id)), "from": origin.told, "message": message}
-    if not confirmed(_question(competition, facts, read_ledger(ledger))):
-        raise UserError(f"{file}: not sent")
-    if sha256_file(file) != sha256:
-        raise UserError(f"{file}: not sent: it changed while you were asked; the same command looks at it again")
+    ledger = workspace.submissions / "ledger.csv"
+    before = read_ledger(ledger)
+    waiting = [row for row in before if _key(row) == (competition, sha256) and row["status"] == "pending"]
+    if waiting:
+        row, known = waiting[-1], {other["ref"] for other in before} - {waiting[-1]["ref"]}
+        note(f"{file}: sent at {row['time']}, without a score so far: not sent again; looking for its score")
+    else:
+        origin = find_origin(workspace.submissions, file, poses)
+        facts = {"file": str(file), "sha256": sha256, "rows": str(len(poses.id)), "from": origin.told}
+        if not confirmed(_question(competition, facts | {"message": message}, before)):
+            raise UserError(f"{file}: not sent")
+        if sha256_file(file) != sha256:
+            raise UserError(f"{file}: not sent: it changed while you were asked; the same command looks at it again")
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+        mpjpe = "" if origin.mpjpe is None else f"{origin.mpjpe:.4f}"
+        cells = (now, competition, str(file), sha256, origin.name, mpjpe, message, "", "sending", "")
+        row, known = _send(dict(zip(LEDGER, cells, strict=True)), file, ledger, patience)
+        note(f"{file}: sent to {competition}; waiting for its score, Ctrl-C ends only the waiting")
+    row = _await_score(row, file, ledger, known, patience)
+    note(f"{_sent(row, file)}: public score {row['public'] or 'unknown'}; noted in {ledger}")
+    return row
 
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-    mpjpe = "" if origin.mpjpe is None else f"{origin.mpjpe:.4f}"
-    cells = (now, competition, str(file), sha256, origin.name, mpjpe, message, "", "sending", "")
-    row = dict(zip(LEDGER, cells, strict=True))
+
+def _send(row: Row, file: Path, ledger: Path, patience: Patience) -> tuple[Row, set[str]]:
+    """Upload a file; return its row, now pending, and the refs of the submissions before it."""
+    competition = row["competition"]
     _record(ledger, row)  # before it is sent: an interrupted submission may have arrived
     listed, failure = _submissions(competition, patience)
     if failure is None or failure.status not in _HOPELESS:
-        options = ["submit", "-c", competition, f"--message={message}", "-f", str(file.absolute())]
-        said, failure = _call(options, competition, patience.send)
+        options = ["submit", "-c", competition, f"--message={row['message']}", "-f", str(file.absolute())]
+        said, failure = call(options, competition, patience.send)
         if failure is None and "Successfully submitted" not in said:
-            failure = _diagnose(said, competition)
+            failure = diagnose(said, competition)
         if failure is not None and failure.status in _UNSURE:
-            failure = failure._replace(told=f"{failure.told}; it may have arrived: see {page} before sending it again")
+            told = f"{failure.told}; it may have arrived: see {_page(row)} before sending it again"
+            failure = failure._replace(told=told)
     if failure is not None:
         _record(ledger, row | {"status": f"failed: {failure.status}"})
         raise UserError(f"{file}: sending it to {competition} failed: {failure.told}")
-    _record(ledger, row | {"status": "pending"})
-    note(f"{file}: sent to {competition}; waiting for its score, Ctrl-C ends only the waiting")
+    row |= {"status": "pending"}
+    _record(ledger, row)
+    return row, {other["ref"] for other in listed}
 
-    found, failure = _await_score(competition, message, {other["ref"] for other in listed}, patience)
-    row |= {"status": "pending"} | found
-    sent = f"{file}: sent to {competition}{', submission ' if row['ref'] else ''}{row['ref']}"
+
+def _await_score(row: Row, file: Path, ledger: Path, known: set[str], patience: Patience) -> Row:
+    """Wait for a score and return the row with it; UserError when the scorer refuses the file or patience ends."""
+    found, failure = _look_for(row, known, patience)
+    row = row | found
     _record(ledger, row)
     if row["status"] == "failed: scorer error":
-        raise UserError(f"{sent}, but its scorer refused it: see {page} for the reason")
+        raise UserError(f"{_sent(row, file)}, but its scorer refused it: see {_page(row)} for the reason")
     if row["status"] != "complete":
-        why = failure.told if failure else "look there later"
-        raise UserError(f"{sent}, but no score came within {patience.score:g} s: {why}; {page}; don't send it again")
-    note(f"{sent}: public score {row['public'] or 'unknown'}; noted in {ledger}")
+        why = failure.told if failure else "the same command looks again and doesn't send again"
+        raise UserError(f"{_sent(row, file)}, but no score came within {patience.score:g} s: {why}; {_page(row)}")
     return row
+
+
+def _sent(row: Row, file: Path) -> str:
+    return f"{file}: sent to {row['competition']}{', submission ' if row['ref'] else ''}{row['ref']}"
+
+
+def _page(row: Row) -> str:
+    return f"{SITE}/competitions/{row['competition']}/submissions"
+
+
+def _key(row: Row) -> tuple[str, str]:
+    return row["competition"], row["sha256"]
 
 
 def _question(competition: str, facts: dict[str, str], ledger: list[Row]) -> str:
@@ -147,7 +147,7 @@ def _question(competition: str, facts: dict[str, str], ledger: list[Row]) -> str
     lines = [f"send to the competition {competition}:", *(f"  {name:8} {fact}" for name, fact in facts.items())]
     for old in ledger:
         arrived = old["ref"] or old["status"].partition("failed: ")[2] in ("", *_UNSURE)
-        if arrived and (old["competition"], old["sha256"]) == (competition, facts["sha256"]):
+        if arrived and _key(old) == (competition, facts["sha256"]):
             lines.append(f"  before   the same file at {old['time']}: {old['status']} {old['public']}")
     return "\n".join(lines)
 
@@ -225,22 +225,33 @@ def _mm(mpjpe: float | None) -> str:
 
 def _submissions(competition: str, patience: Patience) -> tuple[list[Row], Failure | None]:
     """List the latest submissions, newest first, by the columns that the client prints."""
-    said, failure = _call(["submissions", "-c", competition, "--csv"], competition, patience.list)
+    said, failure = call(["submissions", "-c", competition, "--csv"], competition, patience.list)
     lines = said.splitlines(keepends=True)
     header = next((i for i, line in enumerate(lines) if {"ref", "status"} <= set(line.strip().split(","))), None)
     if failure is None and header is None and "No submissions found" not in said:
-        failure = _diagnose(said, competition)
+        failure = diagnose(said, competition)
     return [] if header is None else list(csv.DictReader(lines[header:], restval="")), failure
 
 
-def _await_score(competition: str, message: str, known: set[str], patience: Patience) -> tuple[Row, Failure | None]:
-    """Look until the submission is scored or patience ends; return ref, status and public score as far as known."""
+def _look_for(row: Row, known: set[str], patience: Patience) -> tuple[Row, Failure | None]:
+    """Look until the submission is scored or patience ends; return ref, status and public score as far as known.
+
+    It is the one of the row's ref or, where that isn't known yet, the latest with its message but for the `known` refs.
+    """
     deadline, pause = time.monotonic() + patience.score, patience.pause
     found: Row = {}
     while True:
-        listed, failure = _submissions(competition, patience)
+        listed, failure = _submissions(row["competition"], patience)
         new = [other for other in listed if other["ref"].isdecimal() and other["ref"] not in known]
-        mine = [other for other in new if other.get("description", "").split() == message.split()]
+        mine = [
+            other
+            for other in new
+            if (
+                other["ref"] == row["ref"]
+                if row["ref"]
+                else other.get("description", "").split() == row["message"].split()
+            )
+        ]
         if mine:
             latest = max(mine, key=lambda other: int(other["ref"]))
             status = re.sub("[^a-z]", "", latest["status"].rpartition(".")[2].lower())  # SubmissionStatus.PENDING
@@ -251,40 +262,3 @@ def _await_score(competition: str, message: str, known: set[str], patience: Pati
             return found, failure
         time.sleep(pause)
         pause = min(pause * 1.5, 30)
-
-
-def _call(arguments: list[str], competition: str, seconds: float) -> tuple[str, Failure | None]:
-    """Run the client and return what it printed, and its failure when it says that it failed."""
-    command = [sys.executable, "-P", "-m", "kaggle", "competitions", *arguments]  # -P: not a folder named kaggle here
-    environment = os.environ | {"PYTHONUTF8": "1", "VERBOSE": "", "VERBOSE_OUTPUT": ""}  # those print credentials
-    try:
-        done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds)
-    except subprocess.TimeoutExpired:
-        return "", Failure("timeout", f"timeout: no answer within {seconds:g} s: check the network")
-    printed, complaint = (text.decode(errors="replace") for text in (done.stdout, done.stderr))
-    return printed, _diagnose(f"{printed}\n{complaint}", competition) if done.returncode else None
-
-
-def _diagnose(printed: str, competition: str) -> Failure:
-    """Tell what went wrong from what the client printed."""
-    lines = [line for line in re.split(r"[\r\n]+", printed) if line.strip() and "%|" not in line]  # progress bars
-    lines = [line for line in lines if not line.startswith((" ", "Traceback")) and "remaining today" not in line]
-    for status, (pattern, told) in _FAILURES.items():
-        if said := next((line for line in lines if re.search(pattern, line, re.IGNORECASE)), None):
-            return Failure(status, f"{status}: {told.format(competition=competition)} (client: {_scrub(said)})")
-    return Failure("client failed", f"the client said {_scrub(lines[-1]) if lines else 'nothing'}")
-
-
-def _scrub(text: str) -> str:
-    """Take out of a line everything that could be a credential, and shorten it."""
-    secrets = [value for name, value in os.environ.items() if name.startswith("KAGGLE_")]
-    named = (os.environ.get("XDG_CONFIG_HOME", "~/.config") + "/kaggle", os.environ.get("KAGGLE_CONFIG_DIR"))
-    folders = [Path(folder).expanduser() for folder in ("~/.kaggle", *named) if folder]
-    files = [path for folder in folders if folder.is_dir() for path in folder.iterdir() if path.is_file()]
-    for path in [*files, Path(os.environ.get("KAGGLE_API_TOKEN", ""))]:  # the token may name a file
-        with contextlib.suppress(OSError):
-            secrets += re.split(r"[\s\"',:{}\[\]]+", path.read_text(errors="replace"))
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, "***") if len(secret) >= 6 else text
-    text = "".join(filter(str.isprintable, _CREDENTIALS.sub("***", text))).strip()
-    return text if len(text) <= 180 else f"{text[:180]}..."

@@ -91,11 +91,12 @@ def _train(
         started = time.perf_counter()
         keys.epoch, keys.skip = epoch, trainer.step
         less = f"set --micro-batch below {job.recipe.micro_batch or job.recipe.batch}, or take a smaller model"
-        with console.bar(f"epoch {epoch} train", len(keys)) as advance, told_when_out_of_memory(less):
+        label, best = f"epoch {epoch}/{job.recipe.epochs}", _best_so_far(job) if world.leads else ""
+        with console.bar(f"{label} train", len(keys), after=best) as advance, told_when_out_of_memory(less):
             row = {"epoch": epoch, **train_epoch(trainer, loader, epoch, console, advance, stop)}
-        with console.bar(f"epoch {epoch} validate", len(data.valid_rows)) as advance:
+        with console.bar(f"{label} validate", len(data.valid_rows), after=best) as advance:
             row |= validate(trainer, data, valid_loader, epoch, _leaving(advance, stop, trainer))
-        with console.bar(f"epoch {epoch} test", len(data.test.id)) as advance:
+        with console.bar(f"{label} test", len(data.test.id), after=best) as advance:
             poses = predict_all(trainer, test_loader, _leaving(advance, stop, trainer))
         trainer.epoch, trainer.step = epoch, 0
         if world.leads:
@@ -138,7 +139,7 @@ def train_epoch(
         torch.set_rng_state(trainer.rng)
     trainer.model.train()
     trainer.loss_sum = trainer.loss_sum.to(device)
-    done, first, saved, last = 0, trainer.step, time.monotonic(), "unknown"
+    done, first, saved, last, loss = 0, trainer.step, time.monotonic(), "unknown", "unknown"
     advance(first, "")
     started = warm = time.perf_counter()
     for step, batch in enumerate(batches(loader), start=first + 1):
@@ -149,11 +150,11 @@ def train_epoch(
         # tell
         done += len(batch.id) * world.size
         seconds = time.perf_counter() - started
-        look = step % LOOK_EVERY == 0 or step == steps
+        look = step in (first + 1, steps) or step % LOOK_EVERY == 0
         if look:
             last = _check_finite(world.mean(trainer.loss_sum), epoch, step, batch, last)
-        rate = f"{done / seconds:.0f} images/s, loss {float(trainer.loss_sum) / step:.4g}" if look else ""
-        advance(1, rate)
+            loss = f"{float(trainer.loss_sum) / step:.4g}"
+        advance(1, f"{done / seconds:.0f} images/s, loss {loss}")
         if step - first == WARM_STEPS:
             warm = time.perf_counter()
         elif step - first == WARM_STEPS + TIMED_STEPS and not trainer.told:
@@ -287,3 +288,9 @@ def _epoch_line(job: Job, log: list[dict[str, Any]]) -> str:
         f"{job.run} fold {job.fold} epoch {row['epoch']}/{job.recipe.epochs}: loss {row['train_loss']:.4g}{score}, "
         f"{row['images_per_second']:.0f} images/s, {duration(seconds)}" + f", {duration(left)} left" * (left > 0)
     )
+
+
+def _best_so_far(job: Job) -> str:
+    log = read_log(job.folder)
+    best = best_row(log)["valid_mpjpe"] if log else None
+    return "" if best is None else f", best {best:.1f} mm"

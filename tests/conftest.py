@@ -18,6 +18,11 @@ TINY += ["--schedule", "constant", "--lr", "1e-3", "--precision", "fp32"]
 TIMINGS = ("seconds", "images_per_second")
 
 
+def without_make() -> dict[str, str]:
+    """Return the environment without what a make that runs the tests left in it."""
+    return {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
+
+
 def contents(folder: Path) -> dict[str, object]:
     """Return every file's bytes; of the log and the manifest all but the timings."""
     found: dict[str, object] = {}

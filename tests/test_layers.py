@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 LAYERS = [
-    {"errors", "choices", "skeleton", "seeds", "files", "config", "console", "workers", "stop", "poster"},
+    {"errors", "choices", "skeleton", "seeds", "files", "config", "console", "workers", "stop", "poster", "client"},
     {"faults", "geometry", "metrics", "table", "weights", "virtual", "gate", "simulator", "device", "world"},
     {"dataset", "augment", "loader", "folds", "check", "synthetic"},
     {"checkpoint", "record", "runs", "predict", "jobs"},

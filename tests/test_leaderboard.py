@@ -1,13 +1,16 @@
 """Places, ties, and warnings where the public score would choose otherwise than out-of-fold errors."""
 
 import csv
+import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import N_TEST
+from rich.console import Console as RichConsole
 
 from competition.config import Workspace
 from competition.console import Console
@@ -129,6 +132,17 @@ def test_rows_are_linked_to_a_report_that_tells_of_them(submissions: Path, capsy
     console = Console()
     console.table(board_table(rows))
     assert "blend (mean)" in capsys.readouterr().out
+
+
+def test_the_best_of_each_column_and_what_is_half_trained_are_coloured():
+    rows = with_places([row("a", 91.5, 90.0), row("b", 90.25, 92.0), row("c", 80.0, folds=1)])
+    console = RichConsole(file=io.StringIO(), force_terminal=True, color_system="standard", width=160)
+    console.print(board_table(rows))
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue()
+    marked = [text.strip() for text in re.findall(r"\x1b\[1;32m(.*?)\x1b", shown)]
+    assert marked == ["90.00", "1", "90.25", "1"]  # the half-trained run has no place
+    assert [text.strip() for text in re.findall(r"\x1b\[33m(.*?)\x1b", shown)] == ["1 of 2"]
 
 
 def test_the_reports_board_has_an_anchor_for_each_row(submissions: Path, data: Path):

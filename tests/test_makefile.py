@@ -1,19 +1,18 @@
 """What is given to make reaches the command line as it is, and no shell or make runs a word of it."""
 
-import os
 import subprocess
 from pathlib import Path
 
 import pytest
+from conftest import without_make
 
 MAKEFILE = Path(__file__).parents[1] / "Makefile"
 SHOW = "PYTHON=printf '[%s]\\n'"  # shows its arguments instead of running them
 
 
 def _make(folder: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    clean = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
     command = ["make", "-s", "-f", str(MAKEFILE), "-o", "setup", SHOW, *arguments]
-    return subprocess.run(command, cwd=folder, env=clean | environment, capture_output=True, text=True)
+    return subprocess.run(command, cwd=folder, env=without_make() | environment, capture_output=True, text=True)
 
 
 HOSTILE = {
@@ -56,6 +55,39 @@ def test_a_run_outside_of_submissions_is_refused(tmp_path: Path, run: str):
     assert done.returncode == 2
     assert f"RUN={run}: expected the name of a run" in done.stderr
     assert "[submissions/a/fold0]" in _make(tmp_path, "verify", "RUN=a/fold0").stdout
+
+
+def _wrong(folder: Path, *arguments: str) -> str:
+    done = _make(folder, *arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert list(folder.iterdir()) == []
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "nearest"),
+    [("MODLE=3dhg", "MODEL"), ("model=3dhg", "MODEL"), ("EPOCH=3", "EPOCHS"), ("GPU=2", "GPUS"), ("FOLDER=x", "FOLD")],
+)
+def test_a_knob_that_does_not_exist_is_refused_with_the_nearest(tmp_path: Path, given: str, nearest: str):
+    error = _wrong(tmp_path, "train", given)
+    assert f"{given.partition('=')[0]}=: unknown knob: did you mean {nearest}=? known are MODEL FOLD RUN" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["a';>pwned;'", "`touch", "$$(touch", '";touch', "FROBNICATE", "*"])
+def test_a_knob_that_is_like_none_is_refused_and_not_run(tmp_path: Path, name: str):
+    assert "=: unknown knob: known are MODEL" in _wrong(tmp_path, "train", f"{name}=1")
+
+
+def test_variables_of_the_environment_are_no_knobs(tmp_path: Path):
+    assert _make(tmp_path, "train", MODLE="3dhg").returncode == 0
+
+
+def test_a_run_can_be_scored_and_sent_by_its_name(tmp_path: Path):
+    assert "[--file]\n[submissions/blend/submission.csv.gz]\n" in _make(tmp_path, "score").stdout
+    assert "[--file]\n[runs/a b/submission.csv.gz]\n" in _make(tmp_path, "score", "RUN=a b", "SUBMISSIONS=runs").stdout
+    assert "[--file]\n[x.csv]\n" in _make(tmp_path, "submit", "RUN=a", "FILE=x.csv", "COMPETITION=c").stdout
 
 
 def test_a_stray_variable_of_the_shell_changes_nothing(tmp_path: Path):

@@ -22,11 +22,12 @@ from competition.config import Workspace
 from competition.dataset import read_labels
 from competition.errors import UserError
 from competition.metrics import mpjpe
-from competition.page import SECTIONS, write_report
+from competition.page import SECTIONS, photo_page, write_report
 from competition.page.charts import plain
-from competition.page.gallery import choose_rows, draw_pose
+from competition.page.gallery import choose_rows
 from competition.page.mixture import read_weights
 from competition.page.rarity import nearest_of_others, quantile_bins
+from competition.page.viewer import draw_pose
 from competition.record import append_log
 from competition.runs import candidates as list_candidates
 from competition.runs import write_submission, write_valid
@@ -353,30 +354,74 @@ addEventListener("load", () => {
     clearInterval(wait);
     const found = [eye(), said()];
     plot.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight" }));
-    document.querySelector('[data-pose="11"]').click();
+    document.querySelector('[data-pose="11"]')?.click();
     setTimeout(() => {
       const drawn = document.querySelectorAll("[data-figure] .main-svg").length;
-      document.title = JSON.stringify([...found, eye(), said(), drawn]);
+      document.title = JSON.stringify([...found, eye(), said(), drawn, plot.data.map((trace) => trace.name)]);
     }, 500);
   }, 50);
 });
 """
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: the page's scripts aren't run")
-def test_the_skeleton_turns_and_the_console_is_quiet(report: Path, tmp_path: Path):
+def turn(text: str, folder: Path) -> list:
+    """Open a page, press an arrow key, choose the last pose, and return what TURN tells; the console must be quiet."""
     digest = base64.b64encode(hashlib.sha256(TURN.encode()).digest()).decode()
-    text = report.read_text().replace("script-src ", f"script-src 'sha256-{digest}' ", 1)  # the page lets no other run
-    page = tmp_path / "page.html"
+    text = text.replace("script-src ", f"script-src 'sha256-{digest}' ", 1)  # the page lets no other run
+    page = folder / "page.html"
     page.write_text(text.replace("</body>", f"<script>{TURN}</script></body>"))
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader", "--window-size=1280,900"]
-    flags += ["--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=6000"]
+    flags += ["--enable-logging=stderr", f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=6000"]
     command = [CHROMIUM, *flags, "--dump-dom", page.as_uri()]
     found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     said = [line for line in found.stderr.splitlines() if "CONSOLE" in line]
     assert [line for line in said if not any(remark in line for remark in REMARKS)] == []
-    title = html.unescape(re.search(r"<title>(.*?)</title>", found.stdout)[1])
-    before, first, after, last, drawn = json.loads(title)
+    return json.loads(html.unescape(re.search(r"<title>(.*?)</title>", found.stdout)[1]))
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: the page's scripts aren't run")
+def test_the_skeleton_turns_and_the_console_is_quiet(report: Path, tmp_path: Path):
+    before, first, after, last, drawn, names = turn(report.read_text(), tmp_path)
     assert before != after
     assert first != last
     assert drawn > 0
+    assert names == ["truth", "predicted", "predicted", "predicted"]
+
+
+def a_photo(name: str = "holiday.jpg") -> tuple[str, np.ndarray]:
+    """Return the page of a photo, and the pose on it in mm."""
+    pose_mm = np.random.default_rng(0).normal(0, 300, (17, 3))
+    crop, pose_px = np.full((256, 256, 3), 99, np.uint8), 128 + pose_mm[:, :2] / 10
+    return photo_page(name, f"run {name}", crop, pose_px, pose_mm), pose_mm
+
+
+def test_the_page_of_a_photo_holds_its_pose_and_asks_for_nothing():
+    text, pose_mm = a_photo(HOSTILE)
+    page = Page(text)
+    assert "<script>alert" not in text
+    assert page.text.count(HOSTILE) == 3  # title, heading, and the run's name
+    (shown,) = page.block("gallery-poses")["poses"]
+    assert shown["truth"] is None
+    np.testing.assert_allclose(shown["predicted"], pose_mm, atol=0.051)
+    assert f"{pose_mm[16, 2]:.1f}" in page.text
+    assert "truth" not in page.text
+    assert all((a.get("src") or "data:").startswith("data:") for _, a in page.elements)
+    assert not [a for tag, a in page.elements if tag == "nav"]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: the page's scripts aren't run")
+def test_the_skeleton_of_a_photo_turns_too(tmp_path: Path):
+    before, first, after, last, drawn, names = turn(a_photo()[0], tmp_path)
+    assert before != after
+    assert first == last == "the mean of the networks"
+    assert drawn == 0
+    assert names == ["predicted"] * 3
+
+
+def test_left_and_right_are_told_by_colour():
+    points = np.zeros((17, 2), np.float32)
+    points[[5, 6]] = (8, 8), (24, 8)  # left shank
+    points[[2, 3]] = (8, 40), (24, 40)  # right shank
+    drawn = draw_pose(np.full((48, 48, 3), 100, np.uint8), points, sides=True)
+    assert drawn[8, 20].tolist() == [0x00, 0x72, 0xB2]
+    assert drawn[40, 20].tolist() == [0xD5, 0x5E, 0x00]

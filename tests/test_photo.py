@@ -128,6 +128,10 @@ def test_a_test_image_gets_the_pose_of_the_submission(command: Command, run: Non
     submitted = read_poses(tmp_path / "runs/3dhg-small/submission.csv.gz", range(1, N_TEST + 1)).pose_mm
     np.testing.assert_allclose(pose_mm, submitted[3], atol=0.0011)
     assert read_photo(folder / f"{photo.stem}_pose.png").shape[1] > 1000
+    assert str(folder / f"{photo.stem}_pose.html") in said
+    page = (folder / f"{photo.stem}_pose.html").read_text()
+    assert f"<h1>{photo.name}</h1>" in page
+    assert "trained on the 40 images" in page
 
     # the same image within a larger photo, with its box
     image = read_image(photo)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from fake_kaggle import SIGNED, TOKEN, FakeKaggle
 
+from competition import client
 from competition import submit as module
 from competition.config import Workspace
 from competition.errors import SubmissionError, UserError
@@ -172,12 +173,33 @@ def test_a_refusal_by_the_scorer_is_told(service: FakeKaggle, send: Sender, file
 
 
 @needs_client
-def test_patience_with_the_scorer_ends(service: FakeKaggle, send: Sender, file: Path):
+def test_a_late_score_is_looked_for_by_the_same_command(service: FakeKaggle, send: Sender, file: Path):
     service.looks_until_scored = 1000
     line = send.refused(file, patience=Patience(score=0))
     assert "submission 9000, but no score came within 0 s" in line
-    assert "don't send it again" in line
+    assert "the same command looks again and doesn't send again" in line
     assert [(row["status"], row["ref"]) for row in send.ledger()] == [("pending", "9000")]
+    service.add("wide", status="COMPLETE", publicScore="99.9")  # the same words by another way
+    service.looks_until_scored = 0
+    row = send(file)
+    assert (row["ref"], row["status"], row["public"]) == ("9000", "complete", "45.671")
+    assert send.ledger() == [row]
+    assert len(send.asked) == service.calls.count("CreateSubmission") == 1
+    assert "not sent again" in send.noted[-2]
+
+
+@needs_client
+def test_a_submission_that_was_never_listed_is_found_later(service: FakeKaggle, send: Sender, file: Path):
+    service.add("wide", status="COMPLETE", publicScore="99.9")
+    row = dict.fromkeys(LEDGER, "") | {"competition": "human-pose", "sha256": sha256_file(file), "message": "wide"}
+    ledger = send.workspace.submissions / "ledger.csv"
+    module._record(ledger, row | {"time": "2026-11-01", "ref": "9000", "status": "complete", "public": "99.9"})
+    module._record(ledger, row | {"time": "2026-11-02", "status": "pending"})
+    service.add("wide")
+    service.looks_until_scored = 0
+    assert send(file)["ref"] == "9001"
+    assert [(row["ref"], row["public"]) for row in send.ledger()] == [("9000", "99.9"), ("9001", "45.671")]
+    assert "CreateSubmission" not in service.calls
 
 
 @needs_client
@@ -202,7 +224,7 @@ def test_a_missing_client_is_told(
     service: FakeKaggle, send: Sender, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     venv.create(tmp_path / "bare", with_pip=False, symlinks=True)
-    monkeypatch.setattr(module.sys, "executable", str(tmp_path / "bare/bin/python"))
+    monkeypatch.setattr(client.sys, "executable", str(tmp_path / "bare/bin/python"))
     assert "make setup" in send.refused(file)
     assert send.ledger()[0]["status"] == "failed: client not installed"
 
@@ -356,7 +378,7 @@ def test_the_question_tells_that_the_same_file_was_sent_before(send: Sender, fil
     ],
 )
 def test_what_the_client_prints_is_understood(printed: str, status: str):
-    failure = module._diagnose(printed, "human-pose")
+    failure = client.diagnose(printed, "human-pose")
     assert failure.status == status
     assert "\n" not in failure.told
     assert "{" not in failure.told
@@ -370,7 +392,7 @@ def test_no_credential_is_told(service: FakeKaggle, tmp_path: Path, kept: str, m
     (folder / kept).write_text(json.dumps({"key": secret}) if kept.endswith("json") else secret + "\n")
     monkeypatch.setenv("KAGGLE_KEY", "of-the-environment")
     text = f"{secret} of-the-environment {TOKEN} Bearer abc https://u:pw@host/p?signature=x eyJhbGci {'0f' * 16}"
-    assert module._scrub(text) == "*** *** *** *** https://***host/p*** *** ***"
+    assert client.scrub(text) == "*** *** *** *** https://***host/p*** *** ***"
 
 
 def test_the_ledger_is_a_csv_that_others_read(send: Sender, workspace: Workspace):

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 Figure: TypeAlias = dict[str, Any]  # {"data": [...], "layout": {...}}
 
 PALETTE: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito, colour-blind-safe
+LEFT_COLOUR, RIGHT_COLOUR = PALETTE[:2]  # of the skeletons, as in page.css
 SYMBOLS: Final = ("circle", "square", "diamond", "triangle-up", "x", "cross")
 INK: Final = ("text", "muted")  # stand for colours of the theme
 LONGEST_NAME: Final = 28  # characters, in a legend that must fit a telephone
@@ -68,7 +69,6 @@ def dots(names: Sequence[str], values: Sequence[Sequence[float | None]], rows: S
     series = [Series(name=name, x=of_name, y=rows) for name, of_name in zip(names, values, strict=True)]
     height = 110 + max(24, min(52, 150 // len(rows))) * len(rows)
     figure = points(series, x_title=x_title, y_title="", height=height, hover="%{y}: %{x:.1f} mm")
-    figure["layout"]["xaxis"]["rangemode"] = "tozero"
     figure["layout"]["yaxis"] = {"autorange": "reversed", "type": "category", "showgrid": True, "dtick": 1}
     return figure
 

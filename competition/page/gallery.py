@@ -1,10 +1,8 @@
 """Best, median and worst out-of-fold images of the best run: the picture, and both skeletons for the viewer."""
 
-import base64
 from pathlib import Path
 from typing import Any, Final
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -12,23 +10,9 @@ from competition.dataset import check_images, parse_name, read_image
 from competition.errors import DataError
 from competition.page.evidence import Evidence
 from competition.page.markup import Section, escape, paragraph, skipped
-from competition.skeleton import BONES, JOINTS, LEFT, RIGHT
+from competition.page.viewer import as_data_url, draw_pose, shown_pose, viewer, viewer_data
 
 EACH: Final = 4  # images of each kind
-JPEG_QUALITY: Final = 82
-SUBPIXEL_BITS: Final = 4  # OpenCV draws at sixteenths of a pixel
-
-HELP: Final = (
-    "Turn it with the mouse or a finger, or focus it and press the arrow keys; + and − zoom, Home puts it back."
-)
-VIEWER: Final = (
-    '<div class="viewer"><div id="viewer-plot" tabindex="0" role="application" aria-label="3D skeletons" '
-    'aria-describedby="viewer-help"></div>'
-    '<p id="viewer-caption" aria-live="polite"></p>'
-    '<ul class="legend"><li class="left">predicted, left</li><li class="right">predicted, right</li>'
-    '<li class="middle">predicted, middle</li><li class="truth">truth</li></ul>'
-    f'<p id="viewer-help" class="aside">{HELP}</p></div>'
-)
 
 
 def choose_rows(row_mm: npt.NDArray[np.float64], each: int = EACH) -> dict[str, list[int]]:
@@ -41,24 +25,6 @@ def choose_rows(row_mm: npt.NDArray[np.float64], each: int = EACH) -> dict[str, 
         "Median": order[start : start + each].tolist(),
         "Worst": order[::-1][:each].tolist(),
     }
-
-
-def draw_pose(image: npt.NDArray[np.uint8], pose_px: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """Draw a pose [17, 2], pixels of the image, over a copy of an RGB image [H, W, 3]: white lines with a dark rim."""
-    drawn = image.copy()
-    points = [tuple(int(v) for v in point) for point in np.rint(pose_px * (1 << SUBPIXEL_BITS))]
-    for colour, width, radius in (((20, 20, 20), 4, 3.5), ((245, 245, 245), 2, 2.2)):
-        for parent, joint in BONES:
-            cv2.line(drawn, points[parent], points[joint], colour, width, cv2.LINE_AA, SUBPIXEL_BITS)
-        for point in points:
-            cv2.circle(drawn, point, int(radius * (1 << SUBPIXEL_BITS)), colour, -1, cv2.LINE_AA, SUBPIXEL_BITS)
-    return drawn
-
-
-def as_data_url(image: npt.NDArray[np.uint8]) -> str:
-    """Encode an RGB image as a JPEG that HTML can hold."""
-    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    return f"data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()}"
 
 
 def gallery(evidence: Evidence) -> Section:
@@ -85,13 +51,8 @@ def gallery(evidence: Evidence) -> Section:
                 name, error_mm = labels.images[place], float(entry.row_mm[row])
                 picture = _picture(evidence.workspace.data / "images" / name, labels.pose2d_px[place])
                 cards.append(_card(len(shown), kind, place + 1, name, error_mm, picture))
-                shown.append(
-                    {
-                        "caption": f"Id {place + 1}, {_words(name)}: {error_mm:.1f} mm",
-                        "truth": np.round(labels.pose_mm[place].astype(np.float64), 1).tolist(),
-                        "predicted": np.round(predicted.pose_mm[row], 1).tolist(),
-                    }
-                )
+                caption = f"Id {place + 1}, {_words(name)}: {error_mm:.1f} mm"
+                shown.append(shown_pose(caption, predicted.pose_mm[row], labels.pose_mm[place].astype(np.float64)))
             groups.append(f'<h3>{kind}</h3><div class="cards">{"".join(cards)}</div>')
     except DataError as error:
         return skipped(key, title, f"An image can't be shown: {error}.")
@@ -99,9 +60,8 @@ def gallery(evidence: Evidence) -> Section:
         f"Out-of-fold images of the best run ({entry.name}), by their error. Drawn over each is the true pose; "
         "choose one to see prediction and truth in space."
     )
-    body += f'<div class="gallery"><div class="groups">{"".join(groups)}</div>{VIEWER}</div>'
-    poses: dict[str, Any] = {"poses": shown, "joints": JOINTS, "bones": BONES, "left": LEFT, "right": RIGHT}
-    return Section(key=key, title=title, body=body, gallery=poses)
+    body += f'<div class="gallery"><div class="groups">{"".join(groups)}</div>{viewer(truth=True)}</div>'
+    return Section(key=key, title=title, body=body, gallery=viewer_data(shown))
 
 
 def _picture(path: Path, pose_px: npt.NDArray[np.float32]) -> str:

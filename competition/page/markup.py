@@ -95,6 +95,7 @@ def page(title: str, introduction: str, sections: Sequence[Section]) -> str:
     figures = {name: figure for section in sections for name, figure in section.figures.items()}
     galleries = [section.gallery for section in sections if section.gallery is not None]
     links = "".join(f'<li><a href="#{s.key}">{escape(s.title)}</a></li>' for s in sections)
+    navigation = f'<nav aria-label="Sections"><ul>{links}</ul></nav>' if len(sections) > 1 else ""
     body = "".join(
         f'<section id="{s.key}" aria-labelledby="{s.key}-title"><h2 id="{s.key}-title">{escape(s.title)}</h2>'
         f"{s.body}</section>"
@@ -106,8 +107,8 @@ def page(title: str, introduction: str, sections: Sequence[Section]) -> str:
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta name="color-scheme" content="light dark">\n<link rel="icon" href="data:,">\n'
         f"<title>{escape(title)}</title>\n<style>\n{_asset(OWN, 'page.css')}</style>\n</head>\n<body>\n"
-        f"<header><h1>{escape(title)}</h1>{introduction}"
-        f'<nav aria-label="Sections"><ul>{links}</ul></nav></header>\n<main>{body}</main>\n'
+        f"<header><h1>{escape(title)}</h1>{introduction}{navigation}</header>\n"
+        f"<main>{body}</main>\n"
         f"<noscript><p>The charts need JavaScript; the tables don't.</p></noscript>\n"
         f"{data_block('figures', figures)}\n{data_block('gallery-poses', galleries[0] if galleries else None)}\n"
         + "\n".join(f"<script>{script}</script>" for script in scripts)

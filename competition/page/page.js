@@ -74,8 +74,9 @@
     const side = (joints) => gallery.bones.filter(([, joint]) => joints.includes(joint));
     const sides = [...gallery.left, ...gallery.right];
     const middle = gallery.bones.filter(([, joint]) => !sides.includes(joint));
+    const grey = { name: "truth", colour: ink("truth"), width: 5, size: 2.5 };
     return [
-      bonesOf(truth, gallery.bones, { name: "truth", colour: ink("truth"), width: 5, size: 2.5 }),
+      ...(truth === null ? [] : [bonesOf(truth, gallery.bones, grey)]), // none is known of one's own photo
       bonesOf(predicted, middle, { name: "predicted", colour: ink("middle"), width: 7, size: 3 }),
       bonesOf(predicted, side(gallery.left), { name: "predicted", colour: ink("left"), width: 7, size: 3 }),
       bonesOf(predicted, side(gallery.right), { name: "predicted", colour: ink("right"), width: 7, size: 3 }),
@@ -83,7 +84,7 @@
   };
 
   const drawViewer = () => {
-    const reach = Math.max(...gallery.poses.flatMap((p) => [...p.truth, ...p.predicted]).flat().map(Math.abs));
+    const reach = Math.max(...gallery.poses.flatMap((p) => [...(p.truth ?? []), ...p.predicted]).flat().map(Math.abs));
     const axis = {
       range: [-1.05 * reach, 1.05 * reach], showticklabels: false, title: { text: "" }, showspikes: false,
       gridcolor: ink("rule"), zeroline: false, showbackground: false, nticks: 5,

@@ -71,7 +71,7 @@ def rarity(evidence: Evidence) -> Section:
         series.append(Series(name=entry.name, x=middle, y=y))
     figure = points(
         series,
-        x_title="distance to the nearest pose of another subject, mm",
+        x_title="distance to the nearest pose, mm",
         y_title="out-of-fold MPJPE, mm",
         lines=True,
         hover="%{y:.1f} mm at a distance of %{x:.1f} mm",

@@ -1,0 +1,110 @@
+"""The README's commands are known to make and to the command line, and its model of one's own trains as written.
+
+The example for notebooks runs in test_notebook.py.
+"""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import without_make
+
+import models
+from competition.cli import main, parse
+from competition.runs import read_log
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+# what the text names without its command, and a command that takes it
+ALONE = {
+    'ARGS="--strategy sequence --k 5"': "folds",
+    'ARGS="--scale small"': "reproduce",
+    'ARGS="--fold 0 --schedule constant --ema 0.99"': "train MODEL=3dhg-small",
+    'ARGS="--granularity coordinate"': "blend",
+    'ARGS="--runs a,b"': "blend",
+    "ARGS=--virtual": "blend",
+    "ARGS=--refit": "blend",
+    'ARGS="--checkpoint-minutes 10"': "train",
+    "ARGS=--compile": "train",
+    'ARGS="--sort private"': "board",
+}
+
+
+def _commands() -> list[str]:
+    """Return every command of the README: lines of indented blocks, and whole commands between backticks."""
+    lines = re.findall(r"^    ((?:make|\.venv/bin/python -m competition) .*)$", README, re.MULTILINE)
+    inline = re.findall(r"`((?:\w+=\S+ )?make [^`]*)`", README)
+    return sorted({line.partition(" #")[0].strip() for line in [*lines, *inline]})
+
+
+def _asked(command: str) -> list[list[str]]:
+    """Return the arguments of the command line that a command comes to, by make without running anything."""
+    words = shlex.split(command)
+    if words[0] != "make":
+        assert words[:3] == [".venv/bin/python", "-m", "competition"]
+        return [words[3:]]
+    command_line = ["make", "-n", "-f", str(ROOT / "Makefile"), "-o", "setup", *words[1:]]
+    done = subprocess.run(command_line, cwd=ROOT, env=without_make(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    told = [line for line in done.stdout.splitlines() if "-m competition" in line and not line.startswith("for ")]
+    return [shlex.split(line)[3:] for line in told]
+
+
+@pytest.mark.parametrize("command", [*_commands(), *(f"make {command} {flag}" for flag, command in ALONE.items())])
+def test_every_command_is_one_that_is_known(command: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(models.ENTRANTS, "mean-small", models.recipe("2dhg-small"))  # one's own
+    for arguments in _asked(re.sub(r"^\w+=\S+ (?=make )", "", command)):
+        if "--help" in arguments:
+            with pytest.raises(SystemExit, match=r"^0$"):
+                parse(arguments)
+        else:
+            parse(arguments)
+
+
+def test_no_flag_of_the_text_is_forgotten():
+    assert len(_commands()) > 25
+    named = set(re.findall(r"ARGS=(?:\"[^\"]*\"|--[\w-]+)", README))
+    assert {flag for flag in named if not any(flag in command for command in _commands())} == set(ALONE)
+
+
+def test_knobs_that_the_text_names_exist():
+    known = re.search(r"^KNOBS = (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert known is not None
+    named = set(re.findall(r"\b([A-Z][A-Z_]+)=", README)) - {"OMP_NUM_THREADS", "KAGGLE_API_TOKEN"}
+    assert named <= {*known[1].split(), "COMPETITION", "MESSAGE", "ARGS"}
+
+
+def test_targets_that_the_text_lists_are_those_of_make():
+    listed = re.search(r"`make help` lists the targets: (.*?)\.", README, re.DOTALL)
+    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert listed is not None
+    assert phony is not None
+    assert listed[1].split() == phony[1].split()
+
+
+def test_the_model_of_ones_own_trains_as_written(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    (block,) = re.findall(r"```python\n(# models/recipes.py.*?)```", README, re.DOTALL)
+    recipe, model, entrant = re.split(r"^# models/(?:mean|__init__)\.py.*\n", block, flags=re.MULTILINE)
+    shutil.copytree(ROOT / "models", tmp_path / "models")
+    (tmp_path / "competition").symlink_to(ROOT / "competition")
+    (tmp_path / "models/mean.py").write_text(model)
+    with open(tmp_path / "models/recipes.py", "a") as recipes:
+        recipes.write(recipe.removeprefix("# models/recipes.py"))
+    package = (tmp_path / "models/__init__.py").read_text()
+    package = package.replace("import Integral, ", "import Integral, Mean, ")
+    (tmp_path / "models/__init__.py").write_text(package.replace("= {\n", "= {\n" + entrant, 1))
+    folders = ["--data", str(data), "--folds", str(tmp_path / "folds"), "--submissions", str(tmp_path / "runs")]
+    assert main(["folds", *folders, "--k", "2"]) == 0
+    command = [sys.executable, "-m", "competition", "train", *folders, "--model", "mean-small"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "next: `make board" in done.stdout
+    for fold in (0, 1):
+        log = read_log(tmp_path / f"runs/mean-small/fold{fold}")
+        assert [row["epoch"] for row in log] == [1, 2]
+        assert log[1]["valid_mpjpe"] < log[0]["valid_mpjpe"]
