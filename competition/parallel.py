@@ -6,6 +6,7 @@ on two.
 
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -71,7 +72,10 @@ def train_folds(
 
 
 def _under_torchrun(gpus: int, arguments: Sequence[str]) -> None:
-    """Run a command by torchrun; raise UserError with the first line of complaint of any of its processes."""
+    """Run a command by torchrun; raise UserError with the first line of complaint of any of its processes.
+
+    When one ends, torchrun ends all.
+    """
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}", "-m", "--", "competition"]
     threads = str(max(1, (os.cpu_count() or 1) // gpus))
     debug = "--debug" in arguments
@@ -98,6 +102,12 @@ def _under_torchrun(gpus: int, arguments: Sequence[str]) -> None:
         raise SystemExit(TERMINATED)
     if process.returncode:
         told = "".join(last_words)
+        if killed := re.search(r"exitcode\s*: -(\d+)", told):
+            name = signal.Signals(int(killed[1])).name
+            raise UserError(
+                f"a training process was ended by {name}: out of memory? lower --batch or --gpus; the same command "
+                "goes on after the last checkpoint"
+            )
         raise RuntimeError(f"{told}\na training process died: the same command goes on after the last checkpoint")
 
 

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from competition.augment import Affine, Augment
+from competition.augment import Affine, Augment, RGBShift
 from competition.geometry import mirror_pose_mm, rotate_pose_mm
 from competition.skeleton import MIRROR
 
@@ -109,3 +109,12 @@ def test_warping_four_channels_gives_the_librarys_picture():
     ours, theirs = (A.Compose([kind(**settings)], seed=0)(image=image)["image"] for kind in (Affine, A.Affine))
     assert np.abs(ours.astype(int) - theirs).max() <= 2
     assert ours.std() > 5
+
+
+def test_a_shift_of_colours_is_the_librarys():
+    image = np.random.default_rng(0).integers(0, 255, (SIZE, SIZE, 3), np.uint8)
+    settings = {"r_shift_limit": (14, 15), "g_shift_limit": (-9, -8), "b_shift_limit": (2, 3), "p": 1}
+    ours, theirs = (A.Compose([kind(**settings)], seed=0)(image=image)["image"] for kind in (RGBShift, A.RGBShift))
+    assert np.abs(ours.astype(int) - theirs).max() <= 1
+    moved = np.median(ours.astype(int) - image, axis=(0, 1))
+    assert np.all((moved >= [14, -9, 2]) & (moved <= [15, -8, 3]))

@@ -307,22 +307,6 @@ def _gradients(data: Path, tmp_path: Path, micro_batch: int | None, world: World
     return {name: p.grad.numpy().copy() for name, p in made.model.named_parameters() if p.grad is not None}
 
 
-def test_processes_together_predict_every_id_once(command: Command, folds: None, tmp_path: Path, capfd):
-    train = ("train", *TINY, "--epochs", "1", "--fold", "0", "--batch", "6")
-    assert command(*train, "--run", "many", "--gpus", "2") == 0
-    poses = read_poses(tmp_path / "runs/many/fold0/test_epoch01.csv.gz")
-    assert poses.id.tolist() == list(range(1, N_TEST + 1))
-    assert len(read_valid(tmp_path / "runs/many/fold0/valid_epoch01.npz").id) == 24
-    said = capfd.readouterr().out
-    assert said.count("fold 0 epoch 1/1") == 1  # one of them speaks
-    if not torch.cuda.is_available():
-        assert said.count("warning: --gpus 2: this machine has 0 GPUs: many fold 0 trains on its processors") == 1
-    assert command(*train, "--run", "other", "--gpus", "2", *DIVERGING) == 2
-    assert "no longer finite" in capfd.readouterr().err
-    assert command(*train, "--run", "other", "--gpus", "4") == 2
-    assert "a divisor of --batch 6" in capfd.readouterr().err
-
-
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_processes_share_every_batch_and_every_row(size: int):
     rows = np.arange(10, 41)

@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from competition import table
 from competition.errors import SubmissionError
 from competition.runs import write_valid
-from competition.table import COLUMNS, HEADER, check_plausible, read_poses, write_poses
+from competition.table import COLUMNS, HEADER, check_plausible, parse_poses, read_poses, write_poses
 
 
 @pytest.fixture
@@ -317,6 +318,42 @@ def test_a_broken_file_is_refused_in_one_line_that_names_the_place(valid: Path, 
     assert str(file) in told
     assert "\n" not in told
     assert len(told) < len(str(file)) + 200
+
+
+def test_rows_read_all_at_once_are_those_read_one_by_one(valid: Path, monkeypatch: pytest.MonkeyPatch):
+    """Put a letter somewhere, or take one away: both ways read the same, or refuse in the same words."""
+    usual, random = table._parse_usual, np.random.default_rng(0)
+    header, _, body = valid.read_text().partition("\n")
+    body = "\n".join(body.split("\n")[:2]) + "\n"
+    assert usual(body.removesuffix("\n")) is not None
+    read_at_once = 0
+    for _ in range(3000):
+        place, letter = (
+            int(random.integers(len(body) + 1)),
+            str(random.choice([*"0123456789-+.,e \n\r\0", "\u0661", ""])),
+        )
+        changed = body[:place] + letter + body[place + int(random.integers(2)) :]
+        read_at_once += usual(changed.removesuffix("\n")) is not None
+        told = []
+        for way in (usual, lambda _: None):
+            monkeypatch.setattr(table, "_parse_usual", way)
+            try:
+                poses = parse_poses(f"{header}\n{changed}", valid)
+                told.append((poses.id.tolist(), poses.pose_mm.tolist()))
+            except SubmissionError as error:
+                told.append(str(error))
+        assert told[0] == told[1], (place, letter)
+    assert 500 < read_at_once < 2500
+
+
+@pytest.mark.parametrize("id_", ["9" * 17, "0" * 20 + "7", "9007199254740993"])
+def test_long_ids_are_read_exactly_or_refused(valid: Path, id_: str):
+    valid.write_bytes(_cell(5, 0, id_)(valid.read_bytes()))
+    if len(id_) > 18:
+        with pytest.raises(SubmissionError, match="too large"):
+            read_poses(valid)
+    else:
+        assert read_poses(valid).id[-1] == int(id_)
 
 
 def test_the_broken_files_are_many_and_different(valid: Path):
