@@ -393,9 +393,8 @@ def _other_folds(file: Path) -> None:
 
 def _no_rows(file: Path) -> None:
     for fold in range(2):
-        write_valid(
-            file.parent.parent / f"fold{fold}" / file.name, np.zeros(0, np.int64), np.zeros((0, 17, 3), np.float32)
-        )
+        path = file.parent.parent / f"fold{fold}" / file.name
+        np.savez(path, id=np.zeros(0, np.int64), pose=np.zeros((0, 17, 3), np.float32))  # write_valid refuses them
 
 
 @pytest.mark.parametrize(
