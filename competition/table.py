@@ -36,6 +36,8 @@ class Poses(NamedTuple):
 def write_poses(path: Path, ids: npt.ArrayLike, pose_mm: npt.ArrayLike) -> None:
     """Write poses [N, 17, 3] in mm by Id, ascending; .gz by the name; raise SubmissionError on what no reader takes."""
     ordered = in_order(Path(path), ids, pose_mm)
+    if not len(ordered.id):
+        raise SubmissionError(f"{path}: no poses to write")
     rows = ordered.pose_mm.reshape(len(ordered.id), len(COLUMNS)) + 0.0
     rows[np.abs(rows) < 0.0005] = 0.0  # no -0.000
     line = "%d" + ",%.3f" * len(COLUMNS)
@@ -48,14 +50,13 @@ def in_order(path: Path, ids: npt.ArrayLike, pose_mm: npt.ArrayLike) -> Poses:
     id_array, pose = np.asarray(ids), np.asarray(pose_mm)
     if id_array.ndim != 1 or pose.shape != (len(id_array), len(JOINTS), len(AXES)):
         raise SubmissionError(f"{path}: Ids {id_array.shape} and poses {pose.shape}, expected (N,) and (N, 17, 3)")
-    if len(id_array) == 0 or id_array.dtype.kind not in "iu" or pose.dtype.kind not in "fiu":
+    if id_array.dtype.kind not in "iu" or pose.dtype.kind not in "fiu":
         found = f"{len(id_array)} Ids of {id_array.dtype}, poses of {pose.dtype}"
         raise SubmissionError(f"{path}: {found}, expected whole numbers and mm")
     order = np.argsort(id_array, kind="stable")
     id_array, pose = id_array[order].astype(np.int64), pose[order].astype(np.float64)
-    if id_array[0] < 0 or id_array[-1] > LARGEST_ID:
-        wrong = id_array[0] if id_array[0] < 0 else id_array[-1]
-        raise SubmissionError(f"{path}: Id {wrong}, expected Ids from 0 to {LARGEST_ID}")
+    if (odd := id_array[(id_array < 0) | (id_array > LARGEST_ID)]).size:
+        raise SubmissionError(f"{path}: Id {odd[0]}, expected Ids from 0 to {LARGEST_ID}")
     if (twice := np.flatnonzero(np.diff(id_array) == 0)).size:
         raise SubmissionError(f"{path}: Id {id_array[twice[0]]} stands twice")
     finite = np.isfinite(pose).all(axis=(1, 2))

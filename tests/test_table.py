@@ -103,7 +103,7 @@ UNWRITABLE: dict[str, tuple[npt.ArrayLike, tuple[int, ...], str]] = {
     "an Id of nineteen digits": ([1, 2, 3, 4, 10**18], (5, 17, 3), "Id 10{18}, expected"),
     "fractions": ([1.0, 2.5, 3.0, 4.0, 5.0], (5, 17, 3), "5 Ids of float64"),
     "words": (list("abcde"), (5, 17, 3), "5 Ids of <U1"),
-    "nothing": (np.arange(0), (0, 17, 3), "0 Ids"),
+    "nothing": (np.arange(0), (0, 17, 3), "no poses to write"),
     "fewer Ids than poses": ([1, 2, 3, 4], (5, 17, 3), r"Ids \(4,\) and poses \(5, 17, 3\)"),
     "other joints": ([1, 2, 3, 4, 5], (5, 16, 3), r"poses \(5, 16, 3\), expected \(N,\) and \(N, 17, 3\)"),
 }
