@@ -31,7 +31,7 @@ LAYERS = [
         "score",
         "report",
     },
-    {"reproduce", "notebook", "commands", "cli", "__main__", "__init__"},
+    {"reproduce", "blending", "notebook", "commands", "cli", "__main__", "__init__"},
 ]
 MODELS_FROM = 3  # the layer from which on models/ may be imported
 LAYER = {module: number for number, modules in enumerate(LAYERS) for module in modules}

@@ -16,7 +16,7 @@ from torch import Tensor
 import models
 from competition.augment import Augment
 from competition.bench.measure import Row, benchmark, extra_mib, faster, in_turn
-from competition.dataset import TestSet, read_image
+from competition.dataset import Labels, TestSet, read_image
 from competition.device import autocast, choose_device, choose_precision
 from competition.loader import KeyedBatches, PoseImages, make_loader, to_input
 from competition.predict import predict
@@ -168,7 +168,7 @@ def _pictures(folder: Path, count: int) -> list[str]:
 
 
 @benchmark("loader")
-def loader() -> list[Row]:
+def loading() -> list[Row]:
     """Decoding and augmenting on one core, against PIL and torchvision's transforms."""
     from PIL import Image
     from torchvision.transforms import v2
@@ -186,22 +186,22 @@ def loader() -> list[Row]:
             v2.Normalize(MEAN, STD),
         ]
     )
-    count, threads = 128, torch.get_num_threads()
-    pose2d_px, pose_mm = np.full((JOINTS, 2), 128, np.float32), np.zeros((JOINTS, 3), np.float32)
+    count, batch, threads = 128, 16, torch.get_num_threads()
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root)
         names = _pictures(folder, count)
-        augment = Augment(256, seed=0)
+        poses = np.full((count, JOINTS, 2), 128, np.float32), np.zeros((count, JOINTS, 3), np.float32)
+        images = PoseImages(folder, Labels(np.arange(count), names, *poses), size=256, augment=Augment(256, seed=0))
+        loader = make_loader(images, KeyedBatches(np.arange(count), batch), workers=0, device=torch.device("cpu"))
 
         def ours() -> None:
-            samples = [
-                augment(read_image(folder / "images" / name), pose2d_px, pose_mm, epoch=1, index=index)[0]
-                for index, name in enumerate(names)
-            ]
-            torch.from_numpy(np.stack(samples))
+            for _ in loader:
+                pass
 
         def theirs() -> None:
-            torch.stack([usual(Image.open(folder / "images" / name).convert("RGB")) for name in names])
+            for first in range(0, count, batch):
+                files = [folder / "images" / name for name in names[first : first + batch]]
+                torch.stack([usual(Image.open(file).convert("RGB")) for file in files])
 
         torch.set_num_threads(1)
         cv2.setNumThreads(0)
@@ -211,14 +211,14 @@ def loader() -> list[Row]:
             torch.set_num_threads(threads)
             cv2.setNumThreads(-1)
     rates = [count / second for second in seconds]
-    note = "256 px on one core: decode, default augmentation, collate; against PIL and torchvision's transforms"
+    note = f"256 px, batch {batch}, one core: decode, default augmentation, collate; against PIL and torchvision's"
     return [Row("loader", rates[0], rates[1], rates[0] / rates[1], "images/s", note)]
 
 
 @benchmark("bottleneck")
 def bottleneck() -> list[Row]:
     """What the loader can feed on all cores, against what training takes: below 1 the network waits for pictures."""
-    fed = loader()[0].ours * (os.cpu_count() or 1)
+    fed = loading()[0].ours * (os.cpu_count() or 1)
     rows = []
     for entrant, batch in (("3dhg-small", 8), ("2dhg-small", 16)):
         taken = 1000 * batch / _step_row(f"train-{entrant}", entrant, batch).ours
