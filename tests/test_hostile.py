@@ -332,7 +332,7 @@ def test_credentials_are_in_no_file_and_no_line(command: Command, tmp_path: Path
     poses = np.random.default_rng(0).normal(0, 300, (N_TEST, 17, 3))
     poses[:, 0] = 0
     write_poses(file, range(1, N_TEST + 1), poses)
-    monkeypatch.setattr("competition.submit._call", lambda *_: 1 / 0)
+    monkeypatch.setattr("competition.submit.call", lambda *_: 1 / 0)
     sent = ("submit", "--file", str(file), "--competition", "x", "--message", "x", "--yes", "--debug")
     with pytest.raises(ZeroDivisionError):
         command(*sent)
