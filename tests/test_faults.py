@@ -250,9 +250,10 @@ def test_told_to_end_while_training_it_keeps_that_step_and_stops(
         signal.raise_signal(signal.SIGTERM)
         return loss
 
-    with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
+    with monkeypatch.context() as patch:
         patch.setattr(train, "train_step", told)
-        command(*TRAIN)
+        with pytest.raises(SystemExit) as ended:
+            command(*TRAIN)
     assert ended.value.code == 143
     assert torch.load(tmp_path / FOLD / "last.pt", weights_only=True)["part"]["step"] == 1
     assert _names(tmp_path / FOLD) == {"config.json", "last.pt"}
