@@ -240,6 +240,27 @@ def test_what_is_no_longer_finite_leaves_the_checkpoint(
     assert last.read_bytes() == before
 
 
+def test_told_to_end_while_training_it_keeps_that_step_and_stops(
+    command: Command, folds: None, whole: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    step = train.train_step
+
+    def told(*arguments: object) -> object:
+        loss = step(*arguments)
+        signal.raise_signal(signal.SIGTERM)
+        return loss
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train_step", told)
+        with pytest.raises(SystemExit) as ended:
+            command(*TRAIN)
+    assert ended.value.code == 143
+    assert torch.load(tmp_path / FOLD / "last.pt", weights_only=True)["part"]["step"] == 1
+    assert _names(tmp_path / FOLD) == {"config.json", "last.pt"}
+    assert command(*TRAIN) == 0
+    assert contents(tmp_path / FOLD) == whole
+
+
 BROKEN = {
     "a file that can't be read as Python": ("class Own(:\n    pass\n", "SyntaxError at models/own.py:1"),
     "another module that is missing": ("\nimport nowhere_to_be_found\n", "ModuleNotFoundError at models/own.py:2"),

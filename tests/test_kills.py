@@ -22,9 +22,17 @@ from competition import checkpoint, cli, files, jobs, runs
 from competition import train as training
 
 KILLS = 30
-PRELOAD = ["pytest", "competition.synthetic.generate", "competition.train", "competition.blend"]
+PRELOAD = [
+    "pytest",
+    "pandas",
+    "competition.report",
+    "competition.parallel",
+    "competition.synthetic.generate",
+    "competition.train",
+    "competition.blend",
+]
 MOMENTS = ("before", "empty", "half", "whole", "after")  # of a file that is being written
-PHASES = ("start", "train", "predict", "write", "folds or blend")
+PHASES = ("start", "folds", "train", "predict", "write", "blend")
 TIMINGS = ("seconds", "images_per_second", "datetime_start", "datetime_complete", "worker_id")
 CHAIN = (
     ("folds", "--k", "2"),
@@ -77,7 +85,7 @@ def _chain(data: Path, root: Path, phase: Any, number: int | None = None, moment
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     folders = ["--data", str(data), "--folds", str(root / "folds"), "--submissions", str(root / "runs")]
     for name, *more in CHAIN:
-        phase.value = PHASES.index("start" if name == "train" else "folds or blend")
+        phase.value = PHASES.index("start" if name == "train" else name)
         if code := cli.main([name, *folders, *more]):
             sys.exit(code)
 
