@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from competition.augment import Augment
 from competition.dataset import Labels, TestSet, read_image, to_input_px
-from competition.device import default_workers
+from competition.device import default_workers, keep_memory
 from competition.errors import DataError, UserError
 from competition.seeds import generator
 
@@ -135,6 +135,7 @@ def make_loader(
 ) -> DataLoader[Batch]:
     """Make a loader whose workers live through all epochs; 0 loads in this process, None decides by the device."""
     workers = default_workers(device) if workers is None else workers
+    keep_memory()  # the workers inherit it
     return DataLoader(
         images,
         batch_sampler=keys,

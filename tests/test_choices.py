@@ -109,3 +109,20 @@ def test_help_lists_the_words(capsys):
         with pytest.raises(SystemExit):
             main(arguments)
         assert words in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of glibc")
+def test_kept_memory_is_not_faulted_in_again():
+    """Three times twenty megabytes, time and again: as the system's allocator has it, on fresh pages."""
+    count = (
+        "import resource, torch; from competition.device import keep_memory; KEEP\n"
+        "def faults(times):\n"
+        "    for _ in range(times): [torch.ones(5 * 10**6) for _ in range(3)]\n"
+        "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "print(-faults(6) + faults(3))"
+    )
+    kept, given_back = (
+        int(subprocess.check_output([sys.executable, "-c", count.replace("KEEP", call)]))
+        for call in ("keep_memory()", "pass")
+    )
+    assert kept < 1000 < given_back
