@@ -1,8 +1,9 @@
 """What training will cost on this machine, measured on a few steps before it begins."""
 
+import statistics
 import time
 from collections.abc import Iterable
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
 import torch
@@ -18,13 +19,15 @@ from competition.world import World
 PREDICTED = 64  # test images that are predicted, twice: the first time to warm up
 
 
-def seconds_left(jobs: Iterable[Job]) -> float:
-    """Return about how long training takes, one job after another; what is finished already takes nothing.
+def seconds_left(jobs: Iterable[Job], at_once: int) -> float:
+    """Return about how long training takes, `at_once` jobs at a time; what is finished already takes nothing.
 
-    Of every recipe a few real steps are taken, and a few images predicted, with a network that is thrown away.
+    Of every recipe a few real steps are taken, and a few images predicted, with a network that is thrown away, on the
+    share of the cores that it will have.
     """
     measured: dict[str, tuple[float, float]] = {}
-    total = 0.0
+    total, threads = 0.0, torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // at_once))
     for job in jobs:
         log = read_log(job.folder)
         epochs = job.recipe.epochs - len(log)
@@ -36,7 +39,8 @@ def seconds_left(jobs: Iterable[Job]) -> float:
         train_seconds, predict_seconds = measured[job.name]
         predicted = len(data.valid_rows) + len(data.test.id)
         total += epochs * (len(data.train_rows) * train_seconds + predicted * predict_seconds)
-    return total
+    torch.set_num_threads(threads)
+    return total / at_once
 
 
 def _measure(job: Job) -> tuple[float, float]:
@@ -46,12 +50,12 @@ def _measure(job: Job) -> tuple[float, float]:
     trainer = build(job, data.train_rows, torch.from_numpy(data.labels.pose_mm), device, precision, World())
     _, loader = training_loader(job, data, trainer)
     trainer.model.train()
-    marks = []
+    began, marks = time.perf_counter(), []
     with told_when_out_of_memory("set --micro-batch, or take the small scale"):
         for step, batch in enumerate(islice(loader, WARM_STEPS + TIMED_STEPS), start=1):
             float(train_step(trainer, batch, step))  # a GPU is waited for
             marks.append(time.perf_counter())
-        steps = marks[min(WARM_STEPS, len(marks)) - 1 :]
+        steps = marks[WARM_STEPS - 1 :] if len(marks) > WARM_STEPS else [began, *marks]
         images = prediction_loader(job, data.test, np.arange(min(PREDICTED, len(data.test.id))), trainer)
         for _ in range(2):
             started = time.perf_counter()
@@ -60,5 +64,5 @@ def _measure(job: Job) -> tuple[float, float]:
                 advance=lambda *_: None,
             )  # fmt: skip
             seconds = time.perf_counter() - started
-    a_step = (steps[-1] - steps[0]) / max(1, len(steps) - 1)
+    a_step = statistics.median(after - before for before, after in pairwise(steps))  # others may work here, too
     return a_step / job.recipe.batch, seconds / len(poses.id)

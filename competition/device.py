@@ -53,10 +53,7 @@ def keep_memory() -> None:
     It would give large pieces back, and every page of the next batch would be faulted in again: a fifth of the time
     that an image takes to load.
     """
-    if sys.platform != "linux":
-        return
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(M_TRIM_THRESHOLD, -1)  # never
         libc.mallopt(M_MMAP_THRESHOLD, 2**25)  # bytes; larger pieces, as volumes of heatmaps, are given back
 

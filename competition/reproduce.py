@@ -90,8 +90,10 @@ def _train(workspace: Workspace, names: list[str], fold: str, console: Console, 
     ]
     of = "all folds" if fold == "all" else f"fold {fold}"
     console.note(f"{', '.join(names)}, {of}: measuring a few steps of each")
-    if seconds := seconds_left(jobs):
-        console.note(f"about {duration(seconds)} here, one network after another; what is finished is skipped")
+    at_once = max(1, min(at_once, len(jobs)))
+    if seconds := seconds_left(jobs, at_once):
+        told = "one network after another" if at_once == 1 else f"{at_once} networks at a time"
+        console.note(f"about {duration(seconds)} here, {told}; what is finished is skipped")
     train_folds(jobs, console, at_once=at_once)
 
 
