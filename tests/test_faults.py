@@ -264,7 +264,7 @@ def test_told_to_end_while_training_it_keeps_that_step_and_stops(
 BROKEN = {
     "a file that can't be read as Python": ("class Own(:\n    pass\n", "SyntaxError at models/own.py:1"),
     "another module that is missing": ("\nimport nowhere_to_be_found\n", "ModuleNotFoundError at models/own.py:2"),
-    "a network that can't be made": ("def Own(recipe):\n    return {}['width']\n", "KeyError at models/own.py:2"),
+    "a network that can't be made": ("def Own(recipe):\n    return int('wide')\n", "ValueError at models/own.py:2"),
     "a step that can't be taken": (
         """
 from models.three_d import ThreeDHourglass
@@ -322,4 +322,10 @@ def test_labels_or_a_test_set_that_changed_meanwhile_are_refused(
     assert command(*TRAIN, data=own_data) == 2
     _told_once(capsys, "test_images_sha256")
     names.write_text(lines)
+    labels = own_data / "annot/train.h5"
+    before = labels.read_bytes()
+    labels.write_bytes(before + b"more")  # which HDF5 doesn't mind
+    assert command(*TRAIN, data=own_data) == 2
+    _told_once(capsys, "(labels_sha256 ")
+    labels.write_bytes(before)
     assert command(*TRAIN, data=own_data) == 0
