@@ -40,11 +40,12 @@ $(if $(filter /%,$(value RUN))$(findstring /..,/$(value RUN)),$(error RUN=$(RUN)
 unexport $(KNOBS) COMPETITION MESSAGE
 
 # make would take a knob that doesn't exist, such as MODLE=3dhg, without a word
-KNOWN = $(KNOBS) COMPETITION MESSAGE ARGS VENV PYTHON SHELL
+KNOWN = $(KNOBS) COMPETITION MESSAGE ARGS $(MAKES_OWN)
+MAKES_OWN = VENV PYTHON SHELL MAKE MAKEFLAGS V
 NEAREST = import difflib, sys; print(*difflib.get_close_matches(sys.argv[1].upper(), sys.argv[2:], 1))
 nearest = $(if $(findstring ',$(1)),,$(shell python3 -c '$(NEAREST)' '$(1)' $(KNOWN) 2>/dev/null))
 on_command_line = $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
-refuse = $(error $(1)=: unknown knob:$(if $(2), did you mean $(2)=?) known are $(filter-out VENV PYTHON SHELL,$(KNOWN)))
+refuse = $(error $(1)=: unknown knob:$(if $(2), did you mean $(2)=?) known are $(filter-out $(MAKES_OWN),$(KNOWN)))
 $(foreach name,$(filter-out $(KNOWN),$(on_command_line)),$(call refuse,$(name),$(call nearest,$(name))))
 need = $(if $(value $(1)),,$(error $(1)= is missing: $(2)))
 
@@ -136,7 +137,7 @@ verify: setup ## recompute what a run's or a blend's folder claims: RUN
 	$(call need,RUN,a folder of SUBMISSIONS)$(COMPETITION_CLI) verify $(WHERE) '$(SUBMISSIONS)/$(RUN)' $(ARGS)
 
 reproduce: setup | $(HAVE_DATA) $(HAVE_FOLDS) ## train and blend the poster's table: ARGS="--scale small"
-	$(COMPETITION_CLI) reproduce $(WHERE) $(ARGS)
+	$(COMPETITION_CLI) reproduce $(WHERE) $(if $(filter command,$(origin FOLD)),--fold '$(FOLD)') $(ARGS)
 
 clean: ## remove .venv and caches; data, folds and submissions stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis

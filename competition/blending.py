@@ -23,6 +23,8 @@ def blend_files(options: argparse.Namespace, workspace: Workspace, console: Cons
         raise UserError("--files with --runs, --refit, --virtual or --granularity: expected files alone")
     if options.epochs != "best" or (options.shares is not None and options.method != "optuna"):
         raise UserError("--files with --epochs, or --shares with --method: files have one epoch, shares say how")
+    if options.out is None and (out / "weights.csv").exists():
+        raise UserError(f"{out} holds a blend of runs, which --files would write over: --out {out}-files keeps both")
     shares = options.shares
     method = "mean" if options.method == "optuna" else options.method  # the default can't be meant
     test = read_test(workspace.data)

@@ -202,9 +202,7 @@ def _add_blend(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
     parser.add_argument("--virtual", action="store_true", help="also offer the members' geometric medians")
     parser.add_argument("--refit", action="store_true", help="take the test poses of the runs trained with --fold full")
     _add_choice(parser, "--sampler", SAMPLERS, "of the Optuna search")
-    parser.add_argument(
-        "--out", type=Path, default=None, metavar="DIR", help="SUBMISSIONS/blend, or blend-files, when unset"
-    )
+    parser.add_argument("--out", type=Path, default=None, metavar="DIR", help="SUBMISSIONS/blend when unset")
 
 
 def _add_score(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:

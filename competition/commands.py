@@ -167,8 +167,8 @@ def blend(options: argparse.Namespace, workspace: Workspace, console: Console) -
         raise UserError("--shares without --files: runs get their weights by --method")
     from competition.blending import blend_files, blend_runs
 
-    blended, name = (blend_runs, "blend") if options.files is None else (blend_files, "blend-files")
-    written = blended(options, workspace, console, options.out or workspace.submissions / name)
+    blended = blend_runs if options.files is None else blend_files
+    written = blended(options, workspace, console, options.out or workspace.submissions / "blend")
     file = "" if written == workspace.submissions / "blend" / written.name else f" FILE={written}"
     console.note(workspace.tell(f"{written}; next: `make score{file}`, `make submit{file}`"))
 

@@ -51,7 +51,7 @@ def _measure(job: Job) -> tuple[float, float]:
     _, loader = training_loader(job, data, trainer)
     trainer.model.train()
     began, marks = time.perf_counter(), []
-    with told_when_out_of_memory("set --micro-batch, or take the small scale"):
+    with told_when_out_of_memory("take the small scale, or lower --parallel"):
         for step, batch in enumerate(islice(loader, WARM_STEPS + TIMED_STEPS), start=1):
             float(train_step(trainer, batch, step))  # a GPU is waited for
             marks.append(time.perf_counter())
@@ -64,5 +64,7 @@ def _measure(job: Job) -> tuple[float, float]:
                 advance=lambda *_: None,
             )  # fmt: skip
             seconds = time.perf_counter() - started
+    del trainer, loader, images
+    torch.cuda.empty_cache()  # for the processes that will train
     a_step = statistics.median(after - before for before, after in pairwise(steps))  # others may work here, too
     return a_step / job.recipe.batch, seconds / len(poses.id)

@@ -63,8 +63,8 @@ def locked(folder: Path, complaint: str | None = None) -> Iterator[None]:
     held = [handle]
 
     def let_go() -> None:
-        for inherited in held:
-            os.close(inherited)
+        while held:
+            os.close(held.pop())
 
     os.register_at_fork(after_in_child=let_go)
     try:

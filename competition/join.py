@@ -184,6 +184,7 @@ def _read_residuals(
         notes.append(
             f"the candidates share {common.sum()} of up to {most} out-of-fold rows: the weights are found on those"
         )
+    if not common.all():
         residual = np.ascontiguousarray(residual[..., common])
     return ids[common], residual, notes
 

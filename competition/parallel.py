@@ -102,11 +102,11 @@ def _under_torchrun(gpus: int, arguments: Sequence[str]) -> None:
         raise SystemExit(TERMINATED)
     if process.returncode:
         told = "".join(last_words)
-        if killed := re.search(r"exitcode\s*: -(\d+)", told):
-            name = signal.Signals(int(killed[1])).name
+        first = told.rpartition("Root Cause")[2]  # torchrun ends the others when one fails
+        if re.search(rf"exitcode\s*: -{int(signal.SIGKILL)}\b", first):
             raise UserError(
-                f"a training process was ended by {name}: out of memory? lower --batch or --gpus; the same command "
-                "goes on after the last checkpoint"
+                "a training process was ended by SIGKILL: out of memory? lower --gpus, or --batch in a new RUN=; the "
+                "same command goes on after the last checkpoint"
             )
         raise RuntimeError(f"{told}\na training process died: the same command goes on after the last checkpoint")
 

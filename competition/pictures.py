@@ -10,8 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from competition.console import printable
-from competition.page.charts import LEFT_COLOUR, RIGHT_COLOUR
-from competition.skeleton import AXES, BONES, JOINTS, LEFT, RIGHT
+from competition.skeleton import AXES, BONES, JOINTS, LEFT, LEFT_COLOUR, RIGHT, RIGHT_COLOUR
 from competition.weights import Float64
 
 MIDDLE_COLOUR = "#1d2125"  # as in the report

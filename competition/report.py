@@ -74,7 +74,11 @@ def score_table(title: str, scores: dict[str, Any]) -> Table:
 def blend_table(facts: dict[str, Any]) -> Table:
     """Show the methods of a blend side by side, out-of-fold MPJPE in mm on the rows the weights were found on."""
     candidates = printable(", ".join(facts["candidates"]))
-    table = Table(title=f"{candidates}: {facts['n_rows']:,} out-of-fold rows, MPJPE in mm", title_justify="left")
+    table = Table(
+        title=f"{candidates}: {facts['n_rows']:,} out-of-fold rows, MPJPE in mm", title_justify="left",
+        caption="nested: on groups that had no say, told for weights of as many groups as there are",
+        caption_justify="left",
+    )  # fmt: skip
     table.add_column("method")
     for heading in ("in sample", "nested", "seconds"):
         table.add_column(heading, justify="right")
@@ -85,10 +89,11 @@ def blend_table(facts: dict[str, Any]) -> Table:
 
 def board_table(rows: list[dict[str, Any]], width: int = WIDE) -> Table:
     """Show runs and blends, MPJPE in mm; a terminal of fewer characters than WIDE has room for the scores alone."""
+    hidden = "" if width >= WIDE else f"\nkind and epochs are shown from {WIDE} columns on, and by --json"
     caption = (
         "out of fold: a run's best epoch; a blend nested, or else on the rows its weights were found on, without a "
         "place\n# is the place; equal scores share it (Kaggle puts the earlier submission first)"
-    )
+    ) + hidden
     table = Table(
         title="MPJPE in mm", title_justify="left", caption=caption, caption_justify="left", box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0), pad_edge=False,

@@ -119,7 +119,7 @@ def run_folders(submissions: Path) -> list[Path]:
 
 def candidates(submissions: Path) -> list[Candidate]:
     """List every epoch for which each fold folder of its run holds both files, sorted by run and epoch."""
-    return [candidate for run in run_folders(submissions) for candidate in _candidates_of(run)]
+    return [candidate for run in run_folders(submissions) for candidate in candidates_of(run)]
 
 
 def folds_of(run: Path, folds: Path) -> int | None:
@@ -187,7 +187,7 @@ def refitted(candidate: Candidate) -> Candidate:
 
 def write_submission(submissions: Path, run: str, test_ids: npt.NDArray[np.int64]) -> tuple[Path, Candidate] | None:
     """Write a run's own submission.csv.gz from its best epoch; None while no epoch is there for all its folds."""
-    best = best_epoch(_candidates_of(submissions / run))
+    best = best_epoch(candidates_of(submissions / run))
     if best is None:
         return None
     path = submissions / run / "submission.csv.gz"
@@ -195,7 +195,8 @@ def write_submission(submissions: Path, run: str, test_ids: npt.NDArray[np.int64
     return path, best
 
 
-def _candidates_of(run: Path) -> list[Candidate]:
+def candidates_of(run: Path) -> list[Candidate]:
+    """List the epochs of one run that all its folds have."""
     folds = fold_folders(run)
     if not folds:
         return []

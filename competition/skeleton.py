@@ -29,3 +29,5 @@ ACTIONS: Final = (
 TRAIN_SUBJECTS: Final = ("S1", "S5", "S6", "S7", "S8")
 TEST_SUBJECTS: Final = ("S9", "S11")
 CAMERAS: Final = ("54138969", "55011271", "58860488", "60457274")
+
+LEFT_COLOUR, RIGHT_COLOUR = "#0072B2", "#D55E00"  # of the limbs, as in page.css: Okabe and Ito, colour-blind-safe

@@ -108,7 +108,11 @@ def _parse_usual(body: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float
     What isn't a digit, the signs aside, must be 51 times a comma and a point, then a line end, in every row.
     """
     text = np.frombuffer(f"{body}\n".encode(), np.uint8)
-    places = np.flatnonzero((text < ord("0")) | (text > ord("9")))
+    is_mark = (text < ord("0")) | (text > ord("9"))
+    expected = (body.count("\n") + 1) * (2 * len(COLUMNS) + 1) + body.count("-")
+    if np.count_nonzero(is_mark) != expected:  # before their places take eight bytes each
+        return None
+    places = np.flatnonzero(is_mark)
     marks = text[places]
     minus = marks == ord("-")
     ends = np.frombuffer(b",." * len(COLUMNS) + b"\n", np.uint8)

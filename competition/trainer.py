@@ -97,6 +97,8 @@ def told_where_it_breaks(name: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
+        if str(error).startswith("CUDA error"):
+            raise  # the device's fault, wherever it comes to light
         frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
         if isinstance(error, SyntaxError):
             frames.append((Path(error.filename or ""), error.lineno))

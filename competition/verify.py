@@ -15,7 +15,7 @@ from competition.files import read_json, sha256_facts, sha256_file, sha256_lines
 from competition.folds import read_folds
 from competition.metrics import mpjpe
 from competition.record import manifest, read_config, read_log
-from competition.runs import best_epoch, candidates, fold_folders, read_test_poses, read_valid, valid_file
+from competition.runs import best_epoch, candidates_of, fold_folders, read_test_poses, read_valid, valid_file
 from competition.skeleton import AXES, JOINTS
 from competition.table import read_poses
 
@@ -89,7 +89,7 @@ def _verify_fold(workspace: Workspace, fold: Path, labels: Labels) -> tuple[list
 
 def _verify_submission(workspace: Workspace, run: Path) -> tuple[list[str], list[str]]:
     """Compare a run's own submission with the mean over the folds of its best epoch's test poses."""
-    best = best_epoch([candidate for candidate in candidates(run.parent) if candidate.run == run.name])
+    best = best_epoch(candidates_of(run))
     file, ids = run / "submission.csv.gz", read_test(workspace.data).id
     if best is None or not file.exists():
         return [], []
@@ -148,7 +148,7 @@ def _verify_blend(workspace: Workspace, folder: Path) -> tuple[list[str], list[s
         return [*right, f"{folder}: its submission is not checked: only weights of runs are applied again"], wrong
     try:
         test_mm, scores = _blend_again(workspace, facts, weights_file)
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
         raise RunError(f"{weights_file} is not of the candidates of blend.json ({str(error)[:100]})") from None
     submission = folder / "submission.csv.gz"
     shipped_mm = read_poses(submission, read_test(workspace.data).id).pose_mm

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from competition.bench import BENCHMARKS, run
+from competition.bench import BENCHMARKS, blending, run
 from competition.bench.engine import render
-from competition.bench.measure import in_turn
+from competition.bench.measure import extra_mib, in_turn
 from competition.cli import main
 from competition.errors import UserError
 from models.heatmaps import gaussian_squares
@@ -39,6 +39,19 @@ def test_the_rendered_target_is_the_one_of_the_closed_form():
     volume = render(positions, (14, 12, 13), 2.0)
     assert volume.shape == (2, 17, 14, 12, 13)
     assert float(gaussian_squares(volume, positions, (2.0, 2.0, 2.0))) == pytest.approx(0, abs=1e-5)
+
+
+def test_memory_is_that_beyond_what_was_there():
+    size = 80 * 2**20  # larger than what the allocator keeps
+    found = extra_mib(lambda: np.ones(size, np.uint8), torch.device("cpu"))
+    assert found == 0 or 70 < found < 110  # 0 where the system doesn't tell
+
+
+def test_a_draw_tells_what_a_blend_gives_on_fresh_sequences():
+    draw = blending._draw(240, 8, 0)
+    assert 70 < draw.mean_mm < 110
+    assert draw.shipped_mm in (0, draw.chosen_mm)
+    assert draw.exact_mm > 0
 
 
 def test_both_ways_are_run_in_turn():

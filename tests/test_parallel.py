@@ -33,7 +33,9 @@ def test_when_one_of_two_dies_both_end_and_the_same_command_goes_on_to_predict_e
     train = ("train", *TINY, "--epochs", str(EPOCHS), "--fold", "0", "--gpus", "2")
 
     def kill_one_after_an_epoch() -> None:
+        deadline = time.monotonic() + 300
         while not (fold / "last.pt").exists():
+            assert time.monotonic() < deadline
             time.sleep(0.01)
         os.kill(_process_of_rank(1, tmp_path), signal.SIGKILL)
 

@@ -414,7 +414,7 @@ def test_files_alone_are_blended_by_mean_median_or_shares(command: Command, fold
     expected["--shares", "2,1,1"] = poses[0] / 2 + poses[1] / 4 + poses[2] / 4
     for arguments, pose in expected.items():
         assert command("blend", "--files", *files, *arguments) == 0
-        written = read_poses(tmp_path / "runs/blend-files/submission.csv.gz").pose_mm
+        written = read_poses(tmp_path / "runs/blend/submission.csv.gz").pose_mm
         np.testing.assert_allclose(written, pose, atol=0.00051)
     wrong = {"1,x,2": "numbers separated", "1,2": "expected 3 numbers", "-1,2,3": "at least 0"}
     for shares, message in wrong.items():
@@ -422,7 +422,12 @@ def test_files_alone_are_blended_by_mean_median_or_shares(command: Command, fold
         assert command("blend", "--files", *files, f"--shares={shares}") == 2
         assert message in capsys.readouterr().err
     assert command("blend", "--files", *files, "--method", "exact") == 2
-    assert not (tmp_path / "runs/blend").exists()  # that of runs, which it would overwrite
+    (tmp_path / "runs/blend/weights.csv").write_text("of runs")
+    capsys.readouterr()
+    assert command("blend", "--files", *files) == 2
+    assert "holds a blend of runs" in capsys.readouterr().err
+    assert command("blend", "--files", *files, "--out", str(tmp_path / "runs/blend-files")) == 0
+    assert (tmp_path / "runs/blend/weights.csv").read_text() == "of runs"
 
 
 WRONG = {

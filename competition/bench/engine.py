@@ -149,7 +149,7 @@ def volume_loss() -> list[Row]:
         note = f"17x64x64x64, {layout}, batch {batch}, {device.type}, forward and backward; against a target by outer "
         name = f"volume-loss-{batch}" + "-contiguous" * (layout == "contiguous")
         rows.append(faster(name, *in_turn(ours, rendered), "ms", note + "products and mse_loss", 1000))
-        if layout == "channels_last" and (extra := [extra_mib(way, device) for way in (ours, rendered)])[0]:
+        if layout == "channels_last" and all(extra := [extra_mib(way, device) for way in (ours, rendered)]):
             rows.append(faster(f"volume-memory-{batch}", extra[0], extra[1], "MiB", note + "products, at the peak"))
     return rows
 

@@ -1,5 +1,6 @@
 """How two ways of doing the same are compared."""
 
+import ctypes
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -75,10 +76,17 @@ def extra_mib(way: Callable[[], Any], device: "torch.device") -> float:
     status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
     if not reset.exists():
         return 0.0
+    give_back = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if give_back is not None:
+        give_back(0)  # pieces that glibc kept would not be counted
+    before = _kib(status, "VmRSS")
     reset.write_text("5")  # Linux forgets the peak so far
     way()
-    kib = {line.split(":")[0]: line.split()[1] for line in status.read_text().splitlines() if "kB" in line}
-    return (int(kib["VmHWM"]) - int(kib["VmRSS"])) / 2**10
+    return (_kib(status, "VmHWM") - before) / 2**10
+
+
+def _kib(status: Path, what: str) -> int:
+    return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(f"{what}:"))
 
 
 def faster(name: str, ours: float, reference: float, unit: str, note: str, scale: float = 1.0) -> Row:

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+from competition.skeleton import LEFT_COLOUR, RIGHT_COLOUR
+
 Figure: TypeAlias = dict[str, Any]  # {"data": [...], "layout": {...}}
 
-PALETTE: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito, colour-blind-safe
-LEFT_COLOUR, RIGHT_COLOUR = PALETTE[:2]  # of the skeletons, as in page.css
+PALETTE: Final = (LEFT_COLOUR, RIGHT_COLOUR, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
 SYMBOLS: Final = ("circle", "square", "diamond", "triangle-up", "x", "cross")
 INK: Final = ("text", "muted")  # stand for colours of the theme
 LONGEST_NAME: Final = 28  # characters, in a legend that must fit a telephone

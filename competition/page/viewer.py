@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from competition.page.charts import LEFT_COLOUR, RIGHT_COLOUR
-from competition.skeleton import BONES, JOINTS, LEFT, RIGHT
+from competition.skeleton import BONES, JOINTS, LEFT, LEFT_COLOUR, RIGHT, RIGHT_COLOUR
 
 JPEG_QUALITY: Final = 82
 SUBPIXEL_BITS: Final = 4  # OpenCV draws at sixteenths of a pixel
