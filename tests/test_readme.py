@@ -23,7 +23,7 @@ README = (ROOT / "README.md").read_text()
 # what the text names without its command, and a command that takes it
 ALONE = {
     'ARGS="--strategy sequence --k 5"': "folds",
-    'ARGS="--scale small"': "reproduce",
+    'ARGS="--scale small --parallel 2"': "reproduce",
     'ARGS="--fold 0 --schedule constant --ema 0.99"': "train MODEL=3dhg-small",
     'ARGS="--granularity coordinate"': "blend",
     'ARGS="--runs a,b"': "blend",
