@@ -20,7 +20,8 @@ from conftest import TINY, contents
 import models
 from competition import files, loader, train
 from competition.cli import main
-from competition.errors import UserError
+from competition.device import told_when_out_of_memory
+from competition.errors import RunError, UserError
 from models.recipes import ThreeD
 
 Command = Callable[..., int]
@@ -259,6 +260,12 @@ def test_told_to_end_while_training_it_keeps_that_step_and_stops(
     assert _names(tmp_path / FOLD) == {"config.json", "last.pt"}
     assert command(*TRAIN) == 0
     assert contents(tmp_path / FOLD) == whole
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), MemoryError()])
+def test_memory_that_runs_out_elsewhere_is_told(error: Exception):
+    with pytest.raises(RunError, match=r"^out of memory: take less$"), told_when_out_of_memory("take less"):
+        raise error
 
 
 BROKEN = {

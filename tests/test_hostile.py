@@ -108,6 +108,23 @@ def test_a_checkpoint_of_another_content_is_refused(checkpoint: bytes, tmp_path:
     assert "\n" not in str(caught.value)
 
 
+LACKING: dict[str, Callable[[dict[str, object]], object]] = {
+    **{f"no {key}": lambda state, key=key: state.pop(key) for key in ("ema", "optimizer", "part", "recipe", "epoch")},
+    "a later format": lambda state: state.update(format=FORMAT + 1),
+    "an epoch in words": lambda state: state.update(epoch="one"),
+    "a number for the recipe": lambda state: state.update(recipe=3),
+}
+
+
+@pytest.mark.parametrize("name", LACKING)
+def test_a_checkpoint_that_is_whole_but_for_one_thing_is_refused(checkpoint: bytes, tmp_path: Path, name: str):
+    state = torch.load(io.BytesIO(checkpoint), weights_only=True)
+    LACKING[name](state)
+    torch.save(state, tmp_path / "last.pt")
+    with pytest.raises(RunError, match=r"last\.pt is not a checkpoint of this toolkit"):
+        load_checkpoint(tmp_path / "last.pt")
+
+
 @given(data=st.data())
 def test_a_damaged_checkpoint_is_refused_or_read(scratch: Path, checkpoint: bytes, data: st.DataObject):
     (scratch / "damaged.pt").write_bytes(_damaged(checkpoint, data))
@@ -159,6 +176,7 @@ WRONG_ARRAYS: dict[str, dict[str, bytes]] = {
     "a flat pose": {"id": _npy(IDS), "pose": _npy(POSE.reshape(3, 51))},
     "one Id": {"id": _npy(np.array(1)), "pose": _npy(POSE)},
     "float Ids": {"id": _npy(IDS.astype(float)), "pose": _npy(POSE)},
+    "a pose that is not finite": {"id": _npy(IDS), "pose": _npy(POSE + np.float32("nan"))},
     "an Id twice": {"id": _npy(np.array([1, 2, 2])), "pose": _npy(POSE)},
     "a header that is code": {"id": _npy(IDS), "pose": _npy(POSE).replace(b"{'descr'", b"(id or '')")},
 }
@@ -300,6 +318,8 @@ def test_names_of_foreign_folders_are_shown_and_not_obeyed(command: Command, tmp
     assert command("board") == 0
     told = capsys.readouterr().out
     assert "\x1b" not in told
+    for name in ("[red]a", ":smiley:"):
+        assert f"\n{name}:1: its folds can't be verified" in told  # in a line as well as in a table
     for name in ("[red]a", ":smiley:", "b?[2Jc", "$\\foo$"):
         assert name in told
     assert command("blend", "--runs", "x\x1b[2J\n") == 2
@@ -332,11 +352,11 @@ def test_credentials_are_in_no_file_and_no_line(command: Command, tmp_path: Path
     poses = np.random.default_rng(0).normal(0, 300, (N_TEST, 17, 3))
     poses[:, 0] = 0
     write_poses(file, range(1, N_TEST + 1), poses)
-    monkeypatch.setattr("competition.submit._call", lambda *_: 1 / 0)
     sent = ("submit", "--file", str(file), "--competition", "x", "--message", "x", "--yes", "--debug")
-    with pytest.raises(ZeroDivisionError):
-        command(*sent)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr("competition.submit._call", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            command(*sent)
     assert command("train", *TINY, "--epochs", "1", "--fold", "9", "--debug") == 2
     told = capfd.readouterr()
     assert secret not in told.out + told.err
