@@ -68,7 +68,7 @@ setup: $(VENV)/.installed ## make .venv and install requirements.txt
 $(VENV)/.installed: requirements.txt
 	@rm -f $@
 	if command -v uv >/dev/null; then \
-	  test -x $(PYTHON) || uv venv --python 3.11 $(VENV); uv pip install --python $(PYTHON) -r requirements.txt; \
+	  test -x $(PYTHON) || uv venv --python 3.11 $(VENV); uv pip install --compile-bytecode --python $(PYTHON) -r requirements.txt; \
 	else \
 	  test -x $(PYTHON) || python3 -m venv $(VENV); $(PYTHON) -m pip install -r requirements.txt; \
 	fi
