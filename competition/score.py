@@ -131,7 +131,7 @@ def board(submissions: Path, folds: Path) -> list[dict[str, Any]]:
 def _unscored(run: Path, of_run: Sequence[Candidate]) -> str:
     """Say why a run has no out-of-fold MPJPE."""
     if of_run:
-        return "no log.jsonl tells it: `make blend` computes it from the poses"
+        return "no log.jsonl tells it; the table of `make blend` has what it is worth in a blend"
     if fold_folders(run):
         return "no epoch has its files in every fold"
     return "trained on everything, so nothing was held out"

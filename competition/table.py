@@ -164,7 +164,11 @@ def check_plausible(poses: Poses, path: Path) -> None:
     constant = np.ptp(pose_mm, axis=0).reshape(-1) == 0
     constant[ROOT * len(AXES) : (ROOT + 1) * len(AXES)] = False
     if len(ids) > 1 and constant.any():
-        raise SubmissionError(f"{path}: column {COLUMNS[int(constant.argmax())]} is the same in every row")
+        column = COLUMNS[int(constant.argmax())]
+        raise SubmissionError(
+            f"{path}: column {column} is the same in every row; expected poses that differ: leave a constant candidate "
+            "out of the blend by --runs"
+        )
 
 
 def _rows(body: str) -> Iterator[tuple[int, str]]:
