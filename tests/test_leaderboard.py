@@ -102,7 +102,7 @@ def test_a_row_without_a_score_out_of_fold_says_why(command: Callable[..., int],
     told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("no score out of fold: ")]
     assert len(told) == 4
     for name, why in (
-        ("mate", "no log.jsonl tells it: `make blend "),
+        ("mate", "no log.jsonl tells it; the table of `make blend "),
         ("half", "no epoch has its files in every fold"),
         ("all", "trained on everything"),
         ("files", "a blend of files"),
