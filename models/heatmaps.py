@@ -23,10 +23,19 @@ from torch.autograd.function import once_differentiable
 
 from models.recipes import DECODERS, require
 
+PIECE, PIECE_ON_GPU = 2**22, 2**26  # voxels at a time: what a processor's caches hold, what keeps a GPU busy
 LOCAL_TAPER = 2.0  # width of local's window in target sigmas; the best of .7 to 3 on young networks by a little
 BLUR = 1.0  # width of DARK's blur in target sigmas; Zhang's
 LOWEST = 1e-6  # of what is divided by and of what a logarithm is taken of; a peak's height is 1
 LEAST_TOTAL = 0.02  # of local's summed weights, as a share of a clean peak's
+
+
+def sizes(maps: Tensor) -> Tensor:
+    """Return the sizes of maps [B,J,(D,)H,W] as float32 [2 or 3] on their device, in the order x, y (, z).
+
+    Filled there: what is copied from the host makes it wait for all that a GPU was told before.
+    """
+    return torch.stack([torch.full((), float(size), device=maps.device) for size in maps.shape[:1:-1]])
 
 
 def resample(positions: Tensor, source: float, target: float) -> Tensor:
@@ -72,19 +81,20 @@ class SeparableSquares(torch.autograd.Function):
     """sum((P - G)^2) for volumes P [B,J,D,H,W] and G the outer product of rows x [B,J,W], y [B,J,H], z [B,J,D].
 
     As sum(P^2) - 2 <P,G> + sum(G^2), of which the last two are contractions with the rows: no target volume is made. It
-    is computed sample by sample in the rows' precision, which keeps the copies of half-precision volumes small, and
-    works on any memory format.
+    is computed piece by piece in the rows' precision, which keeps the copies of half-precision volumes small, and works
+    on any memory format.
     """
 
     @staticmethod
     def forward(ctx: Any, volume: Tensor, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
         ctx.save_for_backward(volume, x, y, z)
         inner = x.new_zeros(())
-        for sample, plane, depth in zip(volume, planes(x, y), z, strict=True):
-            flat = sample.flatten(2).to(x.dtype)  # J,D,HW
-            # J,D; a row times matrices: several times as fast as matrices times a column, the more so in channels_last
-            lines = torch.bmm(plane[:, None], flat.transpose(1, 2)).squeeze(1)
-            inner = inner + torch.linalg.vector_norm(flat).square() - 2 * (lines * depth).sum()
+        for piece in pieces(volume):
+            flat = volume[piece].flatten(3).to(x.dtype).flatten(0, 1)  # BJ,D,HW
+            plane = planes(x[piece], y[piece]).flatten(2).view(len(flat), 1, -1)
+            # BJ,D; a row times matrices: several times as fast as matrices times a column, the more so in channels_last
+            lines = torch.bmm(plane, flat.transpose(1, 2)).view_as(z[piece])
+            inner = inner + torch.linalg.vector_norm(flat).square() - 2 * (lines * z[piece]).sum()
         target = (x.square().sum(2) * y.square().sum(2) * z.square().sum(2)).sum()
         return inner + target
 
@@ -94,15 +104,22 @@ class SeparableSquares(torch.autograd.Function):
         volume, x, y, z = ctx.saved_tensors
         result = torch.empty_like(volume)
         with torch.autocast(volume.device.type, enabled=False):
-            for sample, into, plane, depth in zip(volume, result, planes(x, y), z, strict=True):
-                lines, surface = depth[:, :, None, None], plane.view(len(plane), 1, *sample.shape[2:])
-                torch.addcmul(sample, lines, surface, value=-1, out=into).mul_(2 * gradient)
+            for piece in pieces(volume):
+                lines, surface = z[piece][..., None, None], planes(x[piece], y[piece])[:, :, None]
+                torch.addcmul(volume[piece], lines, surface, value=-1, out=result[piece]).mul_(2 * gradient)
         return result, None, None, None
 
 
+def pieces(volume: Tensor) -> list[slice]:
+    """Cut a batch so that a piece has at most PIECE voxels, or is one sample."""
+    limit = PIECE if volume.device.type == "cpu" else PIECE_ON_GPU
+    count = max(1, limit // math.prod(volume.shape[1:]))
+    return [slice(first, first + count) for first in range(0, len(volume), count)]
+
+
 def planes(x: Tensor, y: Tensor) -> Tensor:
-    """Return the outer products of rows y [B,J,H] and x [B,J,W] as [B,J,HW]."""
-    return (y[..., :, None] * x[..., None, :]).flatten(2)
+    """Return the outer products of rows y [B,J,H] and x [B,J,W] as [B,J,H,W]."""
+    return y[..., :, None] * x[..., None, :]
 
 
 def decode(maps: Tensor, method: str, sigmas: tuple[float, ...]) -> tuple[Tensor, Tensor]:
@@ -205,12 +222,12 @@ def refine_dark(maps: Tensor, peak: Tensor, sigmas: tuple[float, ...]) -> Tensor
     diagonal of the Hessian only, as the maps are trained toward Gaussians along the axes. Only the blurred values next
     to the peak are computed.
     """
-    sizes = zip(peak.unbind(2), maps.shape[:1:-1], strict=True)
-    inside = [along.clamp(min(1, size - 1), max(size - 2, 0)) for along, size in sizes]
+    axes = zip(peak.unbind(2), maps.shape[:1:-1], strict=True)
+    inside = [along.clamp(min(1, size - 1), max(size - 2, 0)) for along, size in axes]
     centre = torch.stack(inside, 2)  # its neighbours are on the map
     radii = tuple(math.ceil(4 * BLUR * sigma) + 1 for sigma in sigmas)
     window, distances = cut(maps, centre, radii)
-    step = torch.tensor([-1.0, 0.0, 1.0], dtype=window.dtype, device=maps.device)[:, None]
+    step = torch.arange(-1, 2, dtype=window.dtype, device=maps.device)[:, None]
     widths = [BLUR * sigma for sigma in sigmas]
     rows = [torch.exp(-0.5 * ((d[:, :, None] - step) / width) ** 2) for d, width in zip(distances, widths, strict=True)]
     logarithm = contract(window.clamp(min=0), rows).clamp(min=LOWEST).log()  # B,J,(3,)3,3

@@ -12,6 +12,9 @@ back.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -65,7 +68,14 @@ class Hourglass(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         low = self.up(self.inner(self.down(F.max_pool2d(x, 2))))
         stayed: Tensor = self.stay(x)
-        return stayed + F.interpolate(low, scale_factor=2, mode="nearest")
+        return stayed + doubled(low)
+
+
+def doubled(x: Tensor) -> Tensor:
+    """Return x [B,C,H,W] twice as high and wide, in its own precision: automatic casting would go on in float32."""
+    alone = nullcontext() if x.dtype == torch.float32 else torch.autocast(x.device.type, enabled=False)
+    with alone:
+        return F.interpolate(x, scale_factor=2, mode="nearest")
 
 
 class Stack(nn.Module):
@@ -112,6 +122,11 @@ class StackedHourglass(nn.Module):
         )
         last = len(scores) - 1
         self.stacks = nn.ModuleList(Stack(channels, count, last=index == last) for index, count in enumerate(scores))
+
+    @property
+    def regions(self) -> list[nn.Module]:
+        """What is compiled by itself: the stem, and the hourglasses, which all are alike (see Module)."""
+        return [self.stem, *(stack.get_submodule("features") for stack in self.stacks)]
 
     def forward(self, images: Tensor) -> list[Tensor]:
         x = self.stem(images)

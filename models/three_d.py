@@ -7,10 +7,10 @@ pelvis, so no camera is needed to read a pose off a volume.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.contract import JOINTS, HeatmapModule, Output, Target
-from models.heatmaps import decode, gaussian_squares, index_to_mm, mm_to_index
+from models.heatmaps import decode, gaussian_squares, index_to_mm, mm_to_index, sizes
 from models.hourglass import StackedHourglass
 from models.recipes import ThreeD
 
@@ -25,6 +25,8 @@ class ThreeDHourglass(HeatmapModule):
     moved to the nearest voxel.
     """
 
+    same_steps = True
+
     def __init__(self, recipe: ThreeD) -> None:
         super().__init__(recipe, recipe.input_size, recipe.decoder)
         self.cube_mm = recipe.cube_mm
@@ -38,16 +40,21 @@ class ThreeDHourglass(HeatmapModule):
         decoder = "argmax" if self.training else self.decoder  # the loss doesn't read the pose: the quickest will do
         with torch.no_grad():
             positions, _ = decode(maps[-1], decoder, self.sigmas(maps[-1]))
-            pose_mm = index_to_mm(positions, bins(maps[-1]), self.cube_mm)
+            pose_mm = index_to_mm(positions, sizes(maps[-1]), self.cube_mm)
             pose_mm[:, 0] = 0.0
         return Output(pose_mm, maps)
+
+    @property
+    def regions(self) -> list[nn.Module]:
+        return self.hourglass.regions
 
     def loss(self, output: Output, target: Target) -> dict[str, Tensor]:
         """Return the mean over stacks of squares (1 for empty volumes), and stack1, stack2, ... each."""
         result = {}
         for index, maps in enumerate(output.maps):
-            positions = mm_to_index(target.pose_mm.float(), bins(maps), self.cube_mm)
-            positions = positions.clamp(min=torch.zeros_like(bins(maps)), max=bins(maps) - 1)
+            bins = sizes(maps)
+            positions = mm_to_index(target.pose_mm.float(), bins, self.cube_mm)
+            positions = positions.clamp(min=torch.zeros_like(bins), max=bins - 1)
             result[f"stack{index + 1}"] = gaussian_squares(maps, positions, self.sigmas(maps))
         return {"total": torch.stack(list(result.values())).mean(), **result}
 
@@ -55,9 +62,3 @@ class ThreeDHourglass(HeatmapModule):
         """Return the target's sigmas in voxels, x, y, z: equal in mm, but at least LEAST_SIGMA bins of depth."""
         depth, _, width = volume.shape[2:]
         return self.sigma, self.sigma, max(self.sigma * depth / width, LEAST_SIGMA)
-
-
-def bins(volume: Tensor) -> Tensor:
-    """Return the sizes of a volume [B,J,D,H,W] as a float tensor, in the order x, y, z."""
-    depth, height, width = volume.shape[2:]
-    return torch.tensor([width, height, depth], dtype=torch.float32, device=volume.device)

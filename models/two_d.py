@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.contract import JOINTS, HeatmapModule, Output, Target
-from models.heatmaps import decode, gaussian_squares, resample
+from models.heatmaps import decode, gaussian_squares, resample, sizes
 from models.hourglass import StackedHourglass
 from models.lifter import Lifter
 from models.recipes import TwoD
@@ -21,6 +21,8 @@ class TwoDHourglass(HeatmapModule):
     lifter. maps of the Output: [B,17,H,W] of every stack, H and W a quarter of the image's.
     """
 
+    same_steps = True
+
     def __init__(self, recipe: TwoD) -> None:
         super().__init__(recipe, recipe.input_size, recipe.decoder)
         self.sigmas = (recipe.sigma, recipe.sigma)
@@ -30,16 +32,18 @@ class TwoDHourglass(HeatmapModule):
 
     def forward(self, images: Tensor) -> Output:
         maps = tuple(self.hourglass(images))
-        height, width = maps[-1].shape[2:]
         with torch.autocast(images.device.type, enabled=False):
             positions, peaks = decode(maps[-1], self.decoder, self.sigmas)  # B,J,2 and B,J
-            size = positions.new_tensor([width, height])
-            scaled = (positions + 0.5) / size * 2 - 1  # from edge to edge of the map: -1 to 1
+            scaled = (positions + 0.5) / sizes(maps[-1]) * 2 - 1  # from edge to edge of the map: -1 to 1
             features = torch.cat([scaled, peaks[..., None]], 2).flatten(1)
             limbs = self.lifter(features).unflatten(1, (JOINTS - 1, 3))  # standardised
             limbs_mm = self.pose_mean_mm[1:] + self.pose_std_mm[1:] * limbs
         root_mm = torch.zeros_like(limbs_mm[:, :1])
         return Output(torch.cat([root_mm, limbs_mm], 1), maps)
+
+    @property
+    def regions(self) -> list[nn.Module]:
+        return self.hourglass.regions
 
     def loss(self, output: Output, target: Target) -> dict[str, Tensor]:
         """Return heatmap: squares of all stacks' maps (1 if empty), pose: mean squares of the standardised pose."""
