@@ -12,7 +12,8 @@ from competition.device import choose_device, choose_precision, told_when_out_of
 from competition.jobs import Job, open_data, recorded_precision
 from competition.predict import predict
 from competition.record import read_log
-from competition.train import TIMED_STEPS, WARM_STEPS, prediction_loader, train_step, training_loader
+from competition.step import graph_steps, train_step
+from competition.train import TIMED_STEPS, WARM_STEPS, prediction_loader, training_loader
 from competition.trainer import build
 from competition.world import World
 
@@ -48,6 +49,7 @@ def _measure(job: Job) -> tuple[float, float]:
     data, device = open_data(job), choose_device()
     precision = choose_precision(recorded_precision(job), device)
     trainer = build(job, data.train_rows, torch.from_numpy(data.labels.pose_mm), device, precision, World())
+    graph_steps(trainer)
     _, loader = training_loader(job, data, trainer)
     trainer.model.train()
     began, marks = time.perf_counter(), []

@@ -5,6 +5,7 @@ Images cross to the device as uint8; normalisation is made there (see `to_input`
 
 import os
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -31,6 +32,13 @@ class Batch(NamedTuple):
     pose2d_px: torch.Tensor | None = None  # [B, 17, 2] float32, pixels of the S x S image
     pose_mm: torch.Tensor | None = None  # [B, 17, 3] float32
 
+    @property
+    def labelled(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """What a training step needs: image, pose2d_px, pose_mm."""
+        assert self.pose2d_px is not None
+        assert self.pose_mm is not None
+        return self.image, self.pose2d_px, self.pose_mm
+
     def split(self, size: int) -> "list[Batch]":
         """Split into batches of at most `size` samples."""
         places = [slice(first, first + size) for first in range(0, len(self.id), size)]
@@ -42,9 +50,18 @@ class Batch(NamedTuple):
 
 def to_input(image: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
     """Normalise uint8 images [B, S, S, 3] on their device: float32 [B, 3, S, S], in channels_last memory."""
-    scale = 1 / (255 * torch.tensor(std, device=image.device))
-    offset = torch.tensor(mean, device=image.device) / torch.tensor(std, device=image.device)
+    scale, offset = _scale_and_offset(tuple(mean), tuple(std), image.device)
     return (image.float() * scale - offset).permute(0, 3, 1, 2)
+
+
+@cache
+def _scale_and_offset(
+    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Make them once: a copy from the host makes it wait for all that a GPU was told before."""
+    with torch.inference_mode(False):
+        deviation = torch.tensor(std, device=device)
+        return 1 / (255 * deviation), torch.tensor(mean, device=device) / deviation
 
 
 class PoseImages(Dataset[Any]):

@@ -12,31 +12,30 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 import models
 from competition.augment import Augment
 from competition.console import Advance, Console, duration
 from competition.dataset import Labels, TestSet
-from competition.device import autocast, choose_device, choose_precision, told_when_out_of_memory
+from competition.device import choose_device, choose_precision, told_when_out_of_memory
 from competition.errors import RunError
 from competition.files import locked, read_json, write_json
 from competition.jobs import Data, Job, describe, open_data, recorded_precision
-from competition.loader import Batch, KeyedBatches, PoseImages, batches, make_loader, to_input
+from competition.loader import Batch, KeyedBatches, PoseImages, batches, make_loader
 from competition.metrics import mpjpe, mpjpe_joint
-from competition.predict import BATCH, predict
+from competition.predict import images_at_once, predict
 from competition.record import append_log, best_row, manifest, read_log, settle
 from competition.runs import test_file, valid_file, write_valid
 from competition.seeds import derive
+from competition.step import graph_steps, train_step
 from competition.stop import Stop
 from competition.table import Poses, write_poses
 from competition.trainer import LESS, Trainer, build, told_where_it_breaks
 from competition.world import World, join_world
-from models.contract import Target
 
 LOOK_EVERY = 20  # steps between two looks at the loss, as each makes a GPU wait
-WARM_STEPS, TIMED_STEPS = 3, 6  # at the start of a run, to say what it will cost
+WARM_STEPS, TIMED_STEPS = 5, 6  # at the start of a run, to say what it will cost
 LONG_SECONDS = 3600.0
 
 
@@ -83,6 +82,7 @@ def _train(
         f"predicting {len(data.test.id)}; {device.type}{f' x {world.size}' * (world.size > 1)}, {precision}, from "
         f"epoch {trainer.epoch + 1}" + f", step {trainer.step + 1}" * bool(trainer.step)
     )
+    graph_steps(trainer)
     keys, loader = training_loader(job, data, trainer)
     valid_loader = prediction_loader(job, data.labels, data.valid_rows, trainer)
     test_loader = prediction_loader(job, data.test, np.arange(len(data.test.id)), trainer)
@@ -123,7 +123,7 @@ def prediction_loader(
 ) -> DataLoader[Batch]:
     """Load rows in order, as they are; every process its own."""
     images = PoseImages(job.workspace.data, source, size=trainer.model.input_size)
-    mine = KeyedBatches(rows[trainer.world.rank :: trainer.world.size], BATCH)
+    mine = KeyedBatches(rows[trainer.world.rank :: trainer.world.size], images_at_once(trainer.device))
     return make_loader(images, mine, workers=job.workers, device=trainer.device)
 
 
@@ -159,6 +159,8 @@ def train_epoch(
             warm = time.perf_counter()
         elif step - first == WARM_STEPS + TIMED_STEPS and not trainer.told:
             trainer.told = True
+            if trainer.graph is not None and trainer.graph.failure is not None:
+                console.note(f"steps can't be captured as a CUDA graph, so they are slower: {trainer.graph.failure}")
             _tell_cost((time.perf_counter() - warm) / TIMED_STEPS * steps, job, console)
 
         # keep
@@ -176,39 +178,6 @@ def train_epoch(
         "train_loss": float(world.mean(trainer.loss_sum)) / steps,
         "images_per_second": round(done / (time.perf_counter() - started), 1),
     }
-
-
-def train_step(trainer: Trainer, batch: Batch, step: int) -> torch.Tensor:
-    """Take one step, in parts where the batch is too large for the memory; return the batch's loss."""
-    model, network, device, recipe = trainer.model, trainer.network, trainer.device, trainer.job.recipe
-    total = torch.zeros((), device=device)
-    trainer.optimizer.zero_grad(set_to_none=True)
-    parts = batch.split(recipe.micro_batch or len(batch.id))
-    for number, part in enumerate(parts, start=1):
-        # to the device
-        part = part.to(device)
-        images = to_input(part.image, model.spec.mean, model.spec.std)  # [B, 3, S, S]
-        assert part.pose2d_px is not None
-        assert part.pose_mm is not None
-
-        # forward
-        apart = isinstance(network, DistributedDataParallel) and number < len(parts)
-        with network.no_sync() if apart else nullcontext():  # type: ignore[operator]  # gradients meet once a step
-            with autocast(trainer.precision, device):
-                output = network(images)
-                losses = model.loss(output, Target(part.pose2d_px, part.pose_mm))
-            loss = losses["total"] * (len(part.id) / len(batch.id))
-
-            # backward
-            torch.autograd.backward(loss)
-        total += loss.detach()
-
-    if recipe.clip_norm is not None:
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
-    trainer.optimizer.step()
-    if trainer.ema is not None:
-        trainer.ema.update(model, step=step)
-    return total
 
 
 def predict_all(trainer: Trainer, loader: DataLoader[Batch], advance: Advance) -> Poses:

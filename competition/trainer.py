@@ -22,6 +22,7 @@ import models
 from competition.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from competition.config import fold_folder
 from competition.errors import RunError, UserError
+from competition.graph import StepGraph
 from competition.jobs import Job, check_origin
 from competition.loader import KeyedBatches
 from competition.seeds import derive
@@ -49,6 +50,7 @@ class Trainer:
     loss_sum: Tensor = field(default_factory=lambda: torch.zeros(()))  # over these steps
     rng: Tensor | None = None  # torch's state after them
     told: bool = False  # what the run will cost
+    graph: StepGraph | None = None  # of a step's forward and backward pass, on a GPU
 
     @property
     def predictor(self) -> Module:
@@ -164,7 +166,8 @@ def build(
     if world.size > 1:
         trainer.network = DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
     if job.compile:
-        trainer.network.compile()  # in place: the weights keep their names
+        for region in model.regions:
+            region.compile()  # in place: the weights keep their names
     return trainer
 
 

@@ -53,7 +53,13 @@ class Target(NamedTuple):
 
 
 class Module(nn.Module):
-    """A network of the competition: images float [B,3,S,S] in, Output out, and a loss that knows how to judge it."""
+    """A network of the competition: images float [B,3,S,S] in, Output out, and a loss that knows how to judge it.
+
+    same_steps: whether forward and loss run the same kernels whatever the images, so that a GPU may replay a step
+    recorded once. False where Python decides anything, such as what to drop.
+    """
+
+    same_steps = False
 
     def __init__(self, recipe: Recipe, input_size: int) -> None:
         super().__init__()
@@ -81,6 +87,11 @@ class Module(nn.Module):
         require(bool((std >= 0).all()), "the pose std", "at least 0", std.tolist())
         self.pose_mean_mm.copy_(mean)
         self.pose_std_mm.copy_(std)
+
+    @property
+    def regions(self) -> list[nn.Module]:
+        """The parts that are compiled one by one where that is asked for; alike ones are compiled once."""
+        return [self]
 
     def loss(self, output: Output, target: Target) -> dict[str, Tensor]:
         """Return scalars by name; "total" is what is minimised."""

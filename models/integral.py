@@ -26,6 +26,8 @@ class IntegralRegression(Module):
     image.
     """
 
+    same_steps = True
+
     def __init__(self, recipe: Integral) -> None:
         super().__init__(recipe, recipe.input_size)
         self.cube_mm = recipe.cube_mm

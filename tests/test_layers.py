@@ -9,11 +9,12 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS = [
     {"errors", "choices", "skeleton", "seeds", "files", "config", "console", "workers", "stop", "poster", "client"},
-    {"faults", "geometry", "metrics", "table", "weights", "virtual", "gate", "simulator", "device", "world"},
+    {"faults", "geometry", "metrics", "table", "weights", "virtual", "gate", "simulator", "device", "graph", "world"},
     {"dataset", "augment", "loader", "folds", "check", "synthetic"},
     {"checkpoint", "record", "runs", "predict", "jobs"},
     {
         "trainer",
+        "step",
         "train",
         "cost",
         "parallel",
