@@ -23,7 +23,7 @@ from competition.skeleton import JOINTS, MIRROR
 from competition.table import Poses, write_poses
 from models.contract import HeatmapModule, Module
 
-BATCH = 32  # images at a time; a 17 x 64^3 volume takes 17 MiB
+BATCH, BATCH_ON_GPU = 32, 64  # images at a time; a 17 x 64^3 volume takes 17 MiB
 
 
 def predict(
@@ -54,6 +54,11 @@ def predict(
         raise RunError(f"the network's pose of Id {id_[~finite][0]} is not finite: lower --lr or set --clip-norm")
     order = np.argsort(id_)
     return Poses(id_[order], pose[order])
+
+
+def images_at_once(device: torch.device) -> int:
+    """Return how many images are predicted at a time."""
+    return BATCH_ON_GPU if device.type == "cuda" else BATCH
 
 
 def predict_images(model: Module, image: torch.Tensor, flip: bool) -> torch.Tensor:
@@ -105,7 +110,9 @@ def predict_run(
         rows = np.flatnonzero(fold_of_row == config["fold"])
         for images, image_rows in ((labels, rows), (test, np.arange(len(test.id)))):
             dataset = PoseImages(workspace.data, images, size=model.spec.input_size)
-            loader = make_loader(dataset, KeyedBatches(image_rows, BATCH), workers=workers, device=device)
+            loader = make_loader(
+                dataset, KeyedBatches(image_rows, images_at_once(device)), workers=workers, device=device
+            )
             with console.bar(f"{run} fold {config['fold']}", len(image_rows)) as advance:
                 flipping = model.recipe.flip_test if flip is None else flip
                 poses = predict(model, loader, device=device, precision=precision, flip=flipping, advance=advance)
