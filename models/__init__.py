@@ -48,6 +48,7 @@ ENTRANTS: dict[str, Recipe] = {
         epochs=16,
         batch=8,
         lr=4e-3,
+        ema=0.99,
         augment=False,
         input_size=64,
         backbone="test_resnet",

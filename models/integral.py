@@ -7,6 +7,7 @@ from typing import Any
 
 import timm
 import torch
+from timm.layers import Format
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -32,7 +33,7 @@ class IntegralRegression(Module):
         super().__init__(recipe, recipe.input_size)
         self.cube_mm = recipe.cube_mm
         self.bins = recipe.bins
-        self.backbone = create_backbone(recipe.backbone, recipe.pretrained, STRIDE)
+        self.backbone = create_backbone(recipe.backbone, recipe.pretrained, STRIDE, recipe.input_size)
         inputs = self.backbone.feature_info.channels()[-1]
         layers: list[nn.Module] = []
         for _ in range(DECONVOLUTIONS):
@@ -54,6 +55,8 @@ class IntegralRegression(Module):
     def volume(self, images: Tensor) -> Tensor:
         """Return the volumes before the softmax, [B,17,D,H,W]."""
         features = self.backbone(images)[-1]
+        if getattr(self.backbone, "output_fmt", None) == Format.NHWC:
+            features = features.permute(0, 3, 1, 2)
         score: Tensor = self.score(self.deconvolutions(features))
         return score.view(len(score), JOINTS, self.bins, *score.shape[2:])
 
@@ -126,10 +129,11 @@ def deconvolution(inputs: int, outputs: int) -> list[nn.Module]:
     return [upsample, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
 
 
-def create_backbone(name: str, pretrained: bool, stride: int) -> Any:
-    """Create a timm backbone that gives its features at a stride, in image pixels.
+def create_backbone(name: str, pretrained: bool, stride: int, size: int) -> Any:
+    """Create a timm backbone for images of size x size pixels that gives its features at a stride, in image pixels.
 
-    Raises ValueError for an unknown or unfit name, RuntimeError where weights can't be had.
+    Weights that have no say in them, as of a network that keeps several resolutions apart, are frozen. Raises
+    ValueError for an unknown or unfit name, RuntimeError where weights can't be had.
     """
     if not timm.is_model(name):
         nearest = ", ".join(difflib.get_close_matches(name, timm.list_models(), n=5)) or "none"
@@ -142,13 +146,32 @@ def create_backbone(name: str, pretrained: bool, stride: int) -> Any:
         raise ValueError(f"backbone {name} has no features_only: {one_line(error)}") from error
     if stride not in strides:
         raise ValueError(f"backbone {name} must have features at stride {stride}, but has them at {strides}")
+    settings: dict[str, Any] = {"features_only": True, "out_indices": (strides.index(stride),)}
+    if getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False):
+        settings["img_size"] = size
+    unread = unread_weights(name, settings, size)
     try:
-        return timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=(strides.index(stride),))
+        backbone = timm.create_model(name, pretrained=pretrained, **settings)
     except Exception as error:
         if not pretrained:
             raise
         cure = "use pretrained=False, or try again online"
         raise RuntimeError(f"weights of backbone {name} couldn't be loaded: {one_line(error)}; {cure}") from error
+    for weight, parameter in backbone.named_parameters():
+        parameter.requires_grad_(weight not in unread)
+    return backbone
+
+
+def unread_weights(name: str, settings: dict[str, Any], size: int) -> set[str]:
+    """Return the names of a backbone's weights that no gradient reaches; raise ValueError where images don't fit it."""
+    try:
+        with torch.device("meta"):  # shapes only
+            backbone = timm.create_model(name, **settings)
+            features = backbone(torch.empty(2, 3, size, size))[-1]
+    except Exception as error:
+        raise ValueError(f"backbone {name} takes no images of {size} pixels: {one_line(error)}") from error
+    torch.autograd.backward(features.sum())
+    return {weight for weight, parameter in backbone.named_parameters() if parameter.grad is None}
 
 
 def one_line(error: Exception) -> str:

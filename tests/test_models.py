@@ -281,12 +281,32 @@ def test_missing_weights_are_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> 
         models.create("integral-small", backbone="resnet18", pretrained=True)
 
 
-@pytest.mark.parametrize("backbone", ["convnext_tiny", "hrnet_w18_small"])
+@pytest.mark.parametrize("backbone", ["convnext_tiny", "hrnet_w18_small", "swin_tiny_patch4_window7_224"])
 def test_any_backbone_with_features_serves(backbone: str) -> None:
+    """One whose lower resolutions have no say, one with channels last and an image size of its own."""
     with torch.device("meta"):
         module = models.create("integral", backbone=backbone)
         volume = IntegralRegression.volume(module, torch.empty(2, 3, 256, 256))  # type: ignore[arg-type]
-    assert volume.shape[:3] == (2, J, 64)
+    assert volume.shape == (2, J, 64, 64, 64)
+    torch.autograd.backward(volume.sum())
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    assert len(trained) > 100
+    assert all(parameter.grad is not None for parameter in trained)
+
+
+def test_a_backbone_without_the_stride_or_for_other_images_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=r"vit_small_patch16_224 must have features at stride 32"):
+        models.create("integral", backbone="vit_small_patch16_224")
+    create = timm.create_model
+
+    def picky(name: str, **settings: object) -> torch.nn.Module:
+        backbone = create(name, **settings)
+        backbone.forward = lambda images: images[:, :, :224, :224].view(images.shape[0], 3, 14, 16, 14, 16)
+        return backbone
+
+    monkeypatch.setattr(timm, "create_model", picky)
+    with pytest.raises(ValueError, match=r"\Abackbone resnet18 takes no images of 96 pixels: shape .+\Z"):
+        models.create("integral", backbone="resnet18", input_size=96)
 
 
 def test_every_field_of_every_recipe_has_a_reason() -> None:
