@@ -142,10 +142,13 @@ def _check_folds(ordered: Sequence[Candidate], images_sha256: str | None) -> lis
             )
         if images_sha256 not in (None, candidate.images_sha256):
             raise RunError(f"run {candidate.run} was trained on other images than those of DATA: set DATA= to its own")
+    strangers = sorted({candidate.run for candidate in ordered if not candidate.verified})
+    if not strangers:
+        return []
+    whose = "its" if len(strangers) == 1 else "their"
     return [
-        f"{candidate.name}: its folds can't be verified (no config.json): were its out-of-fold poses never trained on?"
-        for candidate in ordered
-        if not candidate.verified
+        f"{', '.join(strangers)}: {whose} folds can't be verified (no config.json): were {whose} out-of-fold poses "
+        "never trained on?"
     ]
 
 

@@ -142,7 +142,8 @@ def _study(
             if number < len(anchors):  # one by one: none is left waiting when the study stops
                 study.enqueue_trial(anchors[number][1], user_attrs={"anchor": anchors[number][0]})
             trial = study.ask(fixed_distributions=space)
-            share = _to_simplex(np.array([trial.params[label] for label in labels]).reshape(axes, -1))
+            params = trial.params  # a copy of all each time
+            share = _to_simplex(np.array([params[label] for label in labels]).reshape(axes, -1))
             candidate = share @ basis
             spread = np.broadcast_to(candidate, (len(residual), 3, len(names)))
             error_mm = float(weights.joint_errors(residual, spread).mean())

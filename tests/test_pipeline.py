@@ -407,7 +407,7 @@ def test_a_teammates_run_without_configuration_is_blended(command: Command, fold
     capsys.readouterr()
     assert command("blend", "--method", "exact") == 0
     said = capsys.readouterr().out
-    assert "mate:1: its folds can't be verified" in said
+    assert "mate: its folds can't be verified" in said
     assert "are missing" not in said  # nothing is known of an outsider's folds
 
 

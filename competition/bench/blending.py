@@ -99,7 +99,7 @@ def fresh() -> list[Row]:
     """What a blend promises and what it gives on sequences that nobody has seen, over many draws."""
     enough = [_draw(2188, 55, seed) for seed in range(10)]
     few = [_draw(320, 8, seed) for seed in range(20)]
-    claims = [_draw(1600, 40, seed) for seed in range(40)]
+    claims = [_draw(1600, 40, seed) for seed in range(160)]
     shares = [draw.shipped_mm / draw.exact_mm for draw in enough]
     z = np.array([(draw.trust.gain_mm - draw.chosen_mm) / draw.trust.gain_se_mm for draw in claims])
     held = float((abs(z) <= 2).mean())
@@ -112,7 +112,7 @@ def fresh() -> list[Row]:
         faster("blend-fresh-few", worst.mean_mm - worst.shipped_mm, worst.mean_mm, "mm",
             f"MPJPE where 8 sequences gained least of 20 draws, against the mean, {judged}"),
         Row("blend-fresh-claim", 100 * held, 90, held / 0.9, "%", "claimed gains within 2 standard errors of the true "
-            f"ones, 40 draws of 40 sequences, {judged}, against the aim; z is {z.mean():.2f} +- {z.std():.2f}"),
+            f"ones, 160 draws of 40 sequences, {judged}, against the aim; z is {z.mean():.2f} +- {z.std():.2f}"),
     ]  # fmt: skip
 
 
