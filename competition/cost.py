@@ -49,7 +49,7 @@ def _measure(job: Job) -> tuple[float, float]:
     data, device = open_data(job), choose_device()
     precision = choose_precision(recorded_precision(job), device)
     trainer = build(job, data.train_rows, torch.from_numpy(data.labels.pose_mm), device, precision, World())
-    graph_steps(trainer)
+    graph_steps(trainer, lambda _why: None)
     _, loader = training_loader(job, data, trainer)
     trainer.model.train()
     began, marks = time.perf_counter(), []

@@ -16,20 +16,26 @@ class StepGraph:
     """A training step's forward and backward pass, captured when it has been seen to work and replayed from then on.
 
     `step` takes a batch's tensors on the device, fills the parameters' gradients and returns the loss. A batch of
-    another shape is computed by it, and all are where it can't be captured; `failure` says why.
+    another shape is computed by it, and all are where it can't be captured, of which `tell` says why.
     """
 
-    def __init__(self, step: Callable[..., Tensor], parameters: Iterable[nn.Parameter], device: torch.device) -> None:
+    def __init__(
+        self,
+        step: Callable[..., Tensor],
+        parameters: Iterable[nn.Parameter],
+        device: torch.device,
+        tell: Callable[[str], None],
+    ) -> None:
         self.step = step
         self.parameters = list(parameters)
         self.device = device
+        self.tell = tell
         self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.steps = 0
         self.graph: torch.cuda.CUDAGraph | None = None
         self.inputs: list[Tensor] = []
         self.gradients: list[Tensor | None] = []
         self.loss = torch.zeros(())
-        self.failure: str | None = None
 
     def __call__(self, batch: Sequence[Tensor]) -> Tensor:
         """Compute a batch's gradients and return its loss, which the next call may overwrite."""
@@ -65,9 +71,10 @@ class StepGraph:
             with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
                 self.loss = self.step(*self.inputs)
         except RuntimeError as error:
-            self.failure = " ".join(str(error).split())[:200]
             torch.cuda.synchronize(self.device)
             self._forget_gradients()
+            reason = " ".join(str(error).split())[:200]
+            self.tell(f"steps can't be captured as a CUDA graph, so they are slower: {reason}")
         else:
             self.graph = graph
             self.gradients = [parameter.grad for parameter in self.parameters]

@@ -22,6 +22,7 @@ from competition.runs import fold_folders, test_file, valid_file, write_submissi
 from competition.skeleton import JOINTS, MIRROR
 from competition.table import Poses, write_poses
 from models.contract import HeatmapModule, Module
+from models.recipes import Recipe
 
 BATCH, BATCH_ON_GPU = 32, 64  # images at a time; a 17 x 64^3 volume takes 17 MiB
 
@@ -56,9 +57,10 @@ def predict(
     return Poses(id_[order], pose[order])
 
 
-def images_at_once(device: torch.device) -> int:
+def images_at_once(device: torch.device, recipe: Recipe) -> int:
     """Return how many images are predicted at a time."""
-    return BATCH_ON_GPU if device.type == "cuda" else BATCH
+    most = BATCH_ON_GPU if device.type == "cuda" else BATCH
+    return min(most, recipe.micro_batch or most)
 
 
 def predict_images(model: Module, image: torch.Tensor, flip: bool) -> torch.Tensor:
@@ -111,7 +113,7 @@ def predict_run(
         for images, image_rows in ((labels, rows), (test, np.arange(len(test.id)))):
             dataset = PoseImages(workspace.data, images, size=model.spec.input_size)
             loader = make_loader(
-                dataset, KeyedBatches(image_rows, images_at_once(device)), workers=workers, device=device
+                dataset, KeyedBatches(image_rows, images_at_once(device, model.recipe)), workers=workers, device=device
             )
             with console.bar(f"{run} fold {config['fold']}", len(image_rows)) as advance:
                 flipping = model.recipe.flip_test if flip is None else flip

@@ -12,7 +12,7 @@ _DECISIVE = ("recipe", "fold", "seed", "folds_sha256", "images_sha256")  # and e
 _SETTINGS_SINCE = {"compile": False}  # settings that older configurations don't name, and what they were
 _DECISIVE_SINCE = ("labels_sha256", "test_images_sha256")  # where the configuration is not older than they are
 PROVENANCE = ("folds_sha256", "images_sha256", "labels_sha256", "test_images_sha256", "versions", "git")
-_CURE = "choose another name with RUN= (--run), or delete that folder to begin anew"
+_CURE = "choose another name with RUN= (--run), give the old values as flags, or delete that folder to begin anew"
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:

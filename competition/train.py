@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 
 import models
+from competition import graph
 from competition.augment import Augment
 from competition.console import Advance, Console, duration
 from competition.dataset import Labels, TestSet
@@ -35,7 +36,7 @@ from competition.trainer import LESS, Trainer, build, told_where_it_breaks
 from competition.world import World, join_world
 
 LOOK_EVERY = 20  # steps between two looks at the loss, as each makes a GPU wait
-WARM_STEPS, TIMED_STEPS = 5, 6  # at the start of a run, to say what it will cost
+WARM_STEPS, TIMED_STEPS = graph.WARM_STEPS + 2, 6  # at the start of a run, to say what it will cost
 LONG_SECONDS = 3600.0
 
 
@@ -82,7 +83,7 @@ def _train(
         f"predicting {len(data.test.id)}; {device.type}{f' x {world.size}' * (world.size > 1)}, {precision}, from "
         f"epoch {trainer.epoch + 1}" + f", step {trainer.step + 1}" * bool(trainer.step)
     )
-    graph_steps(trainer)
+    graph_steps(trainer, console.note)
     keys, loader = training_loader(job, data, trainer)
     valid_loader = prediction_loader(job, data.labels, data.valid_rows, trainer)
     test_loader = prediction_loader(job, data.test, np.arange(len(data.test.id)), trainer)
@@ -92,12 +93,13 @@ def _train(
         keys.epoch, keys.skip = epoch, trainer.step
         less = f"set --micro-batch below {job.recipe.micro_batch or job.recipe.batch}, or take a smaller model"
         label, best = f"epoch {epoch}/{job.recipe.epochs}", _best_so_far(job) if world.leads else ""
-        with console.bar(f"{label} train", len(keys), after=best) as advance, told_when_out_of_memory(less):
-            row = {"epoch": epoch, **train_epoch(trainer, loader, epoch, console, advance, stop)}
-        with console.bar(f"{label} validate", len(data.valid_rows), after=best) as advance:
-            row |= validate(trainer, data, valid_loader, epoch, _leaving(advance, stop, trainer))
-        with console.bar(f"{label} test", len(data.test.id), after=best) as advance:
-            poses = predict_all(trainer, test_loader, _leaving(advance, stop, trainer))
+        with told_when_out_of_memory(less):
+            with console.bar(f"{label} train", len(keys), after=best) as advance:
+                row = {"epoch": epoch, **train_epoch(trainer, loader, epoch, console, advance, stop)}
+            with console.bar(f"{label} validate", len(data.valid_rows), after=best) as advance:
+                row |= validate(trainer, data, valid_loader, epoch, _leaving(advance, stop, trainer))
+            with console.bar(f"{label} test", len(data.test.id), after=best) as advance:
+                poses = predict_all(trainer, test_loader, _leaving(advance, stop, trainer))
         trainer.epoch, trainer.step = epoch, 0
         if world.leads:
             write_poses(test_file(job.folder, epoch), poses.id, poses.pose_mm)
@@ -123,7 +125,7 @@ def prediction_loader(
 ) -> DataLoader[Batch]:
     """Load rows in order, as they are; every process its own."""
     images = PoseImages(job.workspace.data, source, size=trainer.model.input_size)
-    mine = KeyedBatches(rows[trainer.world.rank :: trainer.world.size], images_at_once(trainer.device))
+    mine = KeyedBatches(rows[trainer.world.rank :: trainer.world.size], images_at_once(trainer.device, job.recipe))
     return make_loader(images, mine, workers=job.workers, device=trainer.device)
 
 
@@ -155,12 +157,12 @@ def train_epoch(
             last = _check_finite(world.mean(trainer.loss_sum), epoch, step, batch, last)
             loss = f"{float(trainer.loss_sum) / step:.4g}"
         advance(1, f"{done / seconds:.0f} images/s, loss {loss}")
+        if step - first in (WARM_STEPS, WARM_STEPS + TIMED_STEPS):
+            float(trainer.loss_sum)  # a GPU is waited for
         if step - first == WARM_STEPS:
             warm = time.perf_counter()
         elif step - first == WARM_STEPS + TIMED_STEPS and not trainer.told:
             trainer.told = True
-            if trainer.graph is not None and trainer.graph.failure is not None:
-                console.note(f"steps can't be captured as a CUDA graph, so they are slower: {trainer.graph.failure}")
             _tell_cost((time.perf_counter() - warm) / TIMED_STEPS * steps, job, console)
 
         # keep

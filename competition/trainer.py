@@ -186,7 +186,9 @@ def _go_on(trainer: Trainer, state: dict[str, Any]) -> None:
             trainer.loss_sum = state["part"]["loss_sum"]
     except (ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:100]
-        raise RunError(f"{path} is of another optimiser or damaged ({reason}): delete it to train anew") from None
+        raise RunError(
+            f"{path} is of another optimiser, of an earlier version or damaged ({reason}): delete it to train anew"
+        ) from None
 
 
 def _fused(optimizer: str) -> dict[str, bool]:

@@ -81,7 +81,7 @@ class SeparableSquares(torch.autograd.Function):
     """sum((P - G)^2) for volumes P [B,J,D,H,W] and G the outer product of rows x [B,J,W], y [B,J,H], z [B,J,D].
 
     As sum(P^2) - 2 <P,G> + sum(G^2), of which the last two are contractions with the rows: no target volume is made. It
-    is computed piece by piece in the rows' precision, which keeps the copies of half-precision volumes small, and works
+    is computed piece by piece in the rows' precision, which bounds the copies of half-precision volumes, and works
     on any memory format.
     """
 
@@ -90,7 +90,9 @@ class SeparableSquares(torch.autograd.Function):
         ctx.save_for_backward(volume, x, y, z)
         inner = x.new_zeros(())
         for piece in pieces(volume):
-            flat = volume[piece].flatten(3).to(x.dtype).flatten(0, 1)  # BJ,D,HW
+            flat = volume[piece].flatten(3)
+            flat = flat[0] if len(flat) == 1 else flat.contiguous().flatten(0, 1)  # BJ,D,HW
+            flat = flat.to(x.dtype)
             plane = planes(x[piece], y[piece]).flatten(2).view(len(flat), 1, -1)
             # BJ,D; a row times matrices: several times as fast as matrices times a column, the more so in channels_last
             lines = torch.bmm(plane, flat.transpose(1, 2)).view_as(z[piece])
@@ -111,7 +113,7 @@ class SeparableSquares(torch.autograd.Function):
 
 
 def pieces(volume: Tensor) -> list[slice]:
-    """Cut a batch so that a piece has at most PIECE voxels, or is one sample."""
+    """Cut a batch so that a piece has at most PIECE voxels (on a GPU PIECE_ON_GPU), or is one sample."""
     limit = PIECE if volume.device.type == "cpu" else PIECE_ON_GPU
     count = max(1, limit // math.prod(volume.shape[1:]))
     return [slice(first, first + count) for first in range(0, len(volume), count)]

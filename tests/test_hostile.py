@@ -318,7 +318,9 @@ def test_names_of_foreign_folders_are_shown_and_not_obeyed(command: Command, tmp
     assert command("board") == 0
     told = capsys.readouterr().out
     assert "\x1b" not in told
-    line = told.partition(": their folds can't be verified")[0][-80:]
+    before, unverified, _ = told.partition(": their folds can't be verified")
+    assert unverified
+    line = before[-80:]
     for name in ("[red]a", ":smiley:"):
         assert name in line  # as well as in a table
     for name in ("[red]a", ":smiley:", "b?[2Jc", "$\\foo$"):
