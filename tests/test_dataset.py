@@ -465,3 +465,11 @@ def test_labels_without_a_list_are_read_up_to_a_number(data: Path, monkeypatch: 
 def test_a_person_that_is_narrow_is_no_dot(data: Path):
     pose2d_px = dataset.read_labels(data).pose2d_px * np.float32([0.02, 1])
     assert not pixel_faults(data, pose2d_px, dataset.IMAGE_PX)
+
+
+def test_a_fifth_of_the_joints_may_lie_outside_the_image(data: Path):
+    pose2d_px = dataset.read_labels(data).pose2d_px
+    pose2d_px[:, :3] -= 300
+    assert not pixel_faults(data, pose2d_px, dataset.IMAGE_PX)
+    pose2d_px[:, :4] -= 300
+    assert len(pixel_faults(data, pose2d_px, dataset.IMAGE_PX)) == 1

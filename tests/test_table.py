@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 from competition import table
 from competition.errors import SubmissionError
 from competition.runs import write_valid
-from competition.table import COLUMNS, HEADER, check_plausible, parse_poses, read_poses, write_poses
+from competition.table import COLUMNS, HEADER, Poses, check_plausible, parse_poses, read_poses, write_poses
 
 
 @pytest.fixture
@@ -423,6 +423,10 @@ STRICT: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
     "a constant axis": (lambda pose: pose * [1, 1, 0], "column RHip_z is the same in every row"),
     "the same pose for all": (lambda pose: pose[:1].repeat(5, axis=0), "column RHip_x is the same in every row"),
 }  # fmt: skip
+
+
+def test_a_single_pose_is_not_constant(pose_mm: np.ndarray, tmp_path: Path):
+    check_plausible(Poses(np.array([1]), pose_mm[:1]), tmp_path)
 
 
 @pytest.mark.parametrize("name", STRICT)
