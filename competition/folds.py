@@ -71,9 +71,10 @@ def write_folds(
     content = table.to_csv(index=False, lineterminator="\n")
     path = folder / "folds.csv"
     if path.exists():
-        if read_bytes(path, what="folds") == content.encode() and (folder / "folds.json").exists():
+        same = read_bytes(path, what="folds") == content.encode()
+        if same and (folder / "folds.json").exists():
             return False
-        if users and not force:
+        if users and not same and not force:
             raise FoldsError(
                 f"{path} was used by {', '.join(users[:5])}: other folds would make their out-of-fold poses worthless; "
                 "use another FOLDS= and SUBMISSIONS=, or --force"

@@ -16,6 +16,7 @@ from PIL import Image
 from competition import dataset
 from competition.check import Findings, check
 from competition.errors import DataError
+from competition.faults import pixel_faults
 from competition.report import faults_table
 
 Command = Callable[..., int]
@@ -40,7 +41,7 @@ def _labels(key: str, change: Callable[[np.ndarray], object], **options: object)
         with h5py.File(root / "annot/train.h5", "r+") as file:
             value = change(file[key][:])
             del file[key]
-            if isinstance(value, h5py.ExternalLink):
+            if isinstance(value, h5py.ExternalLink | h5py.SoftLink):
                 file[key] = value
             else:
                 file.create_dataset(key, data=value, **options)
@@ -60,13 +61,13 @@ def _turned(axis: int) -> Callable[[np.ndarray], np.ndarray]:
     return lambda array: array * np.where(np.arange(3) == axis, -1, 1).astype(np.float32)
 
 
-def _first_image(root: Path) -> Path:
-    return root / "images" / (root / "annot/train_images.txt").read_text().split("\n")[0]
+def _image_path(root: Path, row: int = 0) -> Path:
+    return root / "images" / (root / "annot/train_images.txt").read_text().splitlines()[row]
 
 
-def _image(change: Callable[[bytes], bytes]) -> Damage:
+def _image(change: Callable[[bytes], bytes], row: int = 0) -> Damage:
     def damage(root: Path) -> None:
-        path = _first_image(root)
+        path = _image_path(root, row)
         content = path.read_bytes()
         path.unlink()  # a link to the shared one
         path.write_bytes(change(content))
@@ -91,6 +92,51 @@ def _png16() -> bytes:
     return cv2.imencode(".png", np.zeros((256, 256, 3), np.uint16))[1].tobytes()
 
 
+def _exif(orientation: int) -> bytes:
+    tag = b"\x01\x12\x00\x03\x00\x00\x00\x01\x00" + bytes([orientation])
+    return b"\xff\xe1\x00\x22Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x01" + tag + bytes(6)
+
+
+def _elsewhere(create: Callable[[h5py.File, Path, np.ndarray], object]) -> Damage:
+    """Keep the values of pose2d outside of the file; `create` makes what stands in their place."""
+
+    def damage(root: Path) -> None:
+        with h5py.File(root / "annot/train.h5", "r+") as file:
+            values = file["pose2d"][:]
+            del file["pose2d"]
+            create(file, root / "annot/other", values)
+
+    return damage
+
+
+def _external(file: h5py.File, other: Path, values: np.ndarray) -> None:
+    file.create_dataset("pose2d", data=values, external=[(str(other), 0, values.nbytes)])
+
+
+def _virtual(file: h5py.File, other: Path, values: np.ndarray) -> None:
+    with h5py.File(other, "w") as source:
+        source["pose2d"] = values
+    layout = h5py.VirtualLayout(values.shape, values.dtype)
+    layout[:] = h5py.VirtualSource(str(other), "pose2d", values.shape)
+    file.create_virtual_dataset("pose2d", layout)
+
+
+def _unknown_float(file: h5py.File, _: Path, values: np.ndarray) -> None:
+    kind = h5py.h5t.IEEE_F32LE.copy()
+    kind.set_ebias(1 << 20)  # whose exponents no type of NumPy has
+    h5py.h5d.create(file.id, b"pose2d", kind, h5py.h5s.create_simple(values.shape))
+
+
+def _byte(place: int, value: int) -> Damage:
+    def damage(root: Path) -> None:
+        path = root / "annot/train.h5"
+        content = bytearray(path.read_bytes())
+        content[place] = value
+        path.write_bytes(content)
+
+    return damage
+
+
 def _cut(share: float) -> Damage:
     def damage(root: Path) -> None:
         path = root / "annot/train.h5"
@@ -113,6 +159,12 @@ BAD_LISTS: dict[str, tuple[Damage, str]] = {
     ),
     "a path up": (_list(lambda text: "../" + text), r"a path .* line 1 '../S\d"),
     "two dots": (_lines(lambda lines: [*lines[:-1], ".."]), "a path .* line 40 '..'"),
+    "a dot": (_lines(lambda lines: [*lines[:-1], "."]), "a path .* line 40 '.'"),
+    "a folder within": (_list(lambda text: "more/" + text), r"a path .* line 1 'more/S\d"),
+    "a path in the test list": (
+        lambda root: (root / "annot/valid_images.txt").write_text("../up.jpg\n"),
+        "valid_images.txt: a path .* line 1 '../up.jpg'",
+    ),
     "an absolute path": (_list(lambda text: "/etc/" + text), "a path"),
     "a Windows path": (_list(lambda text: "images\\" + text), "a path"),
     "a terminal's commands": (_list(lambda text: "\x1b[2J" + text), r"line 1 '\\x1b\[2J"),
@@ -123,8 +175,17 @@ BAD_LABELS: dict[str, tuple[Damage, str]] = {
     "an empty file": (_cut(0), "can't be read as HDF5"),
     "half a file": (_cut(0.5), "can't be read as HDF5"),
     "a byte too few": (_cut(0.9999), "can't be read as HDF5"),
+    "a wrong end": (_byte(16, 0xD6), "can't be read as HDF5"),
+    "a wrong size": (_byte(24, 0x2C), "can't be read as HDF5"),
+    "an unknown float": (_elsewhere(_unknown_float), "can't be read as HDF5"),
     "a key too few": (lambda root: _drop(root, "pose2d"), "no data set 'pose2d', found 'pose3d'"),
     "another file's": (_labels("pose2d", lambda a: h5py.ExternalLink("other.h5", "pose2d")), "not a data set of this"),
+    "a soft link": (_labels("pose2d", lambda a: h5py.SoftLink("/pose3d")), "pose2d is not a data set of this"),
+    "a group": (_elsewhere(lambda file, *_: file.create_group("pose2d")), "pose2d is not a data set of this"),
+    "values in another file": (_elsewhere(_external), "pose2d is not a data set of this"),
+    "values of another file": (_elsewhere(_virtual), "pose2d is not a data set of this"),
+    "no shape": (_labels("pose3d", lambda a: h5py.Empty("f4")), r"shape None, expected \(N, 17, 3\)"),
+    "an axis too few": (_labels("pose3d", lambda a: a[..., :2]), r"shape \(40, 17, 2\), expected \(N, 17, 3\)"),
     "fewer rows of one": (_labels("pose2d", lambda a: a[:30]), "pose2d has 30 rows, but .* 40 lines"),
     "too few joints": (_labels("pose3d", lambda a: a[:, :5]), r"shape \(40, 5, 3\), expected \(N, 17, 3\)"),
     "flat": (_labels("pose3d", lambda a: a.reshape(40, 51)), r"shape \(40, 51\)"),
@@ -132,7 +193,8 @@ BAD_LABELS: dict[str, tuple[Damage, str]] = {
     "whole numbers": (_labels("pose3d", lambda a: a.astype(np.int32)), "type int32, expected float32"),
     "half precision": (_labels("pose3d", lambda a: a.astype(np.float16)), "type float16"),
     "text": (_labels("pose2d", lambda a: a.astype("S8")), "type |S8"),
-    "NaN": (_labels("pose3d", _put(np.nan, 7, 3, 1)), "pose3d has NaN .*the first is Id 8"),
+    "NaN": (_labels("pose3d", _put(np.nan, 7, 3, 1)), r"NaN .*the first is Id 8\): [\w ]+ of the list$"),
+    "NaN alone": (_labels("pose3d", lambda a: a * np.nan), r"pose3d has NaN .*\(40, the first is Id 1"),
     "infinite pixels": (_labels("pose2d", _put(np.inf, 0, 0, 0)), "pose2d has NaN or infinite"),
     "too large a number": (
         _labels("pose3d", lambda a: _put(1e300, 0, 5, 0)(a.astype(float))),
@@ -142,22 +204,42 @@ BAD_LABELS: dict[str, tuple[Damage, str]] = {
     "centimetres": (_labels("pose3d", lambda a: a / 10), r"centimetres\?"),
     "an empty row": (_labels("pose3d", _put(0, 6)), r"\(1, the first is Id 7\): empty rows\?"),
     "not root-centred": (_labels("pose3d", lambda a: a + 100), r"off \(0, 0, 0\), by 100 mm at most"),
+    "a root hardly off": (
+        _labels("pose3d", _put(-0.01, 3, 0, 2)),
+        r"off \(0, 0, 0\), by 0.01 mm at most \(1, the first is Id 4\)",
+    ),
+    "micrometres": (_labels("pose3d", lambda a: a * 1000), r"no person's size.*\(40, .*another unit\?"),
     "y upwards": (_labels("pose3d", _turned(1)), "y doesn't follow pose2d's .* expected y down: multiply y by -1"),
     "mirrored": (_labels("pose3d", _turned(0)), "x doesn't follow pose2d's"),
     "rows mixed up": (_labels("pose3d", lambda a: a[np.random.default_rng(0).permutation(40)]), "rows mixed up"),
     "pixels of 0 to 1": (_labels("pose2d", lambda a: a / 256), "pose2d of people smaller than 8 px"),
+    "pixels of -1 to 1": (_labels("pose2d", lambda a: a / 128 - 1), "pose2d of people smaller than 8 px"),
+    "pixels around the middle": (_labels("pose2d", lambda a: a - 128), "of pose2d lies outside the image"),
+    "pixels far to the right": (
+        _labels("pose2d", lambda a: a + np.float32([200, 0])),
+        "of pose2d lies outside the image",
+    ),
     "pixels of the video": (_labels("pose2d", lambda a: a * 4), "of pose2d lies outside the image"),
 }
 BAD_IMAGES: dict[str, tuple[Damage, str]] = {
-    "missing": (lambda root: _first_image(root).unlink(), "missing"),
+    "missing": (lambda root: _image_path(root).unlink(), "missing"),
     "no folder": (lambda root: shutil.rmtree(root / "images"), "no (such )?folder"),
     "empty": (_image(lambda content: b""), "an empty file"),
     "text": (_image(lambda content: b"hello"), "not a JPEG"),
     "a folder": (
-        lambda root: (_first_image(root).unlink(), _first_image(root).mkdir()),
+        lambda root: (_image_path(root).unlink(), _image_path(root).mkdir()),
         r"can't be read.*\(Is a directory\)",
     ),
     "broken off": (_image(lambda content: content[:2000]), ": broken off"),
+    "the last one broken off": (_image(lambda content: content[:2000], row=-1), ": broken off"),
+    "broken off behind another's end": (
+        _image(lambda content: content[:2] + b"\xff\xfe\x00\x04\xff\xd9" + content[2:-500]),
+        ": broken off",
+    ),
+    "no picture": (
+        _image(lambda content: content[: content.index(b"\xff\xda")] + b"\xff\xd9"),
+        "can't be decoded as an image",
+    ),
     "its head only": (_image(lambda content: content[:100]), "can't be decoded|can't be read"),
     "noise": (_image(lambda content: b"\xff\xd8hello\xff\xd9"), "can't be decoded"),
     "CMYK": (_image(lambda content: _saved(content, "CMYK")), "CMYK, expected RGB"),
@@ -165,6 +247,8 @@ BAD_IMAGES: dict[str, tuple[Damage, str]] = {
     "PNG": (_image(lambda content: _saved(content, kind="PNG")), "not a JPEG"),
     "16 bits": (_image(lambda content: _png16()), "not a JPEG"),
     "to be turned": (_image(lambda content: _saved(content, orientation=6)), r"EXIF orientation\).*\(6\)"),
+    "to be mirrored": (_image(lambda content: content[:2] + _exif(2) + content[2:]), r"EXIF orientation\).*\(2\)"),
+    "low": (_image(lambda content: _blank(200, 256)), r"not 256x256 px.*\(256x200\)"),
     "narrow": (_image(lambda content: _blank(256, 200)), r"not 256x256 px.*\(200x256\)"),
     "huge": (_image(lambda content: _blank(256, 256).replace(b"\x01\x00\x01\x00", b"\xff\xff\xff\xff")), "65535x65535"),
 }
@@ -181,7 +265,7 @@ def _drop(root: Path, key: str) -> None:
 
 
 def _check(root: Path) -> Findings:
-    return check(root, root / "folds", everything=True, advance=lambda count, text: None)
+    return check(root, root.parent / "folds", everything=True, advance=lambda count, text: None)
 
 
 @pytest.fixture
@@ -237,9 +321,6 @@ def test_check_tells_all_faults_at_once_and_ten_places_of_each(command: Command,
     assert str(own_data) not in where
 
 
-_EXIF_UPRIGHT = (
-    b"\xff\xe1\x00\x22Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x01" + bytes(6)
-)
 HARMLESS: dict[str, Damage] = {
     "CRLF": _list(lambda text: text.replace("\n", "\r\n")),
     "a byte order mark": _list(lambda text: text.encode("utf-8-sig")),
@@ -249,7 +330,9 @@ HARMLESS: dict[str, Damage] = {
     "double precision": _labels("pose3d", lambda a: a.astype(np.float64)),
     "other byte order": _labels("pose2d", lambda a: a.astype(">f4")),
     "compressed": _labels("pose3d", lambda a: a, compression="gzip", chunks=(7, 17, 3)),
-    "an upright image": _image(lambda content: content[:2] + _EXIF_UPRIGHT + content[2:]),
+    "an upright image": _image(lambda content: content[:2] + _exif(1) + content[2:]),
+    "an image of no orientation": _image(lambda content: content[:2] + _exif(0) + content[2:]),
+    "zeros behind an image": _image(lambda content: content + bytes(8)),
 }
 
 
@@ -343,7 +426,7 @@ def test_check_finds_what_leaks_between_folds(command: Command, own_data: Path, 
 
 
 def test_images_are_decoded_at_the_size_that_is_asked_for(data: Path):
-    path = _first_image(data)
+    path = _image_path(data)
     full = dataset.read_image(path).astype(float)
     assert full.shape == (256, 256, 3)
     for size, tolerance in ((128, 3), (64, 3), (96, 4)):
@@ -355,6 +438,11 @@ def test_images_are_decoded_at_the_size_that_is_asked_for(data: Path):
     cv2.imwrite(str(red), np.full((256, 256, 3), (0, 0, 250), np.uint8))  # OpenCV writes blue, green, red
     assert dataset.read_image(red)[0, 0, 0] > 240
     red.unlink()
+    turned = path.parent / "turned.jpg"
+    turned.write_bytes(path.read_bytes()[:2] + _exif(6) + path.read_bytes()[2:])
+    for size in (256, 128):  # as stored, as the labels fit it
+        np.testing.assert_array_equal(dataset.read_image(turned, size), dataset.read_image(path, size))
+    turned.unlink()
 
 
 def test_pixel_positions_follow_the_image_down():
@@ -364,3 +452,24 @@ def test_pixel_positions_follow_the_image_down():
 def test_a_missing_image_is_named(tmp_path: Path):
     with pytest.raises(DataError, match="does not exist"):
         dataset.read_image(tmp_path / "none.jpg")
+
+
+def test_labels_without_a_list_are_read_up_to_a_number(data: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(dataset, "MOST_ROWS", 10)
+    pose2d_px, pose_mm, faults = dataset.look_at_labels(data, None)
+    assert pose2d_px is not None
+    assert pose_mm is not None
+    assert (len(pose2d_px), len(pose_mm), faults) == (10, 10, [])
+
+
+def test_a_person_that_is_narrow_is_no_dot(data: Path):
+    pose2d_px = dataset.read_labels(data).pose2d_px * np.float32([0.02, 1])
+    assert not pixel_faults(data, pose2d_px, dataset.IMAGE_PX)
+
+
+def test_a_fifth_of_the_joints_may_lie_outside_the_image(data: Path):
+    pose2d_px = dataset.read_labels(data).pose2d_px
+    pose2d_px[:, :3] -= 300
+    assert not pixel_faults(data, pose2d_px, dataset.IMAGE_PX)
+    pose2d_px[:, :4] -= 300
+    assert len(pixel_faults(data, pose2d_px, dataset.IMAGE_PX)) == 1

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from competition import files, loader, train
 from competition.cli import main
 from competition.device import told_when_out_of_memory
 from competition.errors import RunError, UserError
+from competition.stop import Stop
 from models.recipes import ThreeD
 
 Command = Callable[..., int]
@@ -104,9 +106,20 @@ def test_a_full_disk_at_any_file_loses_nothing(
         _told_once(capsys, os.strerror(code), "make room or mend the permissions")
         assert name not in _names(tmp_path / "runs")
         assert not [left for left in _names(tmp_path / "runs") if left.endswith(".tmp")]
+    (tmp_path / FOLD / ".last.pt.1.0a.tmp").write_bytes(b"half")  # as a killed process leaves it
     assert command(*TRAIN) == 0
     assert contents(tmp_path / FOLD) == whole
     assert (tmp_path / "runs/3dhg-small/submission.csv.gz").exists()
+
+
+def test_an_epoch_s_files_bind_the_name_without_a_checkpoint(
+    command: Command, folds: None, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    with failing(monkeypatch, "last.pt", errno.ENOSPC):
+        assert command(*TRAIN) == 2
+    capsys.readouterr()
+    assert command(*TRAIN, "--lr", "0.5") == 2
+    _told_once(capsys, "fold0 was trained with another configuration (lr 0.001 -> 0.5)")
 
 
 def test_a_disk_that_takes_no_large_files_is_told(
@@ -134,6 +147,25 @@ def test_what_stood_before_stands_after_a_full_disk(tmp_path: Path, monkeypatch:
             files.write_text(tmp_path / name, "after" * 100)
         assert (tmp_path / name).read_bytes() == before
     assert _names(tmp_path) == {"a.json", "a.csv", "a.csv.gz"}
+
+
+def test_a_file_takes_its_name_when_it_is_whole_and_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path, done = tmp_path / "a.json", []
+    for name in ("fsync", "replace"):
+        work = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *a, work=work, name=name: (done.append(name), work(*a)))
+    files.write_text(path, "before")
+    assert done == ["fsync", "replace", "fsync"]
+    with open(path) as opened:
+        files.write_text(path, "after")
+        assert opened.read() == "before"  # whoever reads it has the old or the new one, never a part
+    with files.atomic(path) as one, files.atomic(path) as other:  # two processes at once
+        one.write(b"one"), other.write(b"other")
+    assert path.read_text() == "one"
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.write_json(path, {"loss": float("nan")})
+    assert path.read_text() == "one"
+    assert _names(tmp_path) == {"a.json"}
 
 
 def test_a_folder_that_can_not_be_made_is_told(command: Command, folds: None, tmp_path: Path, capsys):
@@ -207,6 +239,11 @@ def test_a_lock_ends_with_its_holder_and_not_with_those_that_load_for_it(tmp_pat
     finally:
         child.kill()
         child.join()
+    with open(tmp_path / "later", "wb") as later:  # may have the lock's number, which is no one's now
+        child = context.Process(target=os.write, args=(later.fileno(), b"x"))
+        child.start()
+        child.join()
+    assert child.exitcode == 0
 
 
 def test_what_is_no_longer_finite_leaves_the_checkpoint(
@@ -241,25 +278,94 @@ def test_what_is_no_longer_finite_leaves_the_checkpoint(
     assert last.read_bytes() == before
 
 
-def test_told_to_end_while_training_it_keeps_that_step_and_stops(
-    command: Command, folds: None, whole: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    step = train.train_step
+@pytest.mark.parametrize(("work", "steps"), [("train_step", 1), ("predict", 2)])
+def test_told_to_end_it_keeps_the_steps_and_stops(
+    command: Command, folds: None, whole: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    work: str, steps: int,
+):  # fmt: skip
+    """While it trains, and while it predicts what was held out."""
+    do = getattr(train, work)
 
-    def told(*arguments: object) -> object:
-        loss = step(*arguments)
+    def told(*arguments: object, **keywords: object) -> object:
         signal.raise_signal(signal.SIGTERM)
-        return loss
+        return do(*arguments, **keywords)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "train_step", told)
+        patch.setattr(train, work, told)
         with pytest.raises(SystemExit) as ended:
             command(*TRAIN)
     assert ended.value.code == 143
-    assert torch.load(tmp_path / FOLD / "last.pt", weights_only=True)["part"]["step"] == 1
+    assert torch.load(tmp_path / FOLD / "last.pt", weights_only=True)["part"]["step"] == steps
     assert _names(tmp_path / FOLD) == {"config.json", "last.pt"}
     assert command(*TRAIN) == 0
     assert contents(tmp_path / FOLD) == whole
+
+
+def test_a_checkpoint_is_written_within_an_epoch_when_it_is_due(
+    command: Command, folds: None, whole: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    step, last, kept = train.train_step, tmp_path / FOLD / "last.pt", []
+
+    def look(*arguments: object) -> object:
+        kept.append(torch.load(last, weights_only=True)["part"]["step"] if last.exists() else 0)
+        return step(*arguments)
+
+    monkeypatch.setattr(train, "train_step", look)
+    assert command(*TRAIN, "--checkpoint-minutes", "0") == 0
+    assert kept == [0, 1]
+    assert contents(tmp_path / FOLD) == whole
+
+
+def test_stop_keeps_what_it_was_told_and_ends_with_it():
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    gone_on = []
+
+    def told_once() -> None:
+        with Stop() as stop:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)  # at once: the same one, by another way
+            gone_on.append(stop.signal)
+
+    def told_twice() -> None:
+        with Stop() as stop:
+            signal.raise_signal(signal.SIGTERM)
+            stop._when -= 2
+            signal.raise_signal(signal.SIGTERM)
+            raise AssertionError("still here")
+
+    with pytest.raises(KeyboardInterrupt):
+        told_once()
+    assert gone_on == [signal.SIGINT]
+    with pytest.raises(SystemExit) as ended:
+        told_twice()
+    assert ended.value.code == 143
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+@pytest.mark.parametrize("in_pool", [False, True])
+def test_stop_hides_no_error_but_in_a_pool(monkeypatch: pytest.MonkeyPatch, in_pool: bool):
+    """Where the process would outlive it, waiting for more work."""
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: object() if in_pool else None)
+
+    def fails() -> None:
+        with Stop():
+            signal.raise_signal(signal.SIGINT)
+            raise RunError("another")
+
+    with pytest.raises(KeyboardInterrupt if in_pool else RunError):
+        fails()
+
+
+def test_stop_leaves_an_ignored_signal_and_other_threads_alone():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as nohup does, and a shell for what it puts behind
+    try:
+        with Stop() as stop:
+            signal.raise_signal(signal.SIGINT)
+        assert stop.signal is None
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(Stop().__enter__).result().signal is None
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), MemoryError()])

@@ -46,6 +46,12 @@ def test_a_split_group_is_noticed_at_run_time(monkeypatch: pytest.MonkeyPatch):
     table.loc[0, "fold"] = 0
     with pytest.raises(AssertionError, match="more than one fold"):
         folds._assert_no_leak(table, "subject")
+    table = folds.make_folds(IMAGES, k=2).assign(sequence="all of one")
+    with pytest.raises(AssertionError, match="sequence all of one is in more than one fold"):
+        folds._assert_no_leak(table, "subject")
+    monkeypatch.setattr(folds, "_balance", lambda groups, k, seed: dict.fromkeys(groups, 0) | {"S1": 2})
+    with pytest.raises(AssertionError, match="a fold is empty"):
+        folds.make_folds(IMAGES, k=2)
 
 
 def test_holdout_is_a_tenth_of_a_small_set_and_2188_of_a_large_one():
@@ -120,7 +126,25 @@ def test_used_folds_are_kept_unless_forced(tmp_path: Path):
     with pytest.raises(FoldsError, match="used by 3dhg"):
         _write(tmp_path, k=2, users=["3dhg"])
     assert (tmp_path / "folds.csv").read_bytes() == before
+    (tmp_path / "folds.json").unlink()
+    assert _write(tmp_path, k=5, users=["3dhg"])  # the same folds, which are told again
+    assert folds.read_folds(tmp_path, sha256_lines(IMAGES))[1]["k"] == 5
     assert _write(tmp_path, k=2, users=["3dhg"], force=True)
+
+
+def test_a_kill_between_the_two_files_leaves_no_folds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    _write(tmp_path, k=5, users=[])
+    with monkeypatch.context() as patch:
+        patch.setattr(folds, "write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            _write(tmp_path, k=2, users=[])
+    with pytest.raises(FoldsError, match="no folds at"):
+        folds.read_folds(tmp_path, sha256_lines(IMAGES))
+    assert _write(tmp_path, k=2, users=[])
+    assert folds.read_folds(tmp_path, sha256_lines(IMAGES))[1]["k"] == 2
 
 
 def test_users_are_found_by_the_hash_in_their_configuration(tmp_path: Path):
@@ -142,6 +166,25 @@ def test_folds_of_other_images_or_changed_by_hand_are_refused(tmp_path: Path):
     text = (tmp_path / "folds.csv").read_text()
     (tmp_path / "folds.csv").write_text(text.replace(",0\n", ",1\n", 1))
     with pytest.raises(FoldsError, match="changed after"):
+        folds.read_folds(tmp_path, sha256_lines(IMAGES))
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("folds.csv", ",sequence,", ",take,", "columns Id, image, subject, action, take, .*, expected"),
+        ("folds.csv", "S1_Sitting.54138969_000001.jpg,", "", "can't be read .*: run `make folds` again"),
+        ("folds.json", "{", "", "can't be read .*not valid JSON"),
+        ("folds.json", '"k": 5', '"k": 4', "folds.json is not of the 5 folds"),
+        ("folds.json", '"images_sha256": "', '"images_sha256": "0', "folds.json is not of the 5 folds"),
+    ],
+)
+def test_folds_of_other_content_are_refused(tmp_path: Path, file: str, old: str, new: str, message: str):
+    _write(tmp_path, k=5, users=[])
+    text = (tmp_path / file).read_text()
+    assert old in text
+    (tmp_path / file).write_text(text.replace(old, new, 1) if new or file.endswith("json") else "")
+    with pytest.raises(FoldsError, match=message):
         folds.read_folds(tmp_path, sha256_lines(IMAGES))
 
 

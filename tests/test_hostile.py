@@ -83,6 +83,21 @@ def test_training_does_not_go_on_from_a_checkpoint_with_code(command: Command, t
     assert not trap.exists()
 
 
+def test_training_does_not_go_on_from_a_checkpoint_of_another_optimiser(command: Command, tmp_path: Path, capsys):
+    train = ("train", *TINY, "--fold", "0", "--epochs")
+    assert command("folds", "--k", "2") == 0
+    assert command(*train, "1") == 0
+    last = tmp_path / "runs/3dhg-small/fold0/last.pt"
+    state = torch.load(last, weights_only=True)
+    for wrong in ({"optimizer": {"state": {}, "param_groups": []}}, {"optimizer": {}}, {"part": {"step": 1}}):
+        torch.save(state | wrong, last)
+        capsys.readouterr()
+        assert command(*train, "2") == 2
+        error = capsys.readouterr().err
+        assert "last.pt is of another optimiser or damaged" in error
+        assert error.count("\n") == 1
+
+
 WRONG_STATES = {
     "a list": [1, 2],
     "another format": {"format": 1},

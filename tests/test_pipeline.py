@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -99,6 +100,11 @@ def test_the_same_command_again_changes_nothing(command: Command, folds: None, t
     assert command(*train) == 0
     assert "finished already" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in before} == before
+    config = tmp_path / "runs/3dhg-small/fold0/config.json"
+    older = json.loads(config.read_text())
+    del older["settings"]["compile"], older["labels_sha256"], older["test_images_sha256"]  # which came later
+    config.write_text(json.dumps(older))
+    assert command(*train) == 0
 
 
 STEPS = ("write_valid", "write_poses", "append_log", "save_checkpoint", "write_json")
@@ -162,6 +168,31 @@ def test_more_epochs_go_on_where_the_rate_is_constant_and_are_refused_elsewhere(
     assert "--run" in error
     assert command(*train, "--epochs", "1", "--run", "falling", "--schedule", "halve") == 0
     assert command(*train, "--epochs", "2", "--run", "falling", "--schedule", "halve") == 2
+
+
+def test_the_weights_of_the_best_epoch_are_kept(
+    command: Command, folds: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    errors = iter((70.0, 60.0, 60.0))
+    monkeypatch.setattr(training, "mpjpe", lambda *_: next(errors))
+    assert command("train", *TINY, "--epochs", "3", "--fold", "0") == 0
+    folder = tmp_path / "runs/3dhg-small/fold0"
+    assert [load_checkpoint(folder / f"{kept}.pt")["epoch"] for kept in ("best", "last")] == [2, 3]
+    assert json.loads((folder / "done.json").read_text())["best_epoch"] == 2
+
+
+def test_a_run_that_goes_on_downloads_no_weights(command: Command, folds: None, monkeypatch: pytest.MonkeyPatch):
+    create, asked = models.create, []
+
+    def offline(name: str, **settings: Any) -> object:
+        asked.append(settings["pretrained"])
+        return create(name, **settings | {"pretrained": False})
+
+    monkeypatch.setattr(models, "create", offline)
+    for epochs in ("1", "2"):
+        tail = ("--bins", "8", "--fold", "0", "--pretrained", "--epochs", epochs)
+        assert command("train", "--model", "integral-small", *tail) == 0
+    assert asked == [True, False]
 
 
 def test_fold_full_trains_on_everything_and_is_no_candidate(command: Command, folds: None, tmp_path: Path):

@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 from competition import table
 from competition.errors import SubmissionError
 from competition.runs import write_valid
-from competition.table import COLUMNS, HEADER, check_plausible, parse_poses, read_poses, write_poses
+from competition.table import COLUMNS, HEADER, Poses, check_plausible, parse_poses, read_poses, write_poses
 
 
 @pytest.fixture
@@ -104,6 +104,7 @@ UNWRITABLE: dict[str, tuple[npt.ArrayLike, tuple[int, ...], str]] = {
     "fractions": ([1.0, 2.5, 3.0, 4.0, 5.0], (5, 17, 3), "5 Ids of float64"),
     "words": (list("abcde"), (5, 17, 3), "5 Ids of <U1"),
     "nothing": (np.arange(0), (0, 17, 3), "no poses to write"),
+    "Ids in a column": (np.arange(5)[:, None], (5, 17, 3), r"Ids \(5, 1\) and poses \(5, 17, 3\)"),
     "fewer Ids than poses": ([1, 2, 3, 4], (5, 17, 3), r"Ids \(4,\) and poses \(5, 17, 3\)"),
     "other joints": ([1, 2, 3, 4, 5], (5, 16, 3), r"poses \(5, 16, 3\), expected \(N,\) and \(N, 17, 3\)"),
 }
@@ -115,6 +116,13 @@ def test_writing_refuses_other_ids_and_shapes_in_one_line(tmp_path: Path, name: 
     with pytest.raises(SubmissionError, match=message) as caught:
         write_poses(tmp_path / "a.csv", ids, np.zeros(shape))
     assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", [complex, bool, str, object])
+def test_writing_refuses_poses_that_are_no_numbers(tmp_path: Path, pose_mm: np.ndarray, kind: type):
+    with pytest.raises(SubmissionError, match=r"5 Ids of int64, poses of .*, expected whole numbers and mm"):
+        write_poses(tmp_path / "a.csv", np.arange(5), pose_mm.astype(kind))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -356,6 +364,11 @@ def test_long_ids_are_read_exactly_or_refused(valid: Path, id_: str):
         assert read_poses(valid).id[-1] == int(id_)
 
 
+def test_the_least_and_the_largest_id_are_written_and_read(tmp_path: Path, pose_mm: np.ndarray):
+    write_poses(tmp_path / "a.csv", [0, table.LARGEST_ID], pose_mm[:2])
+    assert read_poses(tmp_path / "a.csv").id.tolist() == [0, table.LARGEST_ID]
+
+
 def test_the_broken_files_are_many_and_different(valid: Path):
     """Each tries something of its own."""
     changed = {name: change(valid.read_bytes()) for name, (change, _) in MUTATIONS.items()}
@@ -372,6 +385,7 @@ def test_a_missing_file_is_refused(tmp_path: Path):
 BOMBS = {
     "ten gigabytes": (gzip.compress(bytes(20_000_000)) * 500, "unpacks to more than 536,870,912 bytes", 600_000_000),
     "blank lines": (gzip.compress(f"{HEADER}\n".encode() + b"\n" * 20_000_000), ":2: 1 values", 100_000_000),
+    "commas": (gzip.compress(f"{HEADER}\n".encode() + b"," * 20_000_000), ":2: 20000001 values", 200_000_000),
 }
 
 
@@ -391,6 +405,7 @@ def test_a_bomb_is_refused_without_filling_the_memory(tmp_path: Path, name: str)
 
 STRICT: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
     "root off zero": (lambda pose: pose + 2, "root joint of Id 1 is 2.0 mm off"),
+    "root below zero": (lambda pose: pose - 1.01, "root joint of Id 1 is 1.0 mm off"),
     "one root off zero": (
         lambda pose: pose + 2 * (np.arange(5) == 3)[:, None, None], "root joint of Id 4 is 2.0 mm off"
     ),
@@ -408,6 +423,10 @@ STRICT: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
     "a constant axis": (lambda pose: pose * [1, 1, 0], "column RHip_z is the same in every row"),
     "the same pose for all": (lambda pose: pose[:1].repeat(5, axis=0), "column RHip_x is the same in every row"),
 }  # fmt: skip
+
+
+def test_a_single_pose_is_not_constant(pose_mm: np.ndarray, tmp_path: Path):
+    check_plausible(Poses(np.array([1]), pose_mm[:1]), tmp_path)
 
 
 @pytest.mark.parametrize("name", STRICT)
