@@ -94,7 +94,7 @@ def test_training_does_not_go_on_from_a_checkpoint_of_another_optimiser(command:
         capsys.readouterr()
         assert command(*train, "2") == 2
         error = capsys.readouterr().err
-        assert "last.pt is of another optimiser or damaged" in error
+        assert "last.pt is of another optimiser, of an earlier version or damaged" in error
         assert error.count("\n") == 1
 
 

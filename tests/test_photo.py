@@ -126,7 +126,7 @@ def test_a_test_image_gets_the_pose_of_the_submission(command: Command, run: Non
     assert [row["joint"] for row in rows][:2] == ["Hip", "RHip"]
     pose_mm = np.array([[float(row[axis]) for axis in "xyz"] for row in rows])
     submitted = read_poses(tmp_path / "runs/3dhg-small/submission.csv.gz", range(1, N_TEST + 1)).pose_mm
-    np.testing.assert_allclose(pose_mm, submitted[3], atol=0.0011)
+    np.testing.assert_allclose(pose_mm, submitted[3], atol=0.05)  # in bf16 other batches round otherwise
     assert read_photo(folder / f"{photo.stem}_pose.png").shape[1] > 1000
     assert str(folder / f"{photo.stem}_pose.html") in said
     page = (folder / f"{photo.stem}_pose.html").read_text()
