@@ -51,10 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:  # a full disk, a folder that can't be written
         where = f" ({error.filename})" if error.filename else ""
         return _say(f"error: {error.strerror or error}{where}: make room or mend the permissions", MENDABLE, debug)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as error:
+        if isinstance(error, SystemExit) and error.code != TERMINATED:
+            raise
+        code = TERMINATED if isinstance(error, SystemExit) else INTERRUPTED
         goes_on = "the same command goes on where this one stopped"
         sent = "look at ledger.csv and the competition's page before sending again"
-        return _say(f"interrupted: {sent if 'submit' in arguments[:1] else goes_on}", INTERRUPTED, debug)
+        return _say(f"interrupted: {sent if 'submit' in arguments[:1] else goes_on}", code, debug)
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
