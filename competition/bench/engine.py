@@ -2,7 +2,6 @@
 
 import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,9 @@ from competition.loader import KeyedBatches, PoseImages, make_loader, to_input
 from competition.predict import predict
 from competition.seeds import generator
 from competition.table import COLUMNS, read_poses, write_poses
-from models.contract import JOINTS, Module, Output, Target
-from models.heatmaps import gaussian, gaussian_squares, index_to_mm, mm_to_index
+from models.contract import IMAGE_MEAN, IMAGE_STD, JOINTS, Module, Output, Target
+from models.heatmaps import decode, gaussian, gaussian_squares, index_to_mm, mm_to_index, sizes
 from models.recipes import ThreeD
-
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def _step_row(name: str, entrant: str, batch: int, **settings: Any) -> Row:
@@ -41,14 +38,14 @@ def _step_row(name: str, entrant: str, batch: int, **settings: Any) -> Row:
     px = torch.from_numpy(random.uniform(0, size, (batch, JOINTS, 2)).astype(np.float32)).to(device)
     mm = torch.from_numpy(random.normal(0, 250, (batch, JOINTS, 3)).astype(np.float32)).to(device)
     target = Target(px, mm)
-    mean, std = (torch.tensor(value, device=device)[:, None, None] for value in (MEAN, STD))
+    mean, std = (torch.tensor(value, device=device)[:, None, None] for value in (IMAGE_MEAN, IMAGE_STD))
     optimizers = [
         create_optimizer_v2(fast, opt="adam", lr=1e-4, weight_decay=0.0, fused=True),
         torch.optim.Adam(plain.parameters(), lr=1e-4),
     ]
 
     def ours() -> None:
-        inputs = to_input(images.to(device), MEAN, STD)
+        inputs = to_input(images.to(device), IMAGE_MEAN, IMAGE_STD)
         with autocast(precision, device):
             loss = fast.loss(fast(inputs), target)["total"]
         optimizers[0].zero_grad(set_to_none=True)
@@ -73,9 +70,8 @@ def _plain_loss(model: Module, output: Output, target: Target) -> Tensor:
     """Render every target in full and average the squares, as published implementations do."""
     losses = []
     for maps in output.maps:
-        sizes = torch.tensor(maps.shape[:1:-1], dtype=torch.float32, device=maps.device)
         if isinstance(model.recipe, ThreeD):
-            positions = mm_to_index(target.pose_mm, sizes, model.recipe.cube_mm)
+            positions = mm_to_index(target.pose_mm, sizes(maps), model.recipe.cube_mm)
         else:
             positions = target.pose2d_px / 4
         rendered = render(positions, tuple(maps.shape[2:]), 2.0)
@@ -85,9 +81,9 @@ def _plain_loss(model: Module, output: Output, target: Target) -> Tensor:
     return torch.stack(losses).sum()
 
 
-def render(positions: Tensor, sizes: tuple[int, ...], sigma: float) -> Tensor:
+def render(positions: Tensor, shape: tuple[int, ...], sigma: float) -> Tensor:
     """Render Gaussians at positions [B,J,2 or 3] into maps [B,J,H,W] or volumes [B,J,D,H,W], by outer products."""
-    rows = [gaussian(positions[..., axis], size, sigma) for axis, size in enumerate(reversed(sizes))]
+    rows = [gaussian(positions[..., axis], size, sigma) for axis, size in enumerate(reversed(shape))]
     plane = rows[1][..., :, None] * rows[0][..., None, :]
     return plane if len(rows) == 2 else rows[2][..., :, None, None] * plane[:, :, None]
 
@@ -183,7 +179,7 @@ def loading() -> list[Row]:
             v2.ToImage(),
             v2.ToDtype(torch.float32, scale=True),
             v2.RandomErasing(p=0.3),
-            v2.Normalize(MEAN, STD),
+            v2.Normalize(IMAGE_MEAN, IMAGE_STD),
         ]
     )
     count, batch, threads = 128, 16, torch.get_num_threads()
@@ -289,15 +285,15 @@ def decoders() -> list[Row]:
     positions = 8 + 47 * torch.rand(8, JOINTS, 3, generator=random)
     volume = render(positions, (64, 64, 64), 2.0)
     volume += 0.05 * torch.randn(volume.shape, generator=random)
-    error: Callable[[str], float] = lambda method: _decoding_error_mm(volume, positions, method)  # noqa: E731
-    plain = error("argmax")
+    plain, *ours = (_decoding_error_mm(volume, positions, method) for method in ("argmax", "dark", "local"))
     note = "64^3 over 2000 mm, sigma 2, voxel noise .05, absolute; against argmax"
-    return [faster(f"decoder-{method}", error(method), plain, "mm", note) for method in ("dark", "local")]
+    return [
+        faster(f"decoder-{method}", error, plain, "mm", note)
+        for method, error in zip(("dark", "local"), ours, strict=True)
+    ]
 
 
 def _decoding_error_mm(volume: Tensor, positions: Tensor, method: str) -> float:
-    from models.heatmaps import decode
-
     found, _ = decode(volume, method, (2.0, 2.0, 2.0))
     difference = index_to_mm(found, 64, 2000.0) - index_to_mm(positions, 64, 2000.0)
     return float(torch.linalg.vector_norm(difference, dim=-1).mean())
