@@ -318,6 +318,19 @@ def test_every_field_of_every_recipe_has_a_reason() -> None:
             assert all("  # " in line for line in lines), field.name
 
 
+@pytest.mark.parametrize("name", ["2dhg", "3dhg"])
+def test_stacks_are_compiled_as_regions_and_all_alike(name: str) -> None:
+    with torch.device("meta"):
+        module = models.create(name)
+    _, *stacks = module.regions
+    assert len(stacks) == (8 if name == "2dhg" else 4)
+    shapes = [{key: value.shape for key, value in stack.state_dict().items()} for stack in stacks]
+    assert all(shape == shapes[0] for shape in shapes)
+    inside = {id(parameter) for region in module.regions for parameter in region.parameters()}
+    outside = [parameter for parameter in module.hourglass.parameters() if id(parameter) not in inside]
+    assert len(outside) == 6 * len(stacks) - 4  # of scores, and of what all but the last stack give back
+
+
 def test_eight_stacks_are_a_setting_away() -> None:
     recipe = models.recipe("3dhg", depths=(1, 2, 4, 8, 16, 32, 48, 64))
     assert isinstance(recipe, ThreeD)

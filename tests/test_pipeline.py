@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from competition.files import locked, sha256_file
 from competition.jobs import Job, open_data
 from competition.loader import KeyedBatches
 from competition.metrics import mpjpe
+from competition.predict import images_at_once
 from competition.record import read_log
 from competition.runs import candidates, read_test_poses, read_valid
 from competition.table import read_poses, write_poses
@@ -270,6 +272,13 @@ def test_told_to_end_it_keeps_the_steps_taken_and_goes_on_to_the_same_files(
     assert contents(tmp_path / "runs/told/fold1") == contents(tmp_path / "runs/whole/fold1")
 
 
+@pytest.mark.parametrize(("device", "whole"), [("cpu", 32), ("cuda", 64)])
+def test_no_more_images_are_predicted_at_a_time_than_trained_on(device: str, whole: int):
+    recipe = models.recipe("3dhg-small")
+    assert images_at_once(torch.device(device), recipe) == whole
+    assert images_at_once(torch.device(device), replace(recipe, micro_batch=3)) == 3
+
+
 def test_a_folder_that_is_being_trained_is_locked(command: Command, folds: None, tmp_path: Path, capsys):
     with locked(tmp_path / "runs/3dhg-small/fold0", "taken"):
         assert command("train", *TINY, "--epochs", "1", "--fold", "0") == 2
@@ -413,11 +422,14 @@ def test_a_run_of_other_images_is_not_blended(command: Command, folds: None, own
     assert "trained on other images" in capsys.readouterr().err
 
 
-def test_running_out_of_memory_is_one_line(command: Command, folds: None, monkeypatch, capsys):
+@pytest.mark.parametrize("work", ["models.three_d.ThreeDHourglass.loss", "competition.predict.predict_images"])
+def test_running_out_of_memory_is_one_line(command: Command, folds: None, work: str, monkeypatch, capsys):
+    """In training, and in prediction."""
+
     def greedy(*_: object) -> None:
         torch.empty(1 << 60)
 
-    monkeypatch.setattr("models.three_d.ThreeDHourglass.loss", greedy)
+    monkeypatch.setattr(work, greedy)
     assert command("train", *TINY, "--epochs", "1", "--fold", "0") == 2
     assert "out of memory: set --micro-batch below 8" in capsys.readouterr().err
 
