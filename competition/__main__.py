@@ -2,7 +2,7 @@
 
 import sys
 
-from competition.cli import main
+from competition.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

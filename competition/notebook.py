@@ -6,18 +6,18 @@ Poses are [N, 17, 3] in mm, camera axes (x right, y down, z away), relative to t
 position. What the user can mend is raised as a UserError of one line. Loading this loads no torch; `create` does.
 """
 
-from competition.blend import BlendResult, blend, blend_files
-from competition.dataset import Labels, TestSet, parse_name, read_labels, read_test
-from competition.errors import UserError
-from competition.folds import make_folds, read_folds, write_folds
-from competition.join import select
-from competition.metrics import joint_errors, mpjpe, mpjpe_joint
-from competition.runs import Candidate, candidates, read_valid, write_valid
-from competition.score import score
-from competition.skeleton import AXES, BONES, JOINTS
-from competition.table import Poses
-from competition.table import read_poses as read_submission
-from competition.table import write_poses as write_submission
+from competition.blending.blend import BlendResult, blend, blend_files
+from competition.blending.join import select
+from competition.common.errors import UserError
+from competition.common.metrics import joint_errors, mpjpe, mpjpe_joint
+from competition.common.pose_csv import Poses
+from competition.common.pose_csv import read_poses as read_submission
+from competition.common.pose_csv import write_poses as write_submission
+from competition.common.skeleton import AXES, BONES, JOINTS
+from competition.data.folds import make_folds, read_folds, write_folds
+from competition.data.labels import Labels, TestSet, parse_name, read_labels, read_test
+from competition.leaderboard.score import score
+from competition.runs.candidates import Candidate, candidates, read_valid, write_valid
 from models import create, names, recipe
 
 __all__ = [

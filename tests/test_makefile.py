@@ -4,7 +4,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import without_make
+
+from tests.helpers import without_make
 
 MAKEFILE = Path(__file__).parents[1] / "Makefile"
 SHOW = "PYTHON=printf '[%s]\\n'"  # shows its arguments instead of running them

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import N_TEST
 
 from competition import notebook
-from competition.dataset import read_labels
+from competition.data.labels import read_labels
+from tests.helpers import N_TEST
 
 README = Path(__file__).parents[1] / "README.md"
 

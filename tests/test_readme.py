@@ -11,11 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import without_make
 
 import models
-from competition.cli import main, parse
-from competition.runs import read_log
+from competition.cli.main import main, parse
+from competition.runs.candidates import read_log
+from tests.helpers import without_make
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -6,12 +6,12 @@ from typing import NamedTuple
 import numpy as np
 import scipy.optimize
 
-from competition import weights
 from competition.bench.measure import Row, benchmark, faster, in_turn
-from competition.gate import MEAN, Gate, Trust
-from competition.search import choose_rows, search
-from competition.simulator import Simulated, simulate
-from competition.weights import Float32, Float64
+from competition.bench.simulator import Simulated, simulate
+from competition.blending import weights
+from competition.blending.gate import MEAN, Gate, Trust
+from competition.blending.search import choose_rows, search
+from competition.blending.weights import Float32, Float64
 
 ROWS, MEMBERS = 310_000, 6
 HILL_STEPS = 200

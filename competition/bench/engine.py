@@ -13,14 +13,14 @@ from timm.optim import create_optimizer_v2
 from torch import Tensor
 
 import models
-from competition.augment import Augment
 from competition.bench.measure import Row, benchmark, extra_mib, faster, in_turn
-from competition.dataset import Labels, TestSet, read_image
-from competition.device import autocast, choose_device, choose_precision
-from competition.loader import KeyedBatches, PoseImages, make_loader, to_input
-from competition.predict import predict
-from competition.seeds import generator
-from competition.table import COLUMNS, read_poses, write_poses
+from competition.common.pose_csv import COLUMNS, read_poses, write_poses
+from competition.common.seeds import generator
+from competition.data.labels import Labels, TestSet, read_image
+from competition.training.augment import Augment
+from competition.training.device import autocast, choose_device, choose_precision
+from competition.training.loader import KeyedBatches, PoseImages, make_loader, to_input
+from competition.training.predict import predict
 from models.contract import IMAGE_MEAN, IMAGE_STD, JOINTS, Module, Output, Target
 from models.heatmaps import decode, gaussian, gaussian_squares, index_to_mm, mm_to_index, sizes
 from models.recipes import ThreeD

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from competition.errors import UserError, unknown
+from competition.common.errors import UserError, unknown
 
 if TYPE_CHECKING:
     import torch

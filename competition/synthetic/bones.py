@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from competition.seeds import generator
+from competition.common.seeds import generator
 
 Float = npt.NDArray[np.float64]
 

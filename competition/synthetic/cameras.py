@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from competition.seeds import generator
-from competition.skeleton import CAMERAS
+from competition.common.seeds import generator
+from competition.common.skeleton import CAMERAS
 
 Float = npt.NDArray[np.float64]
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from competition.skeleton import ACTIONS, BONES, LEFT, RIGHT
+from competition.common.skeleton import ACTIONS, BONES, LEFT, RIGHT
 
 COLUMNS = 8
 TILE_PX = 160

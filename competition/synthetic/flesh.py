@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from competition.seeds import generator
+from competition.common.seeds import generator
 from competition.synthetic.bones import (
     ARM_RAISED,
     SEX,

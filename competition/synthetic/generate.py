@@ -23,17 +23,17 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from competition import files
-from competition.errors import DataError, UserError
-from competition.geometry import centre_on_root
-from competition.seeds import derive, generator
-from competition.skeleton import JOINTS, TEST_SUBJECTS, TRAIN_SUBJECTS
+from competition.common import files
+from competition.common.errors import DataError, UserError
+from competition.common.geometry import centre_on_root
+from competition.common.pose_csv import HEADER
+from competition.common.seeds import derive, generator
+from competition.common.skeleton import JOINTS, TEST_SUBJECTS, TRAIN_SUBJECTS
+from competition.common.workers import worker_processes
 from competition.synthetic import bodies, cameras, render, scenes
 from competition.synthetic.contact import draw_sheet
 from competition.synthetic.plan import TakePlan, plan_takes
 from competition.synthetic.poses import Take
-from competition.table import HEADER
-from competition.workers import worker_processes
 
 VERSION = "3"  # of the generator: another one makes other people
 PIECE_SHOTS = 25  # instants that a worker draws at a time

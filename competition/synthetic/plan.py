@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from competition.seeds import derive
-from competition.skeleton import ACTIONS, CAMERAS
+from competition.common.seeds import derive
+from competition.common.skeleton import ACTIONS, CAMERAS
 from competition.synthetic.poses import FRAME_STEP, TAKE_FRAMES
 
 PARTS = 2  # takes of each subject and action, unless more images are asked for than they have frames

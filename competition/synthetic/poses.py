@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from competition.seeds import generator
+from competition.common.seeds import generator
 from competition.synthetic.bones import SIDES, Bones
 from competition.synthetic.postures import POSTURES, SIT, WALK, draw_key
 from competition.synthetic.skeletons import INDEX, Posture, pose_body, turn_about

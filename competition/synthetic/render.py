@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from competition.seeds import generator
+from competition.common.seeds import generator
 from competition.synthetic import kernels
 from competition.synthetic.bodies import Body
 from competition.synthetic.cameras import CROP_PX, Camera

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from competition.seeds import generator
+from competition.common.seeds import generator
 from competition.synthetic.bodies import ARM, FOOT, HEAD, LEG, TORSO, Body
 from competition.synthetic.bones import rest_joints
 from competition.synthetic.cameras import Camera

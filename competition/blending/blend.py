@@ -1,0 +1,264 @@
+"""The blender: read the candidates, join them on Id, choose how complex a blend they bear, search its weights, write.
+
+    residual        float32 [17, 3, M, N] mm: out-of-fold poses minus the truth, over the rows that all candidates have
+    weights         [17, 3, M], found on the residuals
+    test poses      float64 [M, n, 17, 3] mm, to which the weights are applied
+
+The usual methods are computed every time and stand side by side in the table; `method` says which one is shipped.
+Granularity `auto` leaves it to held-out groups how the search is tied and shrunk, and whether the mean is shipped.
+"""
+
+import csv
+import io
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from competition.blending import weights
+from competition.blending.join import Joined, join
+from competition.blending.methods import Blended, Computed, Plan, compute, make_plan
+from competition.blending.search import Progress, choose_rows, journal
+from competition.blending.weights import Float64
+from competition.common.choices import check_blend
+from competition.common.errors import UserError
+from competition.common.files import sha256_facts, sha256_file, write_bytes, write_json, write_text
+from competition.common.pose_csv import Poses, read_poses, write_poses
+from competition.common.skeleton import AXES, JOINTS
+from competition.report.pictures import weights_picture
+from competition.runs.candidates import Candidate
+
+WRITTEN: Final = (
+    "blend.json", "submission.csv.gz", "submission_mean.csv.gz", "submission_coordinate.csv.gz", "study.journal",
+    "weights.csv", "weights.png",
+)  # fmt: skip
+FACTS: Final = (
+    "method", "granularity", "shrink", "candidates", "n_rows", "groups", "mpjpe_mean", "mpjpe_blend_in_sample",
+    "mpjpe_nested", "gain_nested", "gain_nested_se", "mpjpe_optimum", "gap_percent", "shipped", "why", "seconds",
+    "best_single", "gain_joint", "gain_axis", "table", "provenance", "inputs", "outputs", "facts_sha256",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlendResult:
+    """What was written to `out`, for the command line to tell."""
+
+    out: Path
+    submission: Path
+    facts: dict[str, Any]  # blend.json
+    weights: Float64 | None  # [17, 3, M] of what is shipped; None for the median
+    notes: tuple[str, ...]  # one line each
+
+
+def blend(
+    candidates: Sequence[Candidate],
+    true: Poses,
+    test_ids: npt.NDArray[np.int64],
+    out: Path,
+    *,
+    method: str = "optuna",
+    granularity: str = "auto",
+    subjects: Sequence[str] | None = None,
+    sequences: Sequence[str] | None = None,
+    images_sha256: str | None = None,
+    provenance: dict[str, Any] | None = None,
+    virtual: bool = False,
+    sampler: str = "cmaes",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> BlendResult:
+    """Blend candidates and write the files of `out`.
+
+    `true` holds the training Ids, ascending, and their poses; `subjects` and `sequences` those of each of its rows.
+    `provenance` goes to blend.json. Raises UserError before anything is written; what an earlier blend left in `out`
+    stays until all is computed.
+    """
+    started = time.perf_counter()
+    check_blend(method, granularity)
+    joined = join(candidates, true, test_ids, images_sha256=images_sha256, virtual=virtual)
+    place = np.searchsorted(true.id, joined.id)
+    of_subject, of_sequence = (None if names is None else np.asarray(names)[place] for names in (subjects, sequences))
+    rows = choose_rows(of_sequence, len(joined.id))
+    part = joined.residual if len(rows) == len(joined.id) else np.ascontiguousarray(joined.residual[..., rows])
+    plan = make_plan(joined, part, rows, method, granularity, of_subject, of_sequence, progress)
+    computed = compute(joined, part, plan, sampler, seed, progress)
+    blends = computed.blends
+
+    mean_mm = joined.test_mm[: joined.members].mean(axis=0)
+    shipped = blends["mean"] if plan.ship_mean else blends[method]
+    poses = {
+        "submission_mean.csv.gz": mean_mm,
+        "submission_coordinate.csv.gz": _test_poses(joined, blends.get("optuna coordinate", blends["optuna"])),
+        "submission.csv.gz": mean_mm if shipped is blends["mean"] else _test_poses(joined, shipped),
+    }
+    study_journal = journal(computed.studies)
+    facts = _facts(joined, computed, shipped, plan)
+    notes = [*joined.notes, f"shipped: the {facts['shipped']}; {facts['why']}", *_tell_gains(facts, plan)]
+    if len(rows) < len(joined.id):
+        notes.append(f"searched on {len(rows)} of {len(joined.id)} rows, evenly of all sequences; judged on all")
+    facts |= {"provenance": provenance, "seconds": round(time.perf_counter() - started, 3)}
+
+    _write(out, joined, poses, shipped.weights, study_journal, facts)
+    return BlendResult(
+        out=out, submission=out / "submission.csv.gz", facts=facts, weights=shipped.weights, notes=tuple(notes)
+    )
+
+
+def _write(
+    out: Path,
+    joined: Joined,
+    poses: dict[str, Float64],
+    shipped: Float64 | None,
+    study_journal: bytes,
+    facts: dict[str, Any],
+) -> None:
+    """Write a blend's files; all that can fail in the making is made before the first, and blend.json comes last."""
+    assert tuple(facts) == FACTS
+    table = None if shipped is None else weights_csv(joined.names, shipped)
+    picture = None if shipped is None else weights_picture(joined.names, shipped)
+    (out / "blend.json").unlink(missing_ok=True)  # it speaks for all the others
+    for name, pose_mm in poses.items():
+        write_poses(out / name, joined.test_id, pose_mm)
+    write_bytes(out / "study.journal", study_journal)
+    if table is None or picture is None:
+        for name in ("weights.csv", "weights.png"):
+            (out / name).unlink(missing_ok=True)  # an earlier blend's weights aren't this one's
+    else:
+        write_text(out / "weights.csv", table)
+        write_bytes(out / "weights.png", picture)
+    _write_facts(out, facts)
+
+
+def _write_facts(out: Path, facts: dict[str, Any]) -> None:
+    """Write blend.json with the hashes of the other files, the journal aside as times stand in it, and of itself."""
+    there = [name for name in WRITTEN[1:] if name != "study.journal" and (out / name).exists()]
+    facts["outputs"] = {name: sha256_file(out / name) for name in there}
+    facts["facts_sha256"] = sha256_facts({key: value for key, value in facts.items() if key != "facts_sha256"})
+    write_json(out / "blend.json", facts)
+
+
+def blend_files(
+    files: Sequence[Path],
+    test_ids: npt.NDArray[np.int64],
+    out: Path,
+    *,
+    method: str = "mean",
+    shares: Sequence[float] | None = None,
+    provenance: dict[str, Any] | None = None,
+) -> Path:
+    """Blend CSVs of test poses of which no out-of-fold poses are known: by mean, median or given shares.
+
+    Writes out/submission.csv.gz and a blend.json that says how, with `provenance`, and returns the former. Raises
+    UserError.
+    """
+    if shares is None and method not in ("mean", "median"):
+        raise UserError(f"method {method} needs out-of-fold poses: for files alone, mean, median or --shares")
+    if shares is not None and (len(shares) != len(files) or min(shares) < 0 or sum(shares) <= 0):
+        raise UserError(f"shares {','.join(map(str, shares))}: expected {len(files)} numbers of at least 0, one a file")
+    test_mm = np.array([read_poses(file, test_ids).pose_mm for file in files])
+    if shares is not None:
+        pose_mm = np.tensordot(np.array(shares) / sum(shares), test_mm, 1)
+    else:
+        pose_mm = test_mm.mean(axis=0) if method == "mean" else np.median(test_mm, axis=0)
+    facts = dict.fromkeys(FACTS) | {
+        "method": "shares" if shares is not None else method,
+        "candidates": [str(file) for file in files],
+        "n_rows": 0,
+        "shipped": "mean" if shares is None and method == "mean" else "blend",
+        "why": "as asked; without out-of-fold poses nothing is known of its error",
+        "table": [],
+        "provenance": provenance,
+        "inputs": {str(file): sha256_file(file) for file in files},
+    }
+    for name in WRITTEN:
+        (out / name).unlink(missing_ok=True)  # an earlier blend's aren't this one's
+    write_poses(out / "submission.csv.gz", np.sort(test_ids), pose_mm)
+    _write_facts(out, facts)
+    return out / "submission.csv.gz"
+
+
+def _test_poses(joined: Joined, blended: Blended) -> Float64:
+    if blended.weights is None:
+        return np.asarray(np.median(joined.test_mm[: joined.members], axis=0), np.float64)
+    return weights.apply_weights(joined.test_mm, blended.weights, joined.members)
+
+
+def _facts(joined: Joined, computed: Computed, shipped: Blended, plan: Plan) -> dict[str, Any]:
+    """Collect blend.json; what can't be known is null, and "why" says so."""
+    blends, optimum_mm = computed.blends, float(computed.optimum.joint_mm.mean())
+    trust = plan.trust or shipped.trust  # of choosing, where there was a choice: what the mean was weighed against
+    mean, single = blends["mean"], blends["best single"].weights
+    assert mean.weights is not None
+    assert single is not None
+    is_mean = shipped.weights is not None and np.array_equal(shipped.weights, mean.weights)
+    tied = {"optuna": plan.option.granularity, "exact": plan.option.granularity, "greedy": "coordinate"}
+    return {
+        "method": plan.method,
+        "granularity": tied.get(plan.method),
+        "shrink": plan.option.shrink if plan.method == "optuna" else 0.0,
+        "candidates": list(joined.names),
+        "n_rows": len(joined.id),
+        "groups": plan.groups,
+        "mpjpe_mean": mean.mpjpe,
+        "mpjpe_blend_in_sample": shipped.mpjpe,
+        "mpjpe_nested": mean.mpjpe - shipped.trust.gain_mm if shipped.trust else None,
+        "gain_nested": trust.gain_mm if trust else None,
+        "gain_nested_se": trust.gain_se_mm if trust else None,
+        "mpjpe_optimum": optimum_mm,
+        "gap_percent": 100 * (computed.searched_mm / optimum_mm - 1) if optimum_mm > 0 else None,
+        "shipped": "mean" if is_mean else "blend",
+        "why": plan.why,
+        "seconds": 0.0,
+        "best_single": joined.names[int(single[0, 0].argmax())],
+        "gain_joint": dict(zip(JOINTS, (mean.joint_mm - shipped.joint_mm).tolist(), strict=True)),
+        "gain_axis": _axis_gains(joined, mean.weights, shipped.weights),
+        "table": [
+            {
+                "method": name,
+                "mpjpe_in_sample": blended.mpjpe,
+                "mpjpe_nested": mean.mpjpe - blended.trust.gain_mm if blended.trust else None,
+                "seconds": round(blended.seconds, 3),
+            }
+            for name, blended in blends.items()
+        ],
+        "provenance": None,
+        "inputs": joined.inputs,
+        "outputs": {},
+        "facts_sha256": "",
+    }
+
+
+def _tell_gains(facts: dict[str, Any], plan: Plan) -> list[str]:
+    """Say where the shipped weights gain over the mean, what is left of it on held-out groups, and what isn't known."""
+    if facts["shipped"] == "mean" or facts["gain_axis"] is None:
+        return []
+    by_axis = ", ".join(f"{axis} {gain:.2f}" for axis, gain in facts["gain_axis"].items())
+    best = sorted(facts["gain_joint"].items(), key=lambda pair: -pair[1])[:3]
+    by_joint = ", ".join(f"{joint} {gain:.2f}" for joint, gain in best)
+    told = [f"gain over the mean in sample, mm: by axis {by_axis}; most at {by_joint}"]
+    if plan.trust is None and plan.groups is not None:  # where auto chose, `why` says so
+        gain, error = facts["gain_nested"], facts["gain_nested_se"]
+        told.append(f"gain over the mean on held-out {plan.groups['by']}s: {gain:.2f} mm (standard error {error:.2f})")
+    return [*told, plan.unknown] if plan.unknown else told
+
+
+def _axis_gains(joined: Joined, mean: Float64, shipped: Float64 | None) -> dict[str, float] | None:
+    """How much less the shipped weights err than the mean along each axis, in mm."""
+    if shipped is None:
+        return None
+    gains = weights.axis_errors(joined.residual, mean) - weights.axis_errors(joined.residual, shipped)
+    return dict(zip(AXES, gains.tolist(), strict=True))
+
+
+def weights_csv(names: Sequence[str], shipped: Float64) -> str:
+    """Write weights [17, 3, M] as CSV: joint, axis, and a column a candidate, each number in full."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["joint", "axis", *names])
+    for joint, of_joint in zip(JOINTS, shipped.tolist(), strict=True):
+        writer.writerows([joint, axis, *row] for axis, row in zip(AXES, of_joint, strict=True))
+    return text.getvalue()

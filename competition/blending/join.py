@@ -1,0 +1,214 @@
+"""Candidates side by side: choose epochs of runs, read their poses, join them on Id.
+
+Nothing is joined by row position: an out-of-fold pose goes with its training Id, a test pose with its test Id.
+Candidates are sorted by (run, epoch) first, so that their order changes nothing.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from competition.blending.virtual import NAMES as VIRTUAL
+from competition.blending.virtual import virtual_members
+from competition.blending.weights import Float32, Float64
+from competition.common.choices import check_epochs
+from competition.common.errors import RunError, unknown
+from competition.common.files import sha256_file
+from competition.common.metrics import mpjpe
+from competition.common.pose_csv import Poses
+from competition.common.skeleton import AXES, JOINTS
+from competition.runs.candidates import Candidate, read_test_poses, read_valid
+
+
+@dataclass(frozen=True, kw_only=True)
+class Joined:
+    """Candidates side by side, rows by ascending Id."""
+
+    names: tuple[str, ...]  # [M] run:epoch, the virtual ones last
+    members: int  # how many of them are no virtual ones
+    id: npt.NDArray[np.int64]  # [N] training Ids that every candidate has
+    residual: Float32  # [17, 3, M, N] mm
+    test_id: npt.NDArray[np.int64]  # [n]
+    test_mm: Float64  # [M, n, 17, 3]
+    inputs: dict[str, str]  # sha256 of every file, by run/fold/file
+    notes: tuple[str, ...]
+
+
+def select(
+    found: Sequence[Candidate],
+    runs: Sequence[str] | None = None,
+    epochs: str = "best",
+    score: Callable[[Candidate], float] | None = None,
+) -> list[Candidate]:
+    """Choose candidates by run and epoch, sorted: `epochs` is best, last, all, or numbers such as 3,4.
+
+    The best epoch has the lowest out-of-fold MPJPE, the earlier of equals; `score` gives it where the logs don't.
+    """
+    names = sorted({candidate.run for candidate in found})
+    if not names:
+        raise RunError(
+            "nothing to blend: no run has out-of-fold and test poses of an epoch for all its folds: train first"
+        )
+    for run in runs or ():
+        if run not in names:
+            raise RunError(unknown("run", run, names))
+    chosen: list[Candidate] = []
+    for run in names if runs is None else sorted(set(runs)):
+        of_run = sorted((c for c in found if c.run == run), key=lambda c: c.epoch)
+        chosen += _select_epochs(of_run, epochs, score)
+    return chosen
+
+
+def _select_epochs(of_run: list[Candidate], epochs: str, score: Callable[[Candidate], float] | None) -> list[Candidate]:
+    if epochs == "all":
+        return of_run
+    if epochs == "last":
+        return of_run[-1:]
+    if epochs == "best":
+        if len(of_run) == 1:
+            return of_run
+        scores = [score(c) if c.valid_mpjpe is None and score is not None else c.valid_mpjpe for c in of_run]
+        if any(value is None for value in scores):
+            raise RunError(
+                f"run {of_run[0].run}: no score for every epoch in its logs: choose with --epochs last or numbers"
+            )
+        return [of_run[int(np.argmin(np.array(scores, np.float64)))]]
+    chosen = [c for c in of_run if c.epoch in {int(cell) for cell in check_epochs(epochs).split(",")}]
+    if not chosen:
+        there = ", ".join(str(c.epoch) for c in of_run)
+        raise RunError(f"run {of_run[0].run} has no epoch {epochs}: complete for all its folds are {there}")
+    return chosen
+
+
+def out_of_fold_mpjpe(candidate: Candidate, true: Poses) -> float:
+    """Return a candidate's MPJPE in mm over all its out-of-fold rows, read from its files."""
+    poses = read_out_of_fold(candidate, true)
+    return mpjpe(poses.pose_mm, true.pose_mm[np.searchsorted(true.id, poses.id)])
+
+
+def join(
+    candidates: Sequence[Candidate],
+    true: Poses,
+    test_ids: npt.NDArray[np.int64],
+    *,
+    images_sha256: str | None = None,
+    virtual: bool = False,
+) -> Joined:
+    """Read candidates and join them on Id; raise UserError where they can't be compared.
+
+    `true` holds the training Ids, ascending, and their poses; `images_sha256` is the hash of the training images'
+    list, which runs are held to when it is given. `virtual` adds the members' geometric medians.
+    """
+    assert (np.diff(true.id) > 0).all(), "rows of the truth are found by bisection"
+    ordered = sorted(candidates, key=lambda c: (c.run, c.epoch))
+    notes = _check_folds(ordered, images_sha256)
+    members = len(ordered)
+    names = (*(candidate.name for candidate in ordered), *(VIRTUAL if virtual else ()))
+    common, residual, remarks = _read_residuals(ordered, true, len(names))
+    notes += remarks
+    test_mm = np.array([read_test_poses(candidate, test_ids) for candidate in ordered])
+    if virtual:
+        residual[:, :, members:] = virtual_members(residual[:, :, :members])
+        of_test = virtual_members(test_mm.transpose(2, 3, 0, 1).astype(np.float32))
+        test_mm = np.concatenate([test_mm, of_test.transpose(2, 3, 0, 1)])
+    files = [file for candidate in ordered for file in (*candidate.valid_files, *candidate.test_files)]
+    return Joined(
+        names=names,
+        members=members,
+        id=common,
+        residual=residual,
+        test_id=np.sort(test_ids),
+        test_mm=test_mm,
+        inputs={"/".join(file.parts[-3:]): sha256_file(file) for file in files},
+        notes=tuple(notes),
+    )
+
+
+def _check_folds(ordered: Sequence[Candidate], images_sha256: str | None) -> list[str]:
+    if not ordered:
+        raise RunError("nothing to blend: no candidate was chosen")
+    twice = {c.name for c in ordered if sum(other.name == c.name for other in ordered) > 1}
+    if twice:
+        raise RunError(f"candidate {sorted(twice)[0]} was chosen twice")
+    known = [candidate for candidate in ordered if candidate.folds_sha256 is not None]
+    for candidate in known:
+        if candidate.folds_sha256 != known[0].folds_sha256:
+            raise RunError(
+                f"runs {known[0].run} and {candidate.run} were trained on different folds.csv: what is out of fold for "
+                "one was seen by the other; train one again or choose with --runs"
+            )
+        if images_sha256 not in (None, candidate.images_sha256):
+            raise RunError(f"run {candidate.run} was trained on other images than those of DATA: set DATA= to its own")
+    strangers = sorted({candidate.run for candidate in ordered if not candidate.verified})
+    if not strangers:
+        return []
+    whose = "its" if len(strangers) == 1 else "their"
+    return [
+        f"{', '.join(strangers)}: {whose} folds can't be verified (no config.json): were {whose} out-of-fold poses "
+        "never trained on?"
+    ]
+
+
+def _read_residuals(
+    ordered: Sequence[Candidate], true: Poses, columns: int
+) -> tuple[npt.NDArray[np.int64], Float32, list[str]]:
+    """Return the Ids [N] that all candidates have, their residuals [17, 3, columns, N], and what is odd but harmless.
+
+    The poses are read one candidate at a time, into one array: it is nearly all that a blend holds in memory.
+    """
+    poses = read_out_of_fold(ordered[0], true)
+    ids, common, most = poses.id, np.ones(len(poses.id), bool), len(poses.id)
+    true_mm = true.pose_mm[np.searchsorted(true.id, ids)].astype(np.float32)
+    residual = np.empty((len(JOINTS), len(AXES), columns, len(ids)), np.float32)
+    notes = [f"{ordered[0].name} is the only candidate: it is copied"] if len(ordered) == 1 else []
+    first: dict[str, str] = {}
+    for place, candidate in enumerate(ordered):
+        if place:
+            poses = read_out_of_fold(candidate, true)
+        pose_mm = poses.pose_mm.astype(np.float32)
+        if len(poses.id) > 1 and not np.ptp(pose_mm, axis=0).any():
+            notes.append(f"{candidate.name} predicts the same pose for every image")
+        digest = hashlib.sha256(poses.id.tobytes() + pose_mm.tobytes()).hexdigest()
+        if digest in first:
+            notes.append(f"{candidate.name} is a copy of {first[digest]}: they share one weight")
+        first.setdefault(digest, candidate.name)
+        common &= np.isin(ids, poses.id, assume_unique=True)
+        if not common.any():
+            raise RunError(
+                f"{candidate.name} shares no out-of-fold Id with {ordered[0].name}: blend runs of the same folds"
+            )
+        found = np.searchsorted(poses.id, ids[common])
+        residual[:, :, place, common] = (pose_mm[found] - true_mm[common]).transpose(1, 2, 0)
+        most = max(most, len(poses.id))
+    if common.sum() < most:
+        notes.append(
+            f"the candidates share {common.sum()} of up to {most} out-of-fold rows: the weights are found on those"
+        )
+    if not common.all():
+        residual = np.ascontiguousarray(residual[..., common])
+    return ids[common], residual, notes
+
+
+def read_out_of_fold(candidate: Candidate, true: Poses) -> Poses:
+    """Read a candidate's folds as one, by ascending Id."""
+    parts = [read_valid(file) for file in candidate.valid_files]
+    for file, part in zip(candidate.valid_files, parts, strict=True):
+        foreign = np.setdiff1d(part.id, true.id)
+        if len(foreign):
+            raise RunError(
+                f"{file}: Id {foreign[0]} is none of the {len(true.id)} training images: these poses are of other data"
+            )
+    ids = np.concatenate([part.id for part in parts])
+    order = np.argsort(ids, kind="stable")
+    twice = np.flatnonzero(np.diff(ids[order]) == 0)
+    if len(twice):
+        raise RunError(
+            f"{candidate.name}: Id {ids[order][twice[0]]} is out of fold in two folds "
+            f"({', '.join(file.parent.name for file in candidate.valid_files)}): train its folds again under one FOLDS="
+        )
+    if not len(ids):
+        raise RunError(f"{candidate.name}: its out-of-fold files hold no rows")
+    return Poses(ids[order], np.concatenate([part.pose_mm for part in parts])[order])

@@ -1,0 +1,38 @@
+"""Virtual members of an ensemble: geometric medians of its members' poses, which a gross error of one doesn't move.
+
+Weiszfeld 1937: the point of the least summed distance to given ones, by iterated means weighted by 1 / distance. As it
+moves with what it is taken of, the residual of the median is the median of the residuals.
+"""
+
+from typing import Final
+
+import numpy as np
+
+from competition.blending.weights import CHUNK_ROWS, Float32
+
+NAMES: Final = ("virtual-joint:0", "virtual-pose:0")  # of each joint's positions, and of the poses as a whole
+STEPS = 12
+NEAREST_MM = 1.0  # a distance below counts as this one: the median may lie on a member
+
+
+def virtual_members(members: Float32) -> Float32:
+    """Return the medians [17, 3, 2, N] of members [17, 3, M, N], poses or residuals in mm: by joint, of whole poses."""
+    joints, axes, count, rows = members.shape
+    result = np.empty((joints, axes, len(NAMES), rows), np.float32)
+    for start in range(0, rows, CHUNK_ROWS):
+        chunk = slice(start, start + CHUNK_ROWS)
+        for joint in range(joints):
+            result[joint, :, 0, chunk] = geometric_median(members[joint, ..., chunk])
+        poses = members[..., chunk].reshape(joints * axes, count, -1)
+        result[:, :, 1, chunk] = geometric_median(poses).reshape(joints, axes, -1)
+    return result
+
+
+def geometric_median(points: Float32) -> Float32:
+    """Return the geometric medians [K, N] of M points each: points [K, M, N] of K coordinates in mm."""
+    centre: Float32 = points.mean(axis=1)
+    for _ in range(STEPS):
+        distance = np.sqrt(np.square(points - centre[:, None]).sum(axis=0))
+        nearness = 1 / np.maximum(distance, np.float32(NEAREST_MM))  # [M, N]
+        centre = (points * nearness).sum(axis=1) / nearness.sum(axis=0)
+    return centre

@@ -1,0 +1,261 @@
+"""Weights of a blend: what they do to poses, how good they are, and the best there are. Pure functions of arrays.
+
+A blend gives every coordinate (joint and axis) its own convex combination of M candidates. As weights w >= 0
+of a coordinate sum to one, the blend's error is the same combination of the candidates' errors, so that
+
+    MPJPE(w) = 1 / (17 N)  sum_joints sum_rows  | sum_m w[joint, axis, m] residual[joint, axis, m, row] |
+
+is a sum of norms of linear functions: convex, and separable over joints. It has one optimum and a certificate.
+
+    residual    float32 [17, 3, M, N] mm, contiguous: prediction minus truth; a product of [M] and [M, N] an axis
+    weights     float64 [17, 3, M], nonnegative, each row sums to one
+
+Granularity says which coordinates share their weights: global (all), axis (x, y, z), joint, coordinate (none).
+"""
+
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import scipy.optimize
+
+from competition.common.errors import UserError, unknown
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+
+# The dimensions of [17, 3, M] along which weights are the same, from the simplest to the richest.
+TIED: Final[dict[str, tuple[int, ...]]] = {"global": (0, 1), "axis": (0,), "joint": (1,), "coordinate": ()}
+
+CHUNK_ROWS = 8192  # residuals of one axis and one chunk stay in the cache
+SMALLEST_ERROR_MM = 1e-4  # below it a norm counts as a parabola; moves the optimum by at most half of it
+RIDGE = 1e-7  # of the mean squared error: among equals (a candidate twice) the mean is taken
+GAP_MM = 5e-3  # the certificate asked for; the true distance shrinks with its square, to below 1e-5 mm
+MAX_STEPS = 60
+
+
+class Optimum(NamedTuple):
+    """The exact blend and how far at most it is from the best possible one."""
+
+    weights: Float64  # [17, 3, M]
+    joint_mm: Float64  # [17], mean error of each joint over the rows
+    bound_mm: float  # no weights of this granularity have an MPJPE below joint_mm.mean() - bound_mm
+    steps: int  # the most that any joint took
+
+
+def tied_dimensions(granularity: str) -> tuple[int, ...]:
+    """Return the dimensions of [17, 3, M] along which weights are equal; raise UserError for an unknown name."""
+    if granularity not in TIED:
+        raise UserError(unknown("granularity", granularity, TIED))
+    return TIED[granularity]
+
+
+def equal_weights(joints: int, candidates: int, members: int | None = None) -> Float64:
+    """Return the weights of the plain mean, [joints, 3, M]: of all candidates, or of the first `members` only."""
+    members = candidates if members is None else members
+    weights = np.zeros((joints, 3, candidates))
+    weights[..., :members] = 1 / members
+    return weights
+
+
+def shrink_weights(weights: Float64, shrink: float, members: int | None = None) -> Float64:
+    """Move weights [J, 3, M] toward the mean of the members: 0 leaves them, 1 is the mean."""
+    if not 0 <= shrink <= 1:
+        raise ValueError(f"shrink must be between 0 and 1 inclusive, but got {shrink}")
+    return (1 - shrink) * weights + shrink * equal_weights(len(weights), weights.shape[-1], members)
+
+
+def apply_weights(pose_mm: npt.ArrayLike, weights: Float64, members: int | None = None) -> Float64:
+    """Blend the candidates' poses [M, N, 17, 3] in mm with weights [17, 3, M] to [N, 17, 3].
+
+    Written as the members' mean plus a correction, so that equal weights give `np.mean` to the last bit.
+    """
+    poses = np.asarray(pose_mm, np.float64)
+    mean: Float64 = poses[:members].mean(axis=0)
+    correction = weights - equal_weights(len(weights), len(poses), members)
+    blended = mean.copy()
+    for candidate, pose in enumerate(poses):
+        if correction[..., candidate].any():
+            blended += correction[..., candidate] * (pose - mean)
+    return blended
+
+
+def joint_error(residual: Float32, weights: Float64) -> float:
+    """Return the mean error in mm of one joint: residual [3, M, N], weights [3, M].
+
+    The blender's inner loop: three matrix-vector products, and everything after them in place.
+    """
+    blended = np.empty((3, residual.shape[2]), np.float32)
+    single = weights.astype(np.float32)
+    for axis in range(3):
+        np.dot(single[axis], residual[axis], out=blended[axis])
+    np.multiply(blended, blended, out=blended)
+    squared = blended[0]
+    squared += blended[1]
+    squared += blended[2]
+    np.sqrt(squared, out=squared)
+    return float(squared.mean(dtype=np.float64))
+
+
+def joint_errors(residual: Float32, weights: Float64) -> Float64:
+    """Return the mean error in mm of every joint, [J]: residual [J, 3, M, N], weights [J, 3, M]."""
+    return np.array([joint_error(*both) for both in zip(residual, weights, strict=True)])
+
+
+def axis_errors(residual: Float32, weights: Float64) -> Float64:
+    """Return the mean absolute error in mm along x, y and z, [3]: residual [J, 3, M, N], weights [J, 3, M]."""
+    spread = np.zeros(residual.shape[1])
+    for joint, of_joint in zip(residual, weights.astype(np.float32), strict=True):
+        for axis, chosen in enumerate(of_joint):
+            spread[axis] += np.abs(chosen @ joint[axis]).mean(dtype=np.float64)
+    return spread / len(residual)
+
+
+def single_errors(residual: Float32) -> Float64:
+    """Return the MPJPE in mm of every candidate alone, [M]."""
+    joints, _, candidates, rows = residual.shape
+    total = np.zeros(candidates)
+    for joint in residual:
+        for start in range(0, rows, CHUNK_ROWS):
+            squares = np.square(joint[:, :, start : start + CHUNK_ROWS])
+            total += np.sqrt(squares.sum(axis=0)).sum(axis=1, dtype=np.float64)
+    mpjpe: Float64 = total / (joints * rows)
+    return mpjpe
+
+
+def one_candidate(joints: int, candidates: int, chosen: int) -> Float64:
+    """Return the weights [joints, 3, M] that copy one candidate."""
+    weights = np.zeros((joints, 3, candidates))
+    weights[..., chosen] = 1
+    return weights
+
+
+def median_errors(residual: Float32) -> Float64:
+    """Return each joint's mean error in mm, [J], of the candidates' median: its residual is the residuals' median."""
+    median = [np.median(joint, axis=1).astype(np.float64) for joint in residual]
+    return np.array([np.sqrt(np.square(joint).sum(axis=0)).mean() for joint in median])
+
+
+def weighted_gram(residual: Float32, weights: Float64 | None) -> tuple[Float64, Float64]:
+    """Return the Gram matrices [J, 3, M, M] of the residuals and the mean error [J] of the weights.
+
+    A row counts 1 / |its error under `weights`|, the weight of iteratively reweighted least squares; without
+    weights every row counts 1, and the error is 0.
+    """
+    joints, axes, candidates, rows = residual.shape
+    gram = np.zeros((joints, axes, candidates, candidates))
+    error = np.zeros(joints)
+    for joint in range(joints):
+        for start in range(0, rows, CHUNK_ROWS):
+            part = residual[joint, :, :, start : start + CHUNK_ROWS]
+            scaled = part
+            if weights is not None:
+                blended = np.matmul(weights[joint, :, None].astype(np.float32), part)[:, 0]
+                norm = np.sqrt(np.square(blended).sum(axis=0))
+                error[joint] += norm.sum(dtype=np.float64)
+                scaled = part / np.maximum(norm, np.float32(SMALLEST_ERROR_MM))
+            gram[joint] += np.matmul(scaled, part.transpose(0, 2, 1))
+    return gram / rows, error / rows
+
+
+def least_on_simplex(gram: Float64) -> Float64:
+    """Minimise w' G w over the simplex (w >= 0, sum w = 1), G [M, M] positive semidefinite.
+
+    The objective is homogeneous, so the minimiser is that of v' G v / 2 - sum v over v >= 0, rescaled to sum one:
+    a nonnegative least squares problem in a square root of G (Lawson & Hanson 1974, chapter 23).
+    """
+    candidates = len(gram)
+    scale = np.trace(gram) / candidates
+    if scale <= 0:
+        return np.full(candidates, 1 / candidates)
+    # not by Cholesky: a candidate that is the mean of others leaves rounding below zero
+    values, axes = np.linalg.eigh((gram + gram.T) / (2 * scale))
+    root = np.sqrt(np.maximum(values, 0) + RIDGE)
+    solution = scipy.optimize.nnls(root[:, None] * axes.T, axes.sum(axis=0) / root)[0]
+    return np.asarray(solution / solution.sum(), np.float64)
+
+
+def least_squares(gram: Float64, granularity: str) -> Float64:
+    """Return the weights [J, 3, M] that minimise the sum of squared errors, from unweighted Grams [J, 3, M, M]."""
+    tied = gram.sum(axis=tied_dimensions(granularity), keepdims=True)
+    return _broadcast(_solve(tied), gram.shape[:3])
+
+
+def exact(residual: Float32, granularity: str = "coordinate", *, gap_mm: float = GAP_MM) -> Optimum:
+    """Minimise MPJPE over all weights [17, 3, M] of a granularity.
+
+    Iteratively reweighted least squares: each step minimises a parabola that touches the objective from above, so
+    it never rises. The objective's slope comes with the step, and with it a lower bound on every possible blend:
+    a convex function lies above its tangent, whose least value on a simplex is at a corner (Frank & Wolfe 1956).
+    """
+    tied = tied_dimensions(granularity)
+    together = 0 in tied
+    joints = len(residual)
+    parts = [residual] if together else [residual[joint : joint + 1] for joint in range(joints)]
+    optima = [_exact_part(part, tied, gap_mm) for part in parts]
+    return Optimum(
+        np.concatenate([optimum.weights for optimum in optima]),
+        np.concatenate([optimum.joint_mm for optimum in optima]),
+        float(np.mean([optimum.bound_mm for optimum in optima])),
+        max(optimum.steps for optimum in optima),
+    )
+
+
+def _exact_part(residual: Float32, tied: tuple[int, ...], gap_mm: float) -> Optimum:
+    """Solve for joints that are tied together, or for one alone: residual [J, 3, M, N]."""
+    shape = residual.shape[:3]
+    weights = equal_weights(shape[0], shape[2])
+    best = Optimum(weights, np.full(shape[0], np.inf), np.inf, 0)
+    for step in range(MAX_STEPS):
+        gram, error = weighted_gram(residual, weights)
+        slope = np.matmul(gram, weights[..., None])[..., 0].sum(axis=tied, keepdims=True)
+        reduced = gram.sum(axis=tied, keepdims=True)
+        gap = ((slope * weights[tuple(slice(n) for n in slope.shape)]).sum(axis=2) - slope.min(axis=2)).sum()
+        if error.sum() < best.joint_mm.sum():
+            best = Optimum(weights, error, float(gap) / shape[0], step)
+        if gap / shape[0] <= gap_mm or not error.any():
+            break
+        weights = _broadcast(_solve(reduced), shape)
+    return best
+
+
+def _solve(gram: Float64) -> Float64:
+    """Solve the simplex problem of every Gram matrix: [A, B, M, M] to [A, B, M]."""
+    flat = gram.reshape(-1, *gram.shape[2:])
+    return np.array([least_on_simplex(one) for one in flat]).reshape(gram.shape[:3])
+
+
+def _broadcast(weights: Float64, shape: tuple[int, ...]) -> Float64:
+    return np.broadcast_to(weights, shape).copy()
+
+
+def greedy(residual: Float32, picks: int = 20) -> Float64:
+    """Return weights [J, 3, M] by forward selection with replacement (Caruana et al. 2004), a coordinate at a time.
+
+    Each joint starts from its best candidate; every round adds to each axis in turn the candidate that lowers the
+    joint's mean error most. The best round counts: an early stop is what keeps the method from overfitting.
+    """
+    equal = equal_weights(1, residual.shape[2])[0]
+    return np.array([_greedy_joint(joint, picks) if joint.any() else equal for joint in residual])
+
+
+def _greedy_joint(residual: Float32, picks: int) -> Float64:
+    axes, candidates, _ = residual.shape
+    alone = single_errors(residual[None])
+    first = int(np.argmin(alone))
+    counts = one_candidate(1, candidates, first)[0]  # [3, M], how often each was picked
+    total = residual[:, first].copy()  # [3, N], the sum of what was picked
+    best_mm, best = alone[first], counts.copy()
+    for _ in range(picks - 1):
+        for axis in range(axes):
+            average = total / counts.sum(axis=1, keepdims=True).astype(np.float32)
+            average[axis] = 0
+            others = np.square(average).sum(axis=0)
+            tried = (total[axis] + residual[axis]) / np.float32(counts[axis].sum() + 1)  # [M, N]
+            error_mm = np.sqrt(np.square(tried) + others).mean(axis=1, dtype=np.float64)
+            pick = int(error_mm.argmin())
+            counts[axis, pick] += 1
+            total[axis] += residual[axis, pick]
+            if error_mm[pick] < best_mm:
+                best_mm, best = float(error_mm[pick]), counts.copy()
+    return np.asarray(best / best.sum(axis=1, keepdims=True), np.float64)

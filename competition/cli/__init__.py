@@ -1,0 +1,1 @@
+"""The command line: its flags, what each subcommand calls, and the tables that it prints."""

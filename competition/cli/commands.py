@@ -1,0 +1,290 @@
+"""What the subcommands do: each reads its flags, makes one call and prints.
+
+torch, timm and the like are imported inside, so that --help answers at once.
+"""
+
+import argparse
+from collections import defaultdict
+from dataclasses import fields
+
+import models
+from competition.common.choices import check_blend
+from competition.common.console import Console
+from competition.common.errors import FoldsError, UserError, unknown
+from competition.common.workspace import Workspace
+
+MENDABLE = 2  # the exit code of what the user can mend
+
+
+def data(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
+    from competition.synthetic.generate import generate
+
+    generate(workspace.data, options.n, options.n_test, workspace.seed, options.workers)
+    console.note(f"{workspace.data}: {options.n} training and {options.n_test} test images, made by this toolkit")
+    console.note(f"look at {workspace.data / 'contact_sheet.jpg'}; scores on them are not Human3.6M scores")
+
+
+def check(options: argparse.Namespace, workspace: Workspace, console: Console) -> int:
+    from competition.cli.tables import facts_table, faults_table
+    from competition.data.check import check as look
+
+    with console.bar("images", None) as advance:
+        found = look(workspace.data, workspace.folds, everything=options.all, advance=advance)
+    console.table(facts_table(str(workspace.data), found.facts, workspace.tell))
+    if found.problems or found.oddities:
+        console.table(faults_table(found.problems, found.oddities, workspace.data, workspace.tell))
+    if found.problems:
+        console.note(
+            workspace.tell(f"would make wrong results: {len(found.problems)} of these; mend them, then `make check`")
+        )
+        return MENDABLE
+    if found.folds_fit:
+        todo, why = "train", ""
+    else:
+        todo, why = "folds", ""
+        if not found.names_parse:
+            todo, why = 'folds ARGS="--strategy sequence"', ", or holdout, as the names tell no subjects"
+    wrong = f"{len(found.oddities)} odd things to understand first" if found.oddities else "nothing wrong found"
+    console.note(workspace.tell(f"{wrong}; next: `make {todo}`{why}"))
+    return 0
+
+
+def folds(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
+    from competition.data import folds as make
+    from competition.data.labels import read_labels
+
+    table = make.make_folds(
+        read_labels(workspace.data).images, strategy=options.strategy, k=options.k, seed=workspace.seed
+    )
+    users = make.find_users(workspace.submissions, workspace.folds)
+    written = make.write_folds(
+        workspace.folds, table, strategy=options.strategy, seed=workspace.seed, users=users, force=options.force
+    )
+    for fold, rows in table[table["fold"] >= 0].groupby("fold"):
+        held_out = f": {', '.join(sorted(rows['subject'].unique()))}" if options.strategy == "subject" else ""
+        console.note(f"fold {fold} holds out {len(rows)} of {len(table)} images{held_out}")
+    if options.strategy == "sequence" and (unknown_subject := int((table["subject"] == "").sum())):
+        console.note(f"{unknown_subject} names tell no subject: what precedes the frame number is their sequence")
+    if options.strategy == "holdout":
+        console.note("holdout leaks: neighbouring frames of the held-out images are trained on, so scores flatter")
+    console.note(f"{workspace.folds / 'folds.csv'}: {'written' if written else 'there already, the same'}")
+
+
+def train(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
+    names = [setting.name for setting in fields(models.recipe(options.model))]
+    try:
+        recipe = models.recipe(options.model, **{name: getattr(options, name) for name in names})
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    run = options.run or options.model
+    workspace.run(run)
+    if options.init is not None and not workspace.run(options.init).is_dir():
+        raise UserError(f"--init {options.init}: no run at {workspace.run(options.init)}; `make board` lists the runs")
+    from competition.data.labels import read_test
+    from competition.runs.candidates import write_submission
+    from competition.training.jobs import FULL, Job, fold_numbers
+    from competition.training.parallel import is_one_of_many, train_folds
+
+    every = fold_numbers(workspace)
+    chosen: dict[str, list[int | str]] = {"all": [*every], FULL: [FULL]} | {str(k): [k] for k in every}
+    if options.fold not in chosen:
+        raise FoldsError(f"fold {options.fold}: expected {every[0]} to {every[-1]}, all or {FULL}")
+    jobs = [
+        Job(
+            workspace=workspace,
+            name=options.model,
+            recipe=recipe,
+            fold=fold,
+            run=run,
+            precision=options.precision,
+            workers=options.workers,
+            init=options.init,
+            checkpoint_minutes=options.checkpoint_minutes,
+            sync_batch_norm=options.sync_batch_norm,
+            compile=options.compile,
+        )
+        for fold in chosen[options.fold]
+    ]
+    if not is_one_of_many():
+        console.note(f"{run}: loading torch")
+    train_folds(jobs, console, at_once=options.parallel, gpus=options.gpus, arguments=options.arguments)
+    if is_one_of_many():
+        return
+    if options.fold == FULL:
+        last = sorted(jobs[0].folder.glob("test_epoch*"))[-1]
+        console.note(f"{run}: trained on everything, nothing validated; its last epoch's test poses are in {last}")
+    elif (written := write_submission(workspace.submissions, run, read_test(workspace.data).id)) is not None:
+        file, best = written
+        console.note(f"{run}: out-of-fold MPJPE {best.valid_mpjpe:.2f} mm at epoch {best.epoch}; test poses in {file}")
+    console.note(workspace.tell("next: `make board`, train another model, or `make blend`"))
+
+
+def predict(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
+    if not workspace.run(options.run).is_dir():
+        raise UserError(f"no run at {workspace.run(options.run)}; `make board` lists the runs")
+    if options.image is not None:
+        _predict_photo(options, workspace, console)
+        return
+    if options.box is not None or options.out is not None:
+        raise UserError("--box or --out without --image: expected the picture, --image photo.jpg")
+    from competition.training.predict import predict_run
+
+    folder, epoch, mpjpe = predict_run(
+        workspace,
+        options.run,
+        epoch=options.epoch,
+        decoder=options.decoder,
+        flip=options.flip,
+        workers=options.workers,
+        console=console,
+    )
+    console.note(f"{folder}: out-of-fold MPJPE {mpjpe:.2f} mm, as epoch {epoch}")
+
+
+def _predict_photo(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
+    if not options.image.is_file():
+        raise UserError(f"photo: no such file: {options.image}")
+    from competition.training.photo import predict_photo
+
+    found = predict_photo(
+        workspace,
+        options.run,
+        options.image,
+        box=options.box,
+        epoch=options.epoch,
+        decoder=options.decoder,
+        flip=options.flip,
+        out=options.out,
+    )
+    console.note(f"predicted by {found.trained}")
+    console.note("mm relative to the pelvis, depth too: x right, y down, z away; how far away it stands is not known")
+    console.note(f"joints: {found.table}; picture: {found.picture}; a skeleton that turns: {found.page}")
+
+
+def blend(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
+    check_blend(options.method, options.granularity)
+    if options.files is None and options.shares is not None:
+        raise UserError("--shares without --files: runs get their weights by --method")
+    from competition.cli.blend import blend_files, blend_runs
+
+    blended = blend_runs if options.files is None else blend_files
+    written = blended(options, workspace, console, options.out or workspace.submissions / "blend")
+    file = "" if written == workspace.submissions / "blend" / written.name else f" FILE={written}"
+    console.note(workspace.tell(f"{written}; next: `make score{file}`, `make submit{file}`"))
+
+
+def score(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
+    from competition.cli.tables import score_table
+    from competition.common.files import write_json
+    from competition.leaderboard.score import record, standing
+    from competition.leaderboard.score import score as score_file
+
+    files = options.file or [workspace.submissions / "blend" / "submission.csv.gz"]
+    if options.json is not None and len(files) > 1:
+        raise UserError(f"--json with {len(files)} files: expected one --file")
+    for file in files:
+        scores = score_file(workspace.data, file, strict=options.strict)
+        record(workspace.submissions, file, scores)
+        if len(files) == 1:
+            console.table(score_table(str(file), scores))
+        parts = [f"{key} {scores[key]:.2f}" for key in ("all", "public", "private") if scores[key] is not None]
+        console.note(f"{file}: MPJPE in mm: {', '.join(parts)}")
+        if options.json is not None:
+            write_json(options.json, scores)
+    for file in files:
+        if place := standing(workspace.submissions, file):
+            console.note(f"{file}: {place}")
+
+
+def board(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
+    from competition.cli.tables import board_table
+    from competition.common.files import write_json
+    from competition.leaderboard.board import link_rows, warnings
+    from competition.leaderboard.score import board as read_board
+
+    rows = read_board(workspace.submissions, workspace.folds)
+    if not rows:
+        raise UserError(f"no runs under {workspace.submissions}: `make train MODEL=3dhg-small`")
+    if options.sort not in rows[0]:
+        raise UserError(unknown("column", options.sort, rows[0]))
+    rows.sort(key=lambda row: (row[options.sort] is None, row[options.sort]))
+    report = workspace.submissions / "report.html"
+    link_rows(rows, report)
+    console.table(board_table(rows, console.rich.width))
+    unscored = defaultdict(list)
+    for row in rows:
+        unscored[row["why"]].append(row["name"])
+    for why, names in unscored.items():
+        if why:
+            console.note(workspace.tell(f"no score out of fold: {', '.join(names)}: {why}"))
+    for line in warnings(rows, workspace.submissions / "ledger.csv"):
+        console.note(line)
+    if linked := [row["name"] for row in rows if row["link"]]:
+        console.note(f"pictures of each: {report}#run-{linked[0]} and so on")
+    elif not report.exists():
+        console.note(workspace.tell("pictures of each: `make report`"))
+    if options.json is not None:
+        write_json(options.json, rows)
+
+
+def bench(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
+    from competition.bench.measure import run as run_benchmarks
+    from competition.cli.tables import bench_table
+    from competition.common.files import write_json
+
+    rows = []
+    for name, found in run_benchmarks(options.only.split(",") if options.only else None):
+        rows += found
+        console.note(f"{name}: " + ", ".join(f"{row.name} {row.ratio:.3g} times" for row in found))
+    console.table(bench_table(rows))
+    if options.json is not None:
+        write_json(options.json, [row._asdict() for row in rows])
+
+
+def submit(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
+    from competition.leaderboard.submit import submit as send
+
+    def confirmed(question: str) -> bool:
+        console.note(question)
+        if options.yes:
+            return True
+        try:
+            return console.ask("send it? [y/N] ").strip().lower() in ("y", "yes")
+        except EOFError:
+            raise UserError(
+                "submit asks before it sends, and no one is there to answer: --yes, or make ... YES=1"
+            ) from None
+
+    file = options.file or workspace.submissions / "blend" / "submission.csv.gz"
+    competition, message = options.competition, options.message
+    send(workspace, file, competition=competition, message=message, confirmed=confirmed, note=console.note)
+
+
+def verify(options: argparse.Namespace, workspace: Workspace, console: Console) -> int:
+    from competition.runs.verify import verify as look
+
+    right, wrong = look(workspace, options.folder)
+    for line in right:
+        console.note(line)
+    for line in wrong:
+        console.note(f"wrong: {line}")
+    return MENDABLE if wrong else 0
+
+
+def reproduce(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
+    from competition.cli.reproduce import reproduce as run_all
+    from competition.cli.tables import poster_table
+    from competition.common.files import write_json
+
+    rows = run_all(workspace, options.scale, console, fold=options.fold, at_once=options.parallel)
+    console.table(poster_table(rows, str(workspace.data)))
+    if options.json is not None:
+        write_json(options.json, rows)
+
+
+def report(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
+    from competition.report.compose import SECTIONS, write_report
+
+    with console.bar("report", len(SECTIONS)) as advance:
+        written = write_report(workspace, options.out or workspace.submissions / "report.html", advance)
+    console.note(f"{written}: open it in a browser")

@@ -1,0 +1,159 @@
+"""Tables of what was found, scored and trained, for the terminal."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from competition.bench.measure import Row
+from competition.common.console import printable
+from competition.data.faults import Fault
+
+PLACES = 10  # named of each fault
+BOARD_COLUMNS = {
+    "name": "name",
+    "kind": "kind",
+    "folds": "folds",
+    "epochs": "epochs",
+    "best_epoch": "best\nepoch",
+    "out_of_fold": "out of\nfold",
+    "out_of_fold_rank": "#",
+    "all": "test",
+    "public": "public",
+    "public_rank": "#",
+    "private": "private",
+    "private_rank": "#",
+}
+DETAILS = ("kind", "epochs", "best_epoch")  # left out where there is no room
+WIDE = 100  # characters
+
+
+def facts_table(title: str, facts: dict[str, dict[str, str]], tell: Callable[[str], str]) -> Table:
+    """Show what is known, by sections; `tell` completes the commands in it."""
+    table = Table(title=title, show_header=False, title_justify="left")
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for section, known in facts.items():
+        for index, (name, fact) in enumerate(known.items()):
+            table.add_row("" if index else section, *map(Text, (name, tell(fact))))  # names may look like markup
+        table.add_section()
+    return table
+
+
+def faults_table(problems: Sequence[Fault], oddities: Sequence[Fault], root: Path, tell: Callable[[str], str]) -> Table:
+    """Show what is wrong and what is odd, where under `root` (the first places of each), and what to do about it."""
+    table = Table(show_lines=True, expand=True)
+    for heading, ratio in (("", None), ("what", 3), ("where", 5), ("what to do", 3)):
+        table.add_column(heading, ratio=ratio, overflow="fold")
+    for kind, faults in (("wrong", problems), ("odd", oddities)):
+        for fault in faults:
+            more = f" and {len(fault.places) - PLACES:,} more" if len(fault.places) > PLACES else ""
+            places = f", {len(fault.places):,}: {', '.join(fault.places[:PLACES])}{more}" if fault.places else ""
+            where = str(fault.where).removeprefix(f"{root}/")
+            table.add_row(kind, *map(Text, (fault.what, f"{where}{places}", tell(fault.remedy))))
+    return table
+
+
+def score_table(title: str, scores: dict[str, Any]) -> Table:
+    """Show MPJPE in mm by joint and action, and the mean absolute error by axis."""
+    table = Table(title=f"{title}, mm", title_justify="left")
+    for heading in ("joint", "action", "axis (mean |error|)"):
+        table.add_column(heading)
+        table.add_column("mm", justify="right")
+    columns = [list(scores[key].items()) for key in ("joint", "action", "axis")]
+    for index in range(max(map(len, columns))):
+        cells = [pairs[index] if index < len(pairs) else ("", None) for pairs in columns]
+        table.add_row(*(text for name, value in cells for text in (name, _mm(value))))
+    return table
+
+
+def blend_table(facts: dict[str, Any]) -> Table:
+    """Show the methods of a blend side by side, out-of-fold MPJPE in mm on the rows the weights were found on."""
+    candidates = printable(", ".join(facts["candidates"]))
+    table = Table(
+        title=f"{candidates}: {facts['n_rows']:,} out-of-fold rows, MPJPE in mm", title_justify="left",
+        caption="nested: on groups that had no say, told for weights of as many groups as there are",
+        caption_justify="left",
+    )  # fmt: skip
+    table.add_column("method")
+    for heading in ("in sample", "nested", "seconds"):
+        table.add_column(heading, justify="right")
+    for row in facts["table"]:
+        table.add_row(row["method"], _mm(row["mpjpe_in_sample"]), _mm(row["mpjpe_nested"]), _mm(row["seconds"]))
+    return table
+
+
+def board_table(rows: list[dict[str, Any]], width: int = WIDE) -> Table:
+    """Show runs and blends, MPJPE in mm; a terminal of fewer characters than WIDE has room for the scores alone."""
+    hidden = "" if width >= WIDE else f"\nkind and epochs are shown from {WIDE} columns on, and by --json"
+    caption = (
+        "out of fold: a run's best epoch; a blend nested, or else on the rows its weights were found on, without a "
+        "place\n# is the place; equal scores share it (Kaggle puts the earlier submission first)"
+    ) + hidden
+    table = Table(
+        title="MPJPE in mm", title_justify="left", caption=caption, caption_justify="left", box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0), pad_edge=False,
+    )  # fmt: skip
+    columns = {key: heading for key, heading in BOARD_COLUMNS.items() if width >= WIDE or key not in DETAILS}
+    for key, heading in columns.items():
+        if key in ("name", "kind"):  # these give way: a score that is cut says nothing
+            table.add_column(heading, overflow="fold", vertical="bottom")
+        else:
+            table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        if row["folds"] is not None and row["of_folds"] not in (None, row["folds"]):
+            row = row | {"folds": f"{row['folds']} of {row['of_folds']}"}
+        cells = [_mm(row[key]) if isinstance(row[key], float) else _text(row[key]) for key in columns]
+        styles = [_board_style(key, row) for key in columns]
+        table.add_row(*(Text(cell, style) for cell, style in zip(cells, styles, strict=True)))
+    return table
+
+
+def _board_style(key: str, row: dict[str, Any]) -> str:
+    """Mark the lowest score of a column, what is half trained, and the name that leads into the report."""
+    if key == "name":
+        return f"link {row['link']}" if row.get("link") else ""
+    if key == "folds":
+        return "yellow" if isinstance(row[key], str) else ""
+    return "bold green" if row.get(f"{key.removesuffix('_rank')}_rank") == 1 else ""
+
+
+def poster_table(rows: list[dict[str, Any]], data: str) -> Table:
+    """Show the poster's table beside ours, mm; ratios to the best single model."""
+    caption = f"the poster was measured on Human3.6M, ours on {data}: compare ratios, not mm"
+    table = Table(title="the poster and ours", title_justify="left", caption=caption, caption_justify="left")
+    columns = {
+        "name": "model", "setting": "setting", "poster": "poster mm", "poster_ratio": "poster ratio",
+        "out_of_fold": "out of fold", "test": "test", "ratio": "ratio",
+    }  # fmt: skip
+    for key, heading in columns.items():
+        table.add_column(heading, justify="left" if key in ("name", "setting") else "right")
+    for row in rows:
+        table.add_row(*(row[key] if isinstance(row[key], str) else _ratio(key, row[key]) for key in columns))
+    return table
+
+
+def bench_table(rows: Sequence[Row]) -> Table:
+    """Show comparisons; a ratio above 1 means that ours is better."""
+    table = Table(title="ours against a plain way; ratio above 1: ours is better", title_justify="left")
+    for heading in ("benchmark", "ours", "reference", "unit", "ratio", "note"):
+        table.add_column(heading, justify="left" if heading in ("benchmark", "unit", "note") else "right")
+    for row in rows:
+        table.add_row(row.name, f"{row.ours:.4g}", f"{row.reference:.4g}", row.unit, f"{row.ratio:.2f}", row.note)
+    return table
+
+
+def _mm(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _ratio(key: str, value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}" if "ratio" in key else f"{value:.2f}"
+
+
+def _text(value: object) -> str:
+    return "" if value is None else printable(str(value))

@@ -1,0 +1,187 @@
+"""Files appear whole or not at all: a temporary name in the same folder, fsync, rename.
+
+Nothing else in the toolkit renames or writes under a final name.
+"""
+
+import fcntl
+import gzip
+import hashlib
+import json
+import math
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import UnionType
+from typing import IO, Any
+
+from competition.common.errors import UserError
+
+MAX_TEXT_BYTES = 1 << 29  # of 312,188 poses with all digits of a double there are 325 MB; a compressed bomb has more
+TIMINGS = ("seconds", "images_per_second")
+_NO_TEXT = {
+    b"PK\x03\x04": "a zip archive: unpack it",
+    b"\x1f\x8b": "gzip data: unpack it, or give it a name that ends in .gz",
+    b"\xff\xfe": "UTF-16 text: save it as UTF-8",
+    b"\xfe\xff": "UTF-16 text: save it as UTF-8",
+}
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[IO[bytes]]:
+    """Open a binary file that takes the name `path` only when the block ends without an error."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, "xb") as handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the new name itself must survive a power cut
+    finally:
+        os.close(folder)
+
+
+@contextmanager
+def locked(folder: Path, complaint: str | None = None) -> Iterator[None]:
+    """Hold a folder's lock while the block runs; when another process holds it, raise UserError with the complaint.
+
+    Without a complaint, wait for it.
+
+    The system takes the lock back when its holder ends, however it ends: those it forks to load images don't keep it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    held = [handle]
+
+    def let_go() -> None:
+        while held:
+            os.close(held.pop())
+
+    os.register_at_fork(after_in_child=let_go)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if complaint else 0))
+        yield
+    except BlockingIOError:
+        raise UserError(complaint) from None
+    finally:
+        held.clear()
+        os.close(handle)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path`, whole or not at all."""
+    with atomic(path) as handle:
+        handle.write(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text with LF line ends; compressed when the name ends in .gz, without time or name inside."""
+    content = text.encode()
+    write_bytes(path, gzip.compress(content, compresslevel=6, mtime=0) if path.suffix == ".gz" else content)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON; NaN and infinity are refused, as they aren't JSON."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_bytes(path: Path, *, what: str, limit: int = MAX_TEXT_BYTES) -> bytes:
+    """Read a file, unpacking .gz by its name; raise UserError when missing, damaged or over `limit` bytes."""
+    path = Path(path)
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as handle:
+            chunks = list(_bounded(handle, limit))
+    except FileNotFoundError:
+        raise UserError(f"{what}: no such file: {path}") from None
+    except (gzip.BadGzipFile, EOFError) as error:
+        raise UserError(f"{what}: {path} is not a whole gzip file ({error}): write or download it again") from None
+    except OSError as error:
+        raise UserError(f"{what}: can't read {path}: {error.strerror or error}") from None
+    except Exception as error:  # zlib raises its own error on damaged data
+        if type(error).__name__ != "error":
+            raise
+        raise UserError(f"{what}: {path} is damaged ({error}): write or download it again") from None
+    if sum(map(len, chunks)) > limit:
+        raise UserError(f"{what}: {path} unpacks to more than {limit:,} bytes: this can't be such a file")
+    return b"".join(chunks)
+
+
+def _bounded(handle: IO[bytes] | gzip.GzipFile, limit: int) -> Iterator[bytes]:
+    """Read in parts, at most one of them beyond `limit` bytes."""
+    read = 0
+    while read <= limit and (chunk := handle.read(1 << 20)):
+        read += len(chunk)
+        yield chunk
+
+
+def read_text(path: Path, *, what: str) -> str:
+    """Read UTF-8 text (a byte order mark is dropped), unpacking .gz; line ends become LF."""
+    content = read_bytes(path, what=what)
+    for start, told in _NO_TEXT.items():
+        if content.startswith(start):
+            raise UserError(f"{what}: {path} holds {told}")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{what}: {path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from None
+    return text.replace("\r\n", "\n")
+
+
+def read_json(path: Path, *, what: str, needs: Mapping[str, type | UnionType] | None = None) -> dict[str, Any]:
+    """Read a JSON object; raise UserError when it is missing, damaged, or of another type than `needs` at a key.
+
+    A key that isn't there is None.
+    """
+    return parse_json(read_text(path, what=what), f"{what}: {path}", needs)
+
+
+def parse_json(text: str, where: str, needs: Mapping[str, type | UnionType] | None = None) -> dict[str, Any]:
+    """Parse a JSON object as `read_json` does; `where` begins what is refused."""
+    try:
+        value = json.loads(text, parse_float=_finite, parse_constant=_finite)
+    except (ValueError, RecursionError) as error:  # brackets ten thousand deep, numbers of ten thousand digits
+        raise UserError(f"{where} is not valid JSON ({str(error)[:100]})") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{where} holds {type(value).__name__}, expected a JSON object")
+    for key, kind in (needs or {}).items():
+        if not isinstance(value.setdefault(key, None), kind):
+            found, expected = type(value[key]).__name__, getattr(kind, "__name__", kind)
+            raise UserError(f"{where}: {key!r} is {found}, expected {expected}: it is not as this toolkit writes it")
+    return value
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text[:20]} is no number")
+    return number
+
+
+def sha256_file(path: Path) -> str:
+    """Hash a file's bytes."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def sha256_facts(value: Any) -> str:
+    """Hash a JSON value without the timings in it, which no second run repeats."""
+
+    def lasting(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {key: lasting(item) for key, item in part.items() if key not in TIMINGS}
+        return [lasting(item) for item in part] if isinstance(part, list | tuple) else part
+
+    return hashlib.sha256(json.dumps(lasting(value), sort_keys=True).encode()).hexdigest()
+
+
+def sha256_lines(lines: Iterable[str]) -> str:
+    """Hash a list of names, independent of the file's line ends."""
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""The competition's folder: image names, labels, images, folds, and what is wrong with them."""

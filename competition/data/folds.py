@@ -1,0 +1,218 @@
+"""Folds: which training rows are held out together, so that out-of-fold scores tell of unseen people.
+
+Neighbouring video frames are near copies of each other, and the four cameras see the same instant; rows are
+therefore held out by whole subjects, or at least by whole sequences. `holdout` repeats what the poster did (random
+rows) and leaks; it exists to compare.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from competition.common.errors import FoldsError, UserError, unknown
+from competition.common.files import read_bytes, read_json, sha256_file, sha256_lines, write_json, write_text
+from competition.common.seeds import generator
+from competition.data.labels import parse_name
+
+if TYPE_CHECKING:
+    import pandas as pd  # where it is needed: loading it takes longer than reading what folds.json says of 500 runs
+
+STRATEGIES = ("subject", "sequence", "holdout")
+COLUMNS = ("Id", "image", "subject", "action", "sequence", "camera", "fold")
+HOLDOUT_ROWS = 2188  # the poster's validation set
+SEQUENCE_FOLDS = 5
+NEVER_VALIDATED = -1
+NEAR_MM = 1.0  # two takes don't agree so closely in 48 numbers; copies, and people at rest between frames, do
+
+_FRAME = re.compile(r"(.+?)(?:\.(\w+))?[._ -]\d+\.jpe?g", re.ASCII)  # sequence, camera; no subject
+
+
+def make_folds(
+    images: Sequence[str], *, strategy: str = "subject", k: int | None = None, seed: int = 0
+) -> "pd.DataFrame":
+    """Assign each image to the fold that holds it out; row i is Id i + 1, columns as folds.csv.
+
+    Raise FoldsError when the names don't tell the groups, or there are fewer groups than folds.
+    """
+    if strategy not in STRATEGIES:
+        raise FoldsError(unknown("strategy", strategy, STRATEGIES))
+    table = _name_table(images, strategy)
+    if strategy == "holdout":
+        if k not in (None, 1):
+            raise FoldsError(f"--k {k} with strategy holdout: it has one fold; leave --k out")
+        rows = HOLDOUT_ROWS if len(images) >= 10 * HOLDOUT_ROWS else max(1, len(images) // 10)
+        chosen = generator(seed, "holdout").permutation(len(images))[:rows]
+        table["fold"] = NEVER_VALIDATED
+        table.loc[chosen, "fold"] = 0
+        return table
+    groups = table[strategy]
+    k = k if k is not None else (groups.nunique() if strategy == "subject" else SEQUENCE_FOLDS)
+    if not 2 <= k <= groups.nunique():
+        raise FoldsError(
+            f"--k {k} with strategy {strategy}: expected 2 to {groups.nunique()}, as many as there are {strategy}s"
+        )
+    table["fold"] = groups.map(_balance(groups, k, seed))
+    _assert_no_leak(table, strategy)
+    return table
+
+
+def write_folds(
+    folder: Path, table: "pd.DataFrame", *, strategy: str, seed: int, users: Sequence[str], force: bool
+) -> bool:
+    """Write folds.csv and folds.json; return False when the same folds are there already.
+
+    Refuse (FoldsError) to change folds that the runs `users` were trained on, unless `force`.
+    """
+    content = table.to_csv(index=False, lineterminator="\n")
+    path = folder / "folds.csv"
+    if path.exists():
+        same = read_bytes(path, what="folds") == content.encode()
+        if same and (folder / "folds.json").exists():
+            return False
+        if users and not same and not force:
+            raise FoldsError(
+                f"{path} was used by {', '.join(users[:5])}: other folds would make their out-of-fold poses worthless; "
+                "use another FOLDS= and SUBMISSIONS=, or --force"
+            )
+    (folder / "folds.json").unlink(missing_ok=True)  # never beside a table it doesn't describe
+    write_text(path, content)
+    meta = {
+        "strategy": strategy,
+        "k": int(table["fold"].max()) + 1,
+        "seed": seed,
+        "images_sha256": sha256_lines(table["image"]),
+        "folds_sha256": sha256_file(path),
+    }
+    write_json(folder / "folds.json", meta)
+    return True
+
+
+def read_folds(folder: Path, images_sha256: str) -> tuple[npt.NDArray[np.int64], dict[str, Any]]:
+    """Return the fold of every training row [N] and folds.json; raise FoldsError when they are of other data."""
+    import pandas as pd
+
+    path = folder / "folds.csv"
+    if not path.exists() or not (folder / "folds.json").exists():
+        raise FoldsError(f"no folds at {path}: run `make folds`")
+    try:
+        meta = read_meta(folder)
+        table = pd.read_csv(path)
+    except (UserError, ValueError) as error:
+        raise FoldsError(f"{path} can't be read ({str(error)[:100]}): run `make folds` again") from None
+    if tuple(table.columns) != COLUMNS:
+        raise FoldsError(f"{path}: columns {', '.join(table.columns)}, expected {', '.join(COLUMNS)}")
+    if sha256_lines(table["image"]) != images_sha256:
+        raise FoldsError(
+            f"{path} lists other images than DATA/annot/train_images.txt: make folds for this data under another "
+            "FOLDS=, or `make folds` again"
+        )
+    if meta.get("folds_sha256") != sha256_file(path):
+        raise FoldsError(f"{path} was changed after it was made: its hash isn't that of folds.json; run `make folds`")
+    if meta["k"] != table["fold"].max() + 1 or meta.get("images_sha256") != images_sha256:
+        raise FoldsError(
+            f"{folder / 'folds.json'} is not of the {table['fold'].max() + 1} folds of {path}: make folds again"
+        )
+    return table["fold"].to_numpy(np.int64), meta
+
+
+def name_groups(images: Sequence[str]) -> tuple[list[str] | None, list[str] | None]:
+    """Return the subject and the sequence of each image by its name; None where a name doesn't tell one of them."""
+    names = [parse_name(image) for image in images]
+    subjects = [name.subject for name in names if name is not None]
+    loose = [_FRAME.fullmatch(image) if name is None else None for name, image in zip(names, images, strict=True)]
+    known = [name.sequence if name else other[1] if other else None for name, other in zip(names, loose, strict=True)]
+    sequences = [sequence for sequence in known if sequence is not None]
+    whole = len(images)
+    return subjects if len(subjects) == whole else None, sequences if len(sequences) == whole else None
+
+
+def split_groups(groups: Sequence[str | None], fold: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Tell the held-out rows [N] whose group is in more than one fold; None is a group that isn't known."""
+    import pandas as pd
+
+    frame = pd.DataFrame({"group": groups, "fold": fold})
+    number = frame.groupby("group")["fold"].transform("nunique")
+    return ((number > 1) & (frame["fold"] >= 0)).to_numpy(bool)
+
+
+def near_copies(pose_mm: npt.NDArray[np.floating[Any]], fold: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Tell the held-out rows [N] that have a row in another fold within NEAR_MM, root mean square over the joints."""
+    from scipy.spatial import cKDTree
+
+    rows = len(pose_mm)
+    centred = pose_mm.reshape(rows, -1).astype(np.float64)
+    centred -= centred.mean(axis=0)
+    axes = np.linalg.eigh(centred.T @ centred)[1]  # turned so that the tree splits where poses differ most
+    turned = centred @ axes
+    near = np.zeros(rows, bool)
+    for held_out in range(int(fold.max()) + 1):
+        inside = fold == held_out
+        tree = cKDTree(turned[~inside], balanced_tree=False)
+        distance, _ = tree.query(turned[inside], distance_upper_bound=NEAR_MM * math.sqrt(pose_mm.shape[1]))
+        near[inside] = np.isfinite(distance)
+    return near
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """Read folds.json: what the folds are, and the hash of their table."""
+    return read_json(folder / "folds.json", what="folds", needs={"k": int, "strategy": str, "folds_sha256": str})
+
+
+def find_users(submissions: Path, folder: Path) -> list[str]:
+    """List the runs under `submissions` that were trained on the folds in `folder`."""
+    path = folder / "folds.csv"
+    if not path.exists():
+        return []
+    sha256 = sha256_file(path)
+    configs = sorted(submissions.glob("*/fold*/config.json"))
+    using = (c.parent.parent.name for c in configs if read_json(c, what="configuration").get("folds_sha256") == sha256)
+    return list(dict.fromkeys(using))
+
+
+def _name_table(images: Sequence[str], strategy: str) -> "pd.DataFrame":
+    import pandas as pd
+
+    rows: list[tuple[object, ...]] = []
+    for id_, image in enumerate(images, start=1):
+        name = parse_name(image)
+        loose = _FRAME.fullmatch(image) if name is None and strategy == "sequence" else None
+        if name is not None:
+            parts = (name.subject, name.action, name.sequence, name.camera)
+        elif loose is not None:
+            parts = ("", "", loose[1], loose[2] or "")
+        elif strategy == "holdout":
+            parts = ("", "", "", "")
+        else:
+            raise FoldsError(
+                f"train_images.txt:{id_}: {image!r} doesn't tell its {strategy}: expected a name like "
+                "S1_Directions_1.54138969_000001.jpg; --strategy sequence goes by what precedes a frame number, "
+                "--strategy holdout needs nothing"
+            )
+        rows.append((id_, image, *parts))
+    return pd.DataFrame(rows, columns=list(COLUMNS[:-1]))
+
+
+def _balance(groups: "pd.Series[Any]", k: int, seed: int) -> dict[str, int]:
+    """Give each group a fold: the largest first, each to the fold with the fewest rows so far; ties by the seed."""
+    sizes = groups.value_counts(sort=False).sort_index()
+    order = generator(seed, "folds").permutation(len(sizes))
+    shuffled = sizes.iloc[order].sort_values(ascending=False, kind="stable")
+    filled = [0] * k
+    fold_of: dict[str, int] = {}
+    for group, size in shuffled.items():
+        fold = filled.index(min(filled))
+        fold_of[str(group)] = fold
+        filled[fold] += int(size)
+    return fold_of
+
+
+def _assert_no_leak(table: "pd.DataFrame", strategy: str) -> None:
+    for column in {strategy, "sequence"}:
+        folds_of_group = table.groupby(column)["fold"].nunique()
+        assert (folds_of_group == 1).all(), f"{column} {folds_of_group.idxmax()} is in more than one fold"
+    assert set(table["fold"]) == set(range(table["fold"].max() + 1)), "a fold is empty"

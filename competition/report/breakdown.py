@@ -1,0 +1,67 @@
+"""Where the error lies: by joint, axis, action and camera."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from competition.common.skeleton import JOINTS
+from competition.report.charts import Figure, dots
+from competition.report.evidence import Entry, Evidence
+from competition.report.markup import Section, chart, paragraph, skipped, table
+
+AXIS_WORDS = ("x (right)", "y (down)", "z (away)")
+
+
+def by_group(entry: Entry, groups: npt.NDArray[np.str_], names: Sequence[str]) -> list[float | None]:
+    """Return an entry's MPJPE in mm of each of `names`, None where it has no row; `groups` [N] is every label's."""
+    of_row = groups[entry.id - 1]
+    chosen = [entry.row_mm[of_row == name] for name in names]
+    return [float(rows.mean()) if len(rows) else None for rows in chosen]
+
+
+def breakdown(evidence: Evidence) -> Section:
+    """Draw the out-of-fold errors of each run's best epoch by joint, axis, action and camera."""
+    key, title = "breakdown", "Where the error lies"
+    entries = evidence.entries
+    if not entries:
+        return skipped(key, title, evidence.lacking)
+    joint = [entry.error_mm.mean(axis=0).tolist() for entry in entries]
+    axis = [entry.axis_mm.mean(axis=0).tolist() for entry in entries]
+    parts = [_draw("joint", "By joint", entries, JOINTS, joint)]
+    if evidence.names is not None:
+        action, camera = (np.array([getattr(name, part) for name in evidence.names]) for part in ("action", "camera"))
+        parts.append(_draw("action", "By action", entries, *_by_groups(entries, action)))
+    parts.append(_draw("axis", "By axis of the camera", entries, AXIS_WORDS, axis, "mean |error|, mm"))
+    if evidence.names is not None:
+        parts.append(_draw("camera", "By camera", entries, *_by_groups(entries, camera)))
+    body = paragraph("Out-of-fold errors of each run at its best epoch, over all the images it has not seen.")
+    body += f'<div class="pairs">{"".join(html for _, _, html in parts)}</div>'
+    if evidence.names is None:
+        body += paragraph("By action and by camera: skipped, as the images' names don't tell them.")
+    return Section(key=key, title=title, body=body, figures={part: figure for part, figure, _ in parts})
+
+
+def _by_groups(entries: Sequence[Entry], groups: npt.NDArray[np.str_]) -> tuple[list[str], list[list[float | None]]]:
+    names = np.unique(groups).tolist()
+    return names, [by_group(entry, groups, names) for entry in entries]
+
+
+def _draw(
+    part: str,
+    heading: str,
+    entries: Sequence[Entry],
+    names: Sequence[str],
+    values: Sequence[Sequence[float | None]],
+    unit: str = "MPJPE, mm",
+) -> tuple[str, Figure, str]:
+    """Draw values [entries][names]; return the figure's name, the figure and the HTML around it."""
+    labels = [entry.name for entry in entries]
+    figure = dots(labels, values, names, unit)
+    of_best = [(value, name) for name, value in zip(names, values[0], strict=True) if value is not None]
+    (low, lowest), (high, highest) = min(of_best), max(of_best)
+    alternative = f"Out-of-fold error {heading.lower()}. {labels[0]}: lowest {lowest} at {low:.1f} mm, "
+    alternative += f"highest {highest} at {high:.1f} mm."
+    rows = list(zip(names, *values, strict=True))
+    numbers = table(f"{unit}, {heading.lower()}", (part, *labels), rows, digits=1)
+    return part, figure, f"<div><h3>{heading}</h3>{chart(part, figure, alternative, numbers)}</div>"

@@ -1,0 +1,134 @@
+"""Figures for plotly.js as plain dictionaries; page.js gives them the theme's fonts, and a colour for each name of INK.
+
+Plotly reads a little HTML in every text, so names that users chose go through `plain`.
+"""
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from competition.common.skeleton import LEFT_COLOUR, RIGHT_COLOUR
+
+Figure: TypeAlias = dict[str, Any]  # {"data": [...], "layout": {...}}
+
+PALETTE: Final = (LEFT_COLOUR, RIGHT_COLOUR, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
+SYMBOLS: Final = ("circle", "square", "diamond", "triangle-up", "x", "cross")
+INK: Final = ("text", "muted")  # stand for colours of the theme
+LONGEST_NAME: Final = 28  # characters, in a legend that must fit a telephone
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """One run's points in a chart."""
+
+    name: str
+    x: Sequence[Any]
+    y: Sequence[Any]
+    text: Sequence[str] | None = None  # what hovering tells of each point
+    sizes: Sequence[int] | None = None  # of the points, px
+    style: int | None = None  # which colour and symbol; by place in the chart when unset
+
+
+def plain(name: str) -> str:
+    """Shorten a name and escape what plotly would read as markup."""
+    short = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+    return html.escape(short, quote=False)
+
+
+def points(
+    series: Sequence[Series],
+    *,
+    x_title: str,
+    y_title: str,
+    lines: bool = False,
+    height: int = 360,
+    hover: str = "%{x}: %{y:.2f} mm",
+) -> Figure:
+    """Draw each series as points, joined by lines or not, with a legend above."""
+    styles = [_style(place if one.style is None else one.style) for place, one in enumerate(series)]
+    data = [
+        {
+            "type": "scatter",
+            "mode": "lines+markers" if lines else "markers",
+            "name": plain(one.name),
+            "x": list(one.x),
+            "y": list(one.y),
+            "text": [plain(text) for text in one.text or ()],
+            "marker": {"opacity": 1, "color": colour, "symbol": symbol, "size": list(one.sizes or ()) or 9},
+            "line": {"color": colour, "width": 2},
+            "hovertemplate": hover,
+        }
+        for one, (colour, symbol) in zip(series, styles, strict=True)
+    ]
+    layout = {"height": height + 24 * len(series), "xaxis": {"title": x_title}, "yaxis": {"title": y_title}}
+    return {"data": data, "layout": layout}
+
+
+def dots(names: Sequence[str], values: Sequence[Sequence[float | None]], rows: Sequence[str], x_title: str) -> Figure:
+    """Draw a line of dots for each of `rows`, a dot for each of `names`: values [names][rows]."""
+    series = [Series(name=name, x=of_name, y=rows) for name, of_name in zip(names, values, strict=True)]
+    height = 110 + max(24, min(52, 150 // len(rows))) * len(rows)
+    figure = points(series, x_title=x_title, y_title="", height=height, hover="%{y}: %{x:.1f} mm")
+    figure["layout"]["yaxis"] = {"autorange": "reversed", "type": "category", "showgrid": True, "dtick": 1}
+    return figure
+
+
+def identity(figure: Figure, low: float, high: float) -> Figure:
+    """Add the line on which y equals x, and give both axes the same range."""
+    line = {
+        "type": "scatter",
+        "mode": "lines",
+        "name": "equal",
+        "x": [low, high],
+        "y": [low, high],
+        "line": {"color": "muted", "dash": "dot", "width": 1.5},
+        "hoverinfo": "skip",
+    }
+    layout = figure["layout"] | {key: figure["layout"][key] | {"range": [low, high]} for key in ("xaxis", "yaxis")}
+    return {"data": [line, *figure["data"]], "layout": layout}
+
+
+def heat(
+    columns: Sequence[str], rows: Sequence[str], inner: Sequence[str], values: Sequence[Sequence[float]]
+) -> Figure:
+    """Draw shares from 0 to 1 as a heat map: values [rows x inner][columns], a gap between the outer rows."""
+    pitch = len(inner) + 1
+    z: list[list[float | None]] = []
+    text: list[list[str]] = []
+    for place, of_row in enumerate(values):
+        row, part = divmod(place, len(inner))
+        if part == 0 and row > 0:
+            z.append([None] * len(columns))
+            text.append([""] * len(columns))
+        z.append(list(of_row))
+        text.append([f"{plain(f'{rows[row]} {inner[part]}')}, {plain(column)}" for column in columns])
+    # numbered, not named: two names that are equal when shortened would fall into one column
+    data = {
+        "type": "heatmap",
+        "x": list(range(len(columns))),
+        "y": list(range(len(z))),
+        "z": z,
+        "text": text,
+        "hovertemplate": "%{text}: %{z:.3f}<extra></extra>",
+        "hoverongaps": False,
+        "colorscale": "Viridis",
+        "zmin": 0,
+        "zmax": 1,
+        "xgap": 2,
+        "colorbar": {"thickness": 10, "outlinewidth": 0, "len": 0.5, "title": {"text": "weight"}},
+    }
+    horizontal = {"tickvals": data["x"], "ticktext": [plain(column) for column in columns], "showgrid": False}
+    vertical = {
+        "tickvals": [pitch * row + (len(inner) - 1) / 2 for row in range(len(rows))],
+        "ticktext": [plain(row) for row in rows],
+        "autorange": "reversed",
+        "showgrid": False,
+    }
+    return {"data": [data], "layout": {"height": 150 + 10 * len(z), "xaxis": horizontal, "yaxis": vertical}}
+
+
+def _style(number: int) -> tuple[str, str]:
+    """Return a colour and a symbol, other ones for each of 36 numbers."""
+    turn = number // len(PALETTE)
+    return PALETTE[number % len(PALETTE)], SYMBOLS[(number + turn) % len(SYMBOLS)]

@@ -1,0 +1,139 @@
+"""What the report is made of: the board, the labels, and the out-of-fold errors of each run's best epoch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from competition.blending.join import out_of_fold_mpjpe, read_out_of_fold, select
+from competition.common.errors import DataError
+from competition.common.files import read_json
+from competition.common.metrics import joint_errors
+from competition.common.pose_csv import Poses
+from competition.common.workspace import Workspace
+from competition.data.labels import ImageName, Labels, parse_name, read_labels
+from competition.leaderboard.score import board
+from competition.runs.candidates import Candidate, candidates, folds_of
+
+MOST_RUNS: Final = 6  # that a chart can tell apart
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """The best epoch of a run and its out-of-fold errors, rows by ascending training Id."""
+
+    candidate: Candidate
+    id: npt.NDArray[np.int64]  # [n]
+    error_mm: npt.NDArray[np.float64]  # [n, 17] distances
+    axis_mm: npt.NDArray[np.float64]  # [n, 3] mean over joints of |error| along x, y, z
+
+    @property
+    def name(self) -> str:
+        return f"{self.candidate.run}, epoch {self.candidate.epoch}"
+
+    @cached_property
+    def row_mm(self) -> npt.NDArray[np.float64]:
+        """MPJPE of each row [n]."""
+        return np.asarray(self.error_mm.mean(axis=1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """All that sections draw from."""
+
+    workspace: Workspace
+    board: list[dict[str, Any]]  # as `board` lists it
+    candidates: list[Candidate]
+    labels: Labels | None
+    lacking: str  # why there are no entries, "" where there are
+    entries: list[Entry]  # at most MOST_RUNS: runs of all their folds first, then by MPJPE
+    notes: list[str]  # a sentence each
+    synthetic: bool
+
+    @cached_property
+    def names(self) -> list[ImageName] | None:
+        """What the labelled images' names say, by row; None where one doesn't follow the pattern."""
+        images = [] if self.labels is None else self.labels.images
+        parsed = [name for image in images if (name := parse_name(image)) is not None]
+        return parsed if len(parsed) == len(images) else None
+
+    @cached_property
+    def runs(self) -> list[str]:
+        """All runs that have a whole epoch, those of the entries first: a run looks the same in every chart."""
+        runs = [entry.candidate.run for entry in self.entries]
+        return [*runs, *sorted({candidate.run for candidate in self.candidates} - set(runs))]
+
+    def read_poses(self, entry: Entry) -> Poses:
+        """Read the out-of-fold poses of an entry again; they are too large to be kept."""
+        assert self.labels is not None
+        return read_out_of_fold(entry.candidate, true_poses(self.labels))
+
+
+def true_poses(labels: Labels) -> Poses:
+    """Return the labelled poses in mm by Id."""
+    return Poses(labels.id, labels.pose_mm.astype(np.float64))
+
+
+def gather(workspace: Workspace) -> Evidence:
+    """Read what there is; labels that are missing or damaged leave the entries out, with the reason in `lacking`."""
+    found = candidates(workspace.submissions)
+    labels, lacking = None, "No run has out-of-fold poses of all its folds yet."
+    entries: list[Entry] = []
+    notes: list[str] = []
+    try:
+        labels = read_labels(workspace.data)
+    except DataError as error:
+        lacking = f"The labels can't be read ({error})."
+    if labels is not None:
+        known = [c for c in found if c.images_sha256 in (None, labels.images_sha256)]
+        for run in sorted({c.run for c in found} - {c.run for c in known}):
+            notes.append(f"{run} was trained on other images than those of {workspace.data}: its errors are left out.")
+        if known:
+            entries, further = _entries(known, labels, workspace)
+            lacking = ""
+            notes += further
+    manifest = workspace.data / "manifest.json"
+    synthetic = manifest.exists() and read_json(manifest, what="manifest").get("synthetic") is True
+    return Evidence(
+        workspace=workspace,
+        board=board(workspace.submissions, workspace.folds),
+        candidates=found,
+        labels=labels,
+        lacking=lacking,
+        entries=entries,
+        notes=notes,
+        synthetic=synthetic,
+    )
+
+
+def _entries(known: Sequence[Candidate], labels: Labels, workspace: Workspace) -> tuple[list[Entry], list[str]]:
+    """Choose each run's best epoch and measure it; return the entries and what must be told of them."""
+    true = true_poses(labels)
+    scored = [
+        (len(c.valid_files) < (folds_of(workspace.submissions / c.run, workspace.folds) or 0), mpjpe, c)
+        for c in select(known, score=lambda candidate: out_of_fold_mpjpe(candidate, true))
+        if (mpjpe := out_of_fold_mpjpe(c, true) if c.valid_mpjpe is None else c.valid_mpjpe) is not None
+    ]
+    chosen = [c for _, _, c in sorted(scored, key=lambda item: (item[0], item[1], item[2].run))]
+    notes = [
+        f"{c.run}: its folds can't be verified, so its out-of-fold errors may flatter."
+        for c in chosen[:MOST_RUNS]
+        if not c.verified
+    ]
+    if len(chosen) > MOST_RUNS:
+        notes.append(f"Charts of errors show the best {MOST_RUNS} of {len(chosen)} runs.")
+    entries = []
+    for candidate in chosen[:MOST_RUNS]:
+        poses = read_out_of_fold(candidate, true)
+        of_rows = true.pose_mm[poses.id - 1]  # row i has Id i + 1
+        axis_mm = np.abs(poses.pose_mm - of_rows).mean(axis=1)
+        entries.append(
+            Entry(candidate=candidate, id=poses.id, error_mm=joint_errors(poses.pose_mm, of_rows), axis_mm=axis_mm)
+        )
+    if len({len(entry.id) for entry in entries}) > 1:
+        rows = ", ".join(f"{entry.candidate.run} {len(entry.id):,}" for entry in entries)
+        notes.append(f"Runs are measured on different numbers of out-of-fold images: {rows}.")
+    return entries, notes

@@ -1,0 +1,83 @@
+"""Best, median and worst out-of-fold images of the best run: the picture, and both skeletons for the viewer."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from competition.common.errors import DataError
+from competition.data.labels import check_images, parse_name, read_image
+from competition.report.evidence import Evidence
+from competition.report.markup import Section, escape, paragraph, skipped
+from competition.report.viewer import as_data_url, draw_pose, shown_pose, viewer, viewer_data
+
+EACH: Final = 4  # images of each kind
+
+
+def choose_rows(row_mm: npt.NDArray[np.float64], each: int = EACH) -> dict[str, list[int]]:
+    """Choose rows of the lowest, the middle and the highest error [n], `each` of them, fewer where n is small."""
+    order = np.argsort(row_mm, kind="stable")
+    each = min(each, len(order) // 3)
+    start = (len(order) - each) // 2
+    return {
+        "Best": order[:each].tolist(),
+        "Median": order[start : start + each].tolist(),
+        "Worst": order[::-1][:each].tolist(),
+    }
+
+
+def gallery(evidence: Evidence) -> Section:
+    """Show images of the best run with the true pose drawn over them, and a viewer for the poses in space."""
+    key, title = "gallery", "Gallery"
+    labels = evidence.labels
+    if not evidence.entries or labels is None:
+        return skipped(key, title, evidence.lacking)
+    entry = evidence.entries[0]
+    chosen = choose_rows(entry.row_mm)
+    if not chosen["Best"]:
+        return skipped(key, title, f"{len(entry.id)} out-of-fold images are too few for a best, a median and a worst.")
+    predicted = evidence.read_poses(entry)
+    groups: list[str] = []
+    shown: list[dict[str, Any]] = []
+    try:
+        check_images(
+            evidence.workspace.data, [labels.images[entry.id[row] - 1] for rows in chosen.values() for row in rows]
+        )
+        for kind, rows in chosen.items():
+            cards = []
+            for row in rows:
+                place = int(entry.id[row]) - 1  # row i has Id i + 1
+                name, error_mm = labels.images[place], float(entry.row_mm[row])
+                picture = _picture(evidence.workspace.data / "images" / name, labels.pose2d_px[place])
+                cards.append(_card(len(shown), kind, place + 1, name, error_mm, picture))
+                caption = f"Id {place + 1}, {_words(name)}: {error_mm:.1f} mm"
+                shown.append(shown_pose(caption, predicted.pose_mm[row], labels.pose_mm[place].astype(np.float64)))
+            groups.append(f'<h3>{kind}</h3><div class="cards">{"".join(cards)}</div>')
+    except DataError as error:
+        return skipped(key, title, f"An image can't be shown: {error}.")
+    body = paragraph(
+        f"Out-of-fold images of the best run ({entry.name}), by their error. Drawn over each is the true pose; "
+        "choose one to see prediction and truth in space."
+    )
+    body += f'<div class="gallery"><div class="groups">{"".join(groups)}</div>{viewer(truth=True)}</div>'
+    return Section(key=key, title=title, body=body, gallery=viewer_data(shown))
+
+
+def _picture(path: Path, pose_px: npt.NDArray[np.float32]) -> str:
+    return as_data_url(draw_pose(read_image(path), pose_px))
+
+
+def _words(name: str) -> str:
+    """Say what an image's name tells: subject, action and camera; the name itself where it follows no pattern."""
+    parsed = parse_name(name)
+    return name if parsed is None else f"{parsed.subject} {parsed.action}, camera {parsed.camera}"
+
+
+def _card(number: int, kind: str, id_: int, name: str, error_mm: float, picture: str) -> str:
+    alternative = f"{kind}: {_words(name)}, with the true pose drawn over it"
+    return (
+        f'<button type="button" class="card" data-pose="{number}" aria-pressed="{"true" if number == 0 else "false"}" '
+        f'title="{escape(name)}"><img src="{picture}" width="256" height="256" alt="{escape(alternative)}">'
+        f"<span><b>{error_mm:.1f} mm</b> Id {id_}</span></button>"
+    )

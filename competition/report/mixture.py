@@ -1,0 +1,72 @@
+"""The weights of the blends as heat maps."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from competition.blending.weights import Float64
+from competition.common.errors import UserError
+from competition.common.files import read_text
+from competition.common.skeleton import AXES, JOINTS, ROOT
+from competition.report.charts import heat
+from competition.report.evidence import Evidence
+from competition.report.markup import Section, chart, escape, paragraph, skipped, table
+
+MOST_BLENDS: Final = 3
+
+
+def read_weights(path: Path) -> tuple[list[str], Float64]:
+    """Read a blend's weights.csv: the candidates' names [M] and the weights [17, 3, M]; raise UserError."""
+    rows = list(csv.reader(io.StringIO(read_text(path, what="weights"))))
+    expected = [[joint, axis] for joint in JOINTS for axis in AXES]
+    if [row[:2] for row in rows] != [["joint", "axis"], *expected]:
+        raise UserError(f"{path}: expected a header joint,axis and the {len(expected)} coordinates: make blend again")
+    names = rows[0][2:]
+    try:
+        values = np.array([row[2:] for row in rows[1:]], np.float64).reshape(len(JOINTS), len(AXES), len(names))
+    except ValueError:
+        raise UserError(f"{path}: expected {len(names)} numbers in every row: make blend again") from None
+    if not np.isfinite(values).all():
+        raise UserError(f"{path}: a weight is not finite: make blend again")
+    return names, values
+
+
+def mixture(evidence: Evidence) -> Section:
+    """Draw the weights of each blend that is no plain mean."""
+    key, title = "weights", "Weights of the blends"
+    blends = [row["name"] for row in evidence.board if row["kind"] != "run"]
+    paths = [evidence.workspace.submissions / name / "weights.csv" for name in blends]
+    read = [(path.parent.name, *read_weights(path)) for path in paths if path.exists()]
+    uneven = [(name, names, values) for name, names, values in read if np.ptp(values[ROOT + 1 :]) > 0]
+    if not uneven:
+        why = (
+            "No blend has left weights: make blend." if not read else "Every blend is the mean: all weights are equal."
+        )
+        return skipped(key, title, why)
+    uneven.sort(key=lambda one: (one[0] != "blend", one[0]))  # what is shipped first
+    body = paragraph("A joint has three rows, its x, y and z. The weights in a row add up to 1.")
+    figures, cells = {}, []
+    for number, (name, names, values) in enumerate(uneven[:MOST_BLENDS]):
+        shown = values[ROOT + 1 :]  # the root is the origin, whoever predicts it
+        rows = [f"{joint} {axis}" for joint in JOINTS[ROOT + 1 :] for axis in AXES]
+        of_rows = shown.reshape(len(rows), len(names)).tolist()
+        figure = heat(names, JOINTS[ROOT + 1 :], AXES, of_rows)
+        figures[f"weights{number}"] = figure
+        share = shown.mean(axis=(0, 1))
+        most = int(share.argmax())
+        alternative = f"Weights of {name}: {names[most]} has the most, {100 * share[most]:.0f} % on average."
+        numbers = table(
+            f"Weights of {name}",
+            ("coordinate", *names),
+            [(row, *weights) for row, weights in zip(rows, of_rows, strict=True)],
+            digits=3,
+        )
+        cells.append(f"<div><h3>{escape(name)}</h3>{chart(f'weights{number}', figure, alternative, numbers)}</div>")
+    rest = len(uneven) - len(cells)
+    after = paragraph(f"{rest} more blends are not drawn.") if rest > 0 else ""
+    return Section(
+        key=key, title=title, body=body + f'<div class="pairs">{"".join(cells)}</div>{after}', figures=figures
+    )

@@ -1,0 +1,41 @@
+"""The page of one photo: the pose over the crop, the skeleton that turns, the joints in mm."""
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from competition.common.skeleton import AXES, JOINTS
+from competition.report.markup import Section, escape, page, paragraph, table
+from competition.report.viewer import as_data_url, draw_pose, shown_pose, viewer, viewer_data
+
+
+def photo_page(
+    name: str,
+    trained: str,
+    crop: npt.NDArray[np.uint8],
+    pose_px: npt.NDArray[np.float64],
+    pose_mm: npt.NDArray[np.float64],
+) -> str:
+    """Write a page of a photo's `name`, RGB crop [S, S, 3] and pose: pixels of the crop [17, 2] and mm [17, 3]."""
+    size = 2 * len(crop)  # for fine lines
+    large = np.asarray(cv2.resize(crop, (size, size), interpolation=cv2.INTER_CUBIC), np.uint8)
+    picture = as_data_url(draw_pose(large, 2 * pose_px + 0.5, sides=True))  # integers at pixel centres
+    body = (
+        f'<div class="gallery photo"><figure><img src="{picture}" width="{size}" height="{size}" '
+        'alt="The crop that the networks saw, with the predicted pose drawn over it">'
+        "<figcaption>What the networks saw. They don't tell where in it the person is: the pose is placed by the "
+        f"crop's rule.</figcaption></figure>{viewer(truth=False)}</div>"
+    )
+    rows = [(joint, *of_joint) for joint, of_joint in zip(JOINTS, pose_mm.tolist(), strict=True)]
+    body += paragraph(
+        "Relative to the pelvis, seen from the camera: x to the right, y down, z away. How far away the person stands "
+        "is not known."
+    )
+    body += f"<details><summary>The numbers</summary>{table('Joints, mm', ('joint', *AXES), rows, digits=1)}</details>"
+    section = Section(
+        key="pose",
+        title="Pose",
+        body=body,
+        gallery=viewer_data([shown_pose("the mean of the networks", pose_mm, None)]),
+    )
+    return page(name, f"<p>Predicted by {escape(trained)}.</p>", [section])

@@ -1,0 +1,80 @@
+"""Pictures of what was found, as PNG."""
+
+import io
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from competition.blending.weights import Float64
+from competition.common.console import printable
+from competition.common.skeleton import AXES, BONES, JOINTS, LEFT, LEFT_COLOUR, RIGHT, RIGHT_COLOUR
+
+MIDDLE_COLOUR = "#1d2125"  # as in the report
+VIEWS = {  # which axis goes across and which up
+    "as the camera sees it": ((0, 1), "x and height"),
+    "from the picture's right": ((2, 1), "depth z and height"),
+    "from above": ((0, 2), "x and depth z"),
+}
+INCHES_A_NAME, INCHES_A_ROW = 0.55, 0.17
+
+
+def weights_picture(names: Sequence[str], weights: Float64) -> bytes:
+    """Draw weights [17, 3, M] as a heat map, a row a coordinate and a column a candidate; the root has none."""
+    rows = weights[1:].reshape(-1, len(names))
+    figure = Figure(figsize=(2.2 + INCHES_A_NAME * len(names), 1.8 + INCHES_A_ROW * len(rows)), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(rows, cmap="viridis", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    axes.set_xticks(
+        range(len(names)), [printable(name) for name in names], rotation=60, ha="right", rotation_mode="anchor",
+        fontsize=8, parse_math=False,
+    )  # fmt: skip
+    axes.set_yticks(range(len(rows)), [axis for _ in JOINTS[1:] for axis in AXES], fontsize=6)
+    for number, joint in enumerate(JOINTS[1:]):
+        axes.text(-0.9, 3 * number + 1, joint, ha="right", va="center", fontsize=8)
+        axes.axhline(3 * number - 0.5, color="white", linewidth=1)
+    axes.tick_params(length=0)
+    axes.set_title("weight of each candidate", fontsize=9)
+    figure.colorbar(image, ax=axes, shrink=0.4)
+    return _png(figure)
+
+
+def pose_picture(image: npt.NDArray[np.uint8], pose_px: Float64, pose_mm: Float64, told: str) -> bytes:
+    """Draw a pose over its RGB crop [S, S, 3], at pixels [17, 2], and from three sides in space, [17, 3] mm."""
+    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    flat, *sides = figure.subplots(1, 1 + len(VIEWS))
+    flat.imshow(image, interpolation="bilinear")
+    _draw_bones(flat, pose_px, "white", 4.5)
+    _draw_bones(flat, pose_px, None, 2.5)
+    flat.set_axis_off()
+    flat.set_title("placed by the crop rule", fontsize=9)
+    reach = 1.08 * (float(np.abs(pose_mm).max()) or 1.0)
+    for axes, (title, ((across, up), names)) in zip(sides, VIEWS.items(), strict=True):
+        sign = -1 if up == AXES.index("y") else 1
+        _draw_bones(axes, np.stack([pose_mm[:, across], sign * pose_mm[:, up]], axis=1), None, 2.5)
+        axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
+        axes.set_title(f"{title}: {names}, mm", fontsize=9)
+        axes.tick_params(labelsize=7)
+        axes.grid(color="#dfe2e5")
+    legend = (
+        "blue: joints named left, orange: right; relative to the pelvis, depth too: how far away it stands is not known"
+    )
+    title = "\n".join([*textwrap.wrap(printable(told), 150), legend])
+    figure.suptitle(title, fontsize=9, parse_math=False)
+    return _png(figure)
+
+
+def _draw_bones(axes: Axes, points: Float64, colour: str | None, width: float) -> None:
+    """Draw the bones between points [17, 2], in the colours of their sides unless one is given."""
+    for parent, joint in BONES:
+        side = LEFT_COLOUR if joint in LEFT else RIGHT_COLOUR if joint in RIGHT else MIDDLE_COLOUR
+        axes.plot(*points[[parent, joint]].T, color=colour or side, linewidth=width, solid_capstyle="round")
+
+
+def _png(figure: Figure) -> bytes:
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=110, metadata={"Software": None})
+    return content.getvalue()

@@ -1,0 +1,98 @@
+"""Error against rarity: how far a pose is from the nearest one that another subject was seen in."""
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from competition.common.seeds import generator
+from competition.report.charts import Series, points
+from competition.report.evidence import Evidence
+from competition.report.markup import Section, chart, paragraph, skipped, table
+
+MOST_ROWS: Final = 2000
+MOST_REFERENCES: Final = 5000
+MOST_BINS, ROWS_A_BIN = 10, 15
+
+
+def nearest_of_others(
+    pose_mm: npt.NDArray[np.float32],
+    subject: npt.NDArray[np.str_],
+    reference_mm: npt.NDArray[np.float32],
+    reference_subject: npt.NDArray[np.str_],
+) -> npt.NDArray[np.float64]:
+    """Return each pose's MPJPE in mm to the nearest reference pose of another subject; infinite where there is none.
+
+    pose_mm [n, 17, 3] and subject [n]; reference_mm [m, 17, 3] and reference_subject [m].
+    """
+    by_axis = np.ascontiguousarray(reference_mm.transpose(2, 1, 0), np.float32)  # [3, 17, m]: long rows add fastest
+    nearest = np.full(len(pose_mm), np.inf)
+    for row, pose in enumerate(pose_mm.transpose(0, 2, 1).astype(np.float32)):  # [3, 17]
+        squared = np.square(by_axis - pose[:, :, None]).sum(axis=0)
+        distance = np.sqrt(squared).mean(axis=0)[reference_subject != subject[row]]
+        if len(distance):
+            nearest[row] = distance.min()
+    return nearest
+
+
+def quantile_bins(values: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.intp]:
+    """Number values [n] by the quantile they fall into, 0 to count - 1."""
+    edges = np.quantile(values, np.linspace(0, 1, count + 1)[1:-1])
+    return np.searchsorted(edges, values, side="right")
+
+
+def rarity(evidence: Evidence) -> Section:
+    """Draw the out-of-fold error of the runs by quantile of the pose's rarity."""
+    key, title = "rarity", "Rare poses"
+    if not evidence.entries or evidence.labels is None:
+        return skipped(key, title, evidence.lacking)
+    if evidence.names is None:
+        return skipped(key, title, "The images' names don't tell the subjects.")
+    subject = np.array([name.subject for name in evidence.names])
+    if len(np.unique(subject)) < 2:
+        return skipped(key, title, "There is only one subject, so no pose of another one.")
+    draw = generator(evidence.workspace.seed, "report", "rarity")
+    ids = evidence.entries[0].id
+    ids = np.sort(draw.permutation(ids)[:MOST_ROWS])
+    references = np.sort(draw.permutation(len(subject))[:MOST_REFERENCES])
+    pose_mm = evidence.labels.pose_mm
+    distance_mm = nearest_of_others(pose_mm[ids - 1], subject[ids - 1], pose_mm[references], subject[references])
+    count = min(MOST_BINS, len(ids) // ROWS_A_BIN)
+    if count < 2 or not np.isfinite(distance_mm).all():
+        return skipped(key, title, f"{len(ids)} out-of-fold images are too few to be sorted by rarity.")
+    of_bin = quantile_bins(distance_mm, count)
+    middle = [float(distance_mm[of_bin == number].mean()) for number in range(count) if (of_bin == number).any()]
+    series = []
+    for entry in evidence.entries:
+        there = np.isin(ids, entry.id)
+        error_mm = np.full(len(ids), np.nan)
+        error_mm[there] = entry.row_mm[np.searchsorted(entry.id, ids[there])]
+        y = [_mean(error_mm[of_bin == number]) for number in range(count) if (of_bin == number).any()]
+        series.append(Series(name=entry.name, x=middle, y=y))
+    figure = points(
+        series,
+        x_title="distance to the nearest pose, mm",
+        y_title="out-of-fold MPJPE, mm",
+        lines=True,
+        hover="%{y:.1f} mm at a distance of %{x:.1f} mm",
+    )
+    best = series[0]
+    sentence = f"The best run ({best.name}) errs by {_mm(best.y[0])} on the commonest, {_mm(best.y[-1])} on the rarest."
+    body = paragraph(
+        f"{len(ids):,} out-of-fold images in {len(middle)} equal parts, from common poses to rare ones. A pose is rare "
+        f"when no other subject comes near it: the distance is the MPJPE to the nearest of {len(references):,} "
+        f"labelled poses of the other subjects. {sentence}"
+    )
+    rows = list(zip(middle, *(one.y for one in series), strict=True))
+    numbers = table("MPJPE in mm by rarity", ("distance, mm", *(one.name for one in series)), rows, digits=1)
+    body += chart("rarity", figure, f"Out-of-fold error against the rarity of the pose. {sentence}", numbers)
+    return Section(key=key, title=title, body=body, figures={"rarity": figure})
+
+
+def _mean(values: npt.NDArray[np.float64]) -> float | None:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else None
+
+
+def _mm(value: float | None) -> str:
+    return "nothing" if value is None else f"{value:.1f} mm"

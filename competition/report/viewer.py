@@ -1,0 +1,78 @@
+"""The skeleton that turns, which page.js draws, and pictures with a pose over them: for the report and for a photo."""
+
+import base64
+from collections.abc import Sequence
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from competition.common.skeleton import BONES, JOINTS, LEFT, LEFT_COLOUR, RIGHT, RIGHT_COLOUR
+
+JPEG_QUALITY: Final = 82
+SUBPIXEL_BITS: Final = 4  # OpenCV draws at sixteenths of a pixel
+DARK, LIGHT = (20, 20, 20), (245, 245, 245)
+
+HELP: Final = (
+    "Turn it with the mouse or a finger, or focus it and press the arrow keys; + and − zoom, Home puts it back."
+)
+LEGEND: Final = {"left": "predicted, left", "right": "predicted, right", "middle": "predicted, middle"}
+
+
+def viewer(*, truth: bool) -> str:
+    """Write the place of the skeletons, with or without the true one."""
+    legend = LEGEND | ({"truth": "truth"} if truth else {})
+    items = "".join(f'<li class="{key}">{name}</li>' for key, name in legend.items())
+    return (
+        '<div class="viewer"><div id="viewer-plot" tabindex="0" role="application" aria-label="3D skeletons" '
+        'aria-describedby="viewer-help"></div><p id="viewer-caption" aria-live="polite"></p>'
+        f'<ul class="legend">{items}</ul>'
+        f'<p id="viewer-help" class="aside">{HELP}</p></div>'
+    )
+
+
+def shown_pose(
+    caption: str, predicted_mm: npt.NDArray[np.float64], truth_mm: npt.NDArray[np.float64] | None
+) -> dict[str, Any]:
+    """Return what the viewer shows at a time: poses [17, 3] in mm, camera axes, relative to the pelvis."""
+    truth = None if truth_mm is None else np.round(truth_mm, 1).tolist()
+    return {"caption": caption, "truth": truth, "predicted": np.round(predicted_mm, 1).tolist()}
+
+
+def viewer_data(shown: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what page.js reads of the viewer: each pose of `shown_pose`, and what a skeleton is."""
+    return {"poses": list(shown), "joints": JOINTS, "bones": BONES, "left": LEFT, "right": RIGHT}
+
+
+def draw_pose(
+    image: npt.NDArray[np.uint8], pose_px: npt.NDArray[np.floating[Any]], *, sides: bool = False
+) -> npt.NDArray[np.uint8]:
+    """Draw a pose [17, 2], pixels of the image, over a copy of an RGB image [H, W, 3].
+
+    White lines with a dark rim; with `sides` left and right in their colours, with a white rim.
+    """
+    drawn = image.copy()
+    points = [tuple(int(v) for v in point) for point in np.rint(pose_px * (1 << SUBPIXEL_BITS))]
+    colours = [_side(joint) if sides else LIGHT for joint in range(len(points))]
+    rim = [LIGHT if sides else DARK] * len(points)
+    for colour, width, radius in ((rim, 4, 3.5), (colours, 2, 2.2)):
+        for parent, joint in BONES:
+            cv2.line(drawn, points[parent], points[joint], colour[joint], width, cv2.LINE_AA, SUBPIXEL_BITS)
+        for point, of_point in zip(points, colour, strict=True):
+            cv2.circle(drawn, point, int(radius * (1 << SUBPIXEL_BITS)), of_point, -1, cv2.LINE_AA, SUBPIXEL_BITS)
+    return drawn
+
+
+def as_data_url(image: npt.NDArray[np.uint8]) -> str:
+    """Encode an RGB image as a JPEG that HTML can hold."""
+    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    return f"data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()}"
+
+
+def _side(joint: int) -> tuple[int, int, int]:
+    """Return the RGB colour of a joint and of the bone that leads to it."""
+    if joint not in (*LEFT, *RIGHT):
+        return DARK
+    red, green, blue = bytes.fromhex((LEFT_COLOUR if joint in LEFT else RIGHT_COLOUR)[1:])
+    return red, green, blue

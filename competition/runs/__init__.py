@@ -1,0 +1,1 @@
+"""Everything under submissions/: the folders of runs and blends, what can be blended, where a file came from."""

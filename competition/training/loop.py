@@ -1,0 +1,267 @@
+"""Training one fold of one run: a plain loop that leaves out-of-fold poses and a test CSV after every epoch.
+
+An epoch's files appear in the order valid, test, log, checkpoint. The checkpoint is what counts: a run that was
+interrupted anywhere goes on after the last one and ends with the same files, as every random draw is keyed by
+(seed, fold, epoch) and nothing else. Under torchrun every process runs this loop, and rank 0 writes.
+"""
+
+import time
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import DataLoader
+
+import models
+from competition.common.console import Advance, Console, duration
+from competition.common.errors import RunError
+from competition.common.files import locked, read_json, write_json
+from competition.common.metrics import mpjpe, mpjpe_joint
+from competition.common.pose_csv import Poses, write_poses
+from competition.common.seeds import derive
+from competition.common.stop import Stop
+from competition.data.labels import Labels, TestSet
+from competition.runs.candidates import test_file, valid_file, write_valid
+from competition.runs.record import append_log, best_row, manifest, read_log, settle
+from competition.training import graph
+from competition.training.augment import Augment
+from competition.training.device import choose_device, choose_precision, told_when_out_of_memory
+from competition.training.jobs import Data, Job, describe, open_data, recorded_precision
+from competition.training.loader import Batch, KeyedBatches, PoseImages, batches, make_loader
+from competition.training.predict import images_at_once, predict
+from competition.training.step import graph_steps, train_step
+from competition.training.trainer import LESS, Trainer, build, told_where_it_breaks
+from competition.training.world import World, join_world
+
+LOOK_EVERY = 20  # steps between two looks at the loss, as each makes a GPU wait
+WARM_STEPS, TIMED_STEPS = graph.WARM_STEPS + 2, 6  # at the start of a run, to say what it will cost
+LONG_SECONDS = 3600.0
+
+
+def train(job: Job, console: Console) -> dict[str, Any]:
+    """Train a fold to the recipe's last epoch and return what done.json says of it.
+
+    Finished already: returns at once. Interrupted: goes on. Raise RunError when the run's folder was made with
+    another configuration or is being trained by another process, FoldsError or DataError when there is nothing sound to
+    train on.
+    """
+    data = open_data(job)
+    device = choose_device()
+    with join_world(device) as world:
+        world.share(job.recipe.batch)
+        console = console if world.leads else Console(quiet=True)
+        precision = world.gather(choose_precision(recorded_precision(job), device))[0]
+        alone = locked(
+            job.folder, f"{job.folder} is being trained by another process: wait for it, or choose another --run"
+        )
+        with alone if world.leads else nullcontext():
+            if device.type == "cpu" and world.size > 1:
+                console.note(
+                    f"warning: --gpus {world.size}: this machine has {torch.cuda.device_count()} GPUs: "
+                    f"{job.run} fold {job.fold} trains on its processors"
+                )
+            if world.leads:
+                for remark in settle(job.folder, describe(job, data, precision)):
+                    console.note(remark)
+            world.wait()
+            if (done := job.folder / "done.json").exists():
+                console.note(f"{job.run} fold {job.fold}: finished already")
+                return read_json(done, what="run")
+            with Stop() as stop, told_where_it_breaks(job.name):
+                return _train(job, data, device, precision, world, console, stop)
+
+
+def _train(
+    job: Job, data: Data, device: torch.device, precision: str, world: World, console: Console, stop: Stop
+) -> dict[str, Any]:
+    pose_mm = torch.from_numpy(data.labels.pose_mm[data.train_rows])
+    trainer = build(job, data.train_rows, pose_mm, device, precision, world)
+    console.note(
+        f"{job.run} fold {job.fold}: training on {len(data.train_rows)} images, validating on {len(data.valid_rows)}, "
+        f"predicting {len(data.test.id)}; {device.type}{f' x {world.size}' * (world.size > 1)}, {precision}, from "
+        f"epoch {trainer.epoch + 1}" + f", step {trainer.step + 1}" * bool(trainer.step)
+    )
+    graph_steps(trainer, console.note)
+    keys, loader = training_loader(job, data, trainer)
+    valid_loader = prediction_loader(job, data.labels, data.valid_rows, trainer)
+    test_loader = prediction_loader(job, data.test, np.arange(len(data.test.id)), trainer)
+
+    for epoch in range(trainer.epoch + 1, job.recipe.epochs + 1):
+        started = time.perf_counter()
+        keys.epoch, keys.skip = epoch, trainer.step
+        less = f"set --micro-batch below {job.recipe.micro_batch or job.recipe.batch}, or take a smaller model"
+        label, best = f"epoch {epoch}/{job.recipe.epochs}", _best_so_far(job) if world.leads else ""
+        with told_when_out_of_memory(less):
+            with console.bar(f"{label} train", len(keys), after=best) as advance:
+                row = {"epoch": epoch, **train_epoch(trainer, loader, epoch, console, advance, stop)}
+            with console.bar(f"{label} validate", len(data.valid_rows), after=best) as advance:
+                row |= validate(trainer, data, valid_loader, epoch, _leaving(advance, stop, trainer))
+            with console.bar(f"{label} test", len(data.test.id), after=best) as advance:
+                poses = predict_all(trainer, test_loader, _leaving(advance, stop, trainer))
+        trainer.epoch, trainer.step = epoch, 0
+        if world.leads:
+            write_poses(test_file(job.folder, epoch), poses.id, poses.pose_mm)
+            append_log(job.folder, row | {"seconds": round(time.perf_counter() - started, 3)})
+            log = read_log(job.folder)
+            trainer.save(best=best_row(log)["epoch"] == epoch)
+            console.note(_epoch_line(job, log))
+    return finish(job) if world.leads else {}
+
+
+def training_loader(job: Job, data: Data, trainer: Trainer) -> tuple[KeyedBatches, DataLoader[Batch]]:
+    """Load the training rows, shuffled and augmented by the seed, the fold and the epoch."""
+    seed = derive(job.workspace.seed, "train", job.fold)
+    size, world = trainer.model.input_size, trainer.world
+    augment = Augment(size, seed) if job.recipe.augment else None
+    keys = KeyedBatches(data.train_rows, job.recipe.batch, shuffle_seed=seed, share=(world.rank, world.size))
+    images = PoseImages(job.workspace.data, data.labels, size=size, augment=augment)
+    return keys, make_loader(images, keys, workers=job.workers, device=trainer.device)
+
+
+def prediction_loader(
+    job: Job, source: Labels | TestSet, rows: npt.NDArray[np.int64], trainer: Trainer
+) -> DataLoader[Batch]:
+    """Load rows in order, as they are; every process its own."""
+    images = PoseImages(job.workspace.data, source, size=trainer.model.input_size)
+    mine = KeyedBatches(rows[trainer.world.rank :: trainer.world.size], images_at_once(trainer.device, job.recipe))
+    return make_loader(images, mine, workers=job.workers, device=trainer.device)
+
+
+def train_epoch(
+    trainer: Trainer, loader: DataLoader[Batch], epoch: int, console: Console, advance: Advance, stop: Stop
+) -> dict[str, Any]:
+    """Train an epoch, or what is left of it; return its learning rate, mean loss and images a second."""
+    job, world, device, steps = trainer.job, trainer.world, trainer.device, len(loader)
+    if trainer.step == 0:
+        torch.manual_seed(derive(job.workspace.seed, "dropout", job.fold, epoch, *([world.rank] if world.rank else [])))
+        trainer.loss_sum = torch.zeros((), device=device)
+    elif trainer.rng is not None:
+        torch.set_rng_state(trainer.rng)
+    trainer.model.train()
+    trainer.loss_sum = trainer.loss_sum.to(device)
+    done, first, saved, last, loss = 0, trainer.step, time.monotonic(), "unknown", "unknown"
+    advance(first, "")
+    started = warm = time.perf_counter()
+    for step, batch in enumerate(batches(loader), start=first + 1):
+        trainer.scheduler.step_update((epoch - 1) * steps + step - 1)
+        trainer.loss_sum += train_step(trainer, batch, (epoch - 1) * steps + step)
+        trainer.step = step
+
+        # tell
+        done += len(batch.id) * world.size
+        seconds = time.perf_counter() - started
+        look = step in (first + 1, steps) or step % LOOK_EVERY == 0
+        if look:
+            last = _check_finite(world.mean(trainer.loss_sum), epoch, step, batch, last)
+            loss = f"{float(trainer.loss_sum) / step:.4g}"
+        advance(1, f"{done / seconds:.0f} images/s, loss {loss}")
+        if step - first in (WARM_STEPS, WARM_STEPS + TIMED_STEPS):
+            float(trainer.loss_sum)  # a GPU is waited for
+        if step - first == WARM_STEPS:
+            warm = time.perf_counter()
+        elif step - first == WARM_STEPS + TIMED_STEPS and not trainer.told:
+            trainer.told = True
+            _tell_cost((time.perf_counter() - warm) / TIMED_STEPS * steps, job, console)
+
+        # keep
+        if world.size == 1 or look:
+            told, due = stop.signal is not None, time.monotonic() - saved > 60 * job.checkpoint_minutes
+            if any(world.gather(told)):
+                trainer.save()
+                stop.obey()
+            if due and step < steps:
+                trainer.save()
+                saved = time.monotonic()
+    trainer.agree()
+    return {
+        "lr": trainer.optimizer.param_groups[0]["lr"],
+        "train_loss": float(world.mean(trainer.loss_sum)) / steps,
+        "images_per_second": round(done / (time.perf_counter() - started), 1),
+    }
+
+
+def predict_all(trainer: Trainer, loader: DataLoader[Batch], advance: Advance) -> Poses:
+    """Predict every row once, each process its own, and put them together by Id."""
+    poses = predict(
+        trainer.predictor,
+        loader,
+        device=trainer.device,
+        precision=trainer.precision,
+        flip=trainer.job.recipe.flip_test,
+        advance=advance,
+    )
+    parts = trainer.world.gather(poses)
+    ids = np.concatenate([part.id for part in parts])
+    order = np.argsort(ids)
+    return Poses(ids[order], np.concatenate([part.pose_mm for part in parts])[order])
+
+
+def validate(trainer: Trainer, data: Data, loader: DataLoader[Batch], epoch: int, advance: Advance) -> dict[str, Any]:
+    """Predict the rows held out, keep the poses, and return their errors; nothing to do for the fold `full`."""
+    if len(data.valid_rows) == 0:
+        return {"valid_mpjpe": None, "valid_mpjpe_joint": None}
+    poses = predict_all(trainer, loader, advance)
+    if trainer.world.leads:
+        write_valid(valid_file(trainer.job.folder, epoch), poses.id, poses.pose_mm)
+    true_mm = data.labels.pose_mm[poses.id - 1]
+    return {
+        "valid_mpjpe": mpjpe(poses.pose_mm, true_mm),
+        "valid_mpjpe_joint": mpjpe_joint(poses.pose_mm, true_mm).tolist(),
+    }
+
+
+def finish(job: Job) -> dict[str, Any]:
+    """Write done.json, the run's last file."""
+    result = manifest(job.folder)
+    write_json(job.folder / "done.json", result)
+    return result
+
+
+def _leaving(advance: Advance, stop: Stop, trainer: Trainer) -> Advance:
+    """Leave a prediction when told to end, with a checkpoint of the epoch's training."""
+
+    def look(count: int, text: str) -> None:
+        if stop.signal is not None and trainer.world.size == 1:
+            trainer.save()
+            stop.obey()
+        advance(count, text)
+
+    return look
+
+
+def _check_finite(loss_sum: torch.Tensor, epoch: int, step: int, batch: Batch, last: str) -> str:
+    """Say the mean loss of an epoch so far; raise RunError when it isn't finite, with the `last` one that was."""
+    if not bool(torch.isfinite(loss_sum)):
+        raise RunError(
+            f"the loss is no longer finite in epoch {epoch}, at most {LOOK_EVERY} steps before step {step} (Ids "
+            f"{batch.id[:4].tolist()}...; last finite mean: {last}): {LESS}; the last checkpoint is untouched"
+        )
+    return f"{float(loss_sum) / step:.4g} at step {step}"
+
+
+def _tell_cost(epoch_seconds: float, job: Job, console: Console) -> None:
+    total = epoch_seconds * job.recipe.epochs
+    small = f"{job.name}-small"
+    hint = f"; MODEL={small} trains in minutes" if total > LONG_SECONDS and small in models.names() else ""
+    console.note(
+        f"{job.run} fold {job.fold}: about {duration(total)} for {job.recipe.epochs} epochs of training here{hint}"
+    )
+
+
+def _epoch_line(job: Job, log: list[dict[str, Any]]) -> str:
+    row, best = log[-1], best_row(log)
+    seconds = float(row["seconds"])
+    score = "" if row["valid_mpjpe"] is None else f" valid {row['valid_mpjpe']:.1f} mm (best {best['valid_mpjpe']:.1f})"
+    left = (job.recipe.epochs - int(row["epoch"])) * seconds
+    return (
+        f"{job.run} fold {job.fold} epoch {row['epoch']}/{job.recipe.epochs}: loss {row['train_loss']:.4g}{score}, "
+        f"{row['images_per_second']:.0f} images/s, {duration(seconds)}" + f", {duration(left)} left" * (left > 0)
+    )
+
+
+def _best_so_far(job: Job) -> str:
+    log = read_log(job.folder)
+    best = best_row(log)["valid_mpjpe"] if log else None
+    return "" if best is None else f", best {best:.1f} mm"

@@ -1,0 +1,162 @@
+"""Prediction: every image once, by Id; and predicting anew with the networks of a finished run."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from competition.common.console import Advance, Console
+from competition.common.errors import RunError
+from competition.common.files import write_json
+from competition.common.metrics import mpjpe
+from competition.common.pose_csv import Poses, write_poses
+from competition.common.skeleton import JOINTS, MIRROR
+from competition.common.workspace import Workspace, fold_folder
+from competition.data.folds import read_folds
+from competition.data.labels import check_images, read_labels, read_test
+from competition.runs.candidates import fold_folders, test_file, valid_file, write_submission, write_valid
+from competition.runs.record import append_log, read_config
+from competition.training.checkpoint import load_checkpoint, rebuild
+from competition.training.device import autocast, choose_device, choose_precision
+from competition.training.jobs import provenance
+from competition.training.loader import Batch, KeyedBatches, PoseImages, batches, make_loader, to_input
+from models.contract import HeatmapModule, Module
+from models.recipes import Recipe
+
+BATCH, BATCH_ON_GPU = 32, 64  # images at a time; a 17 x 64^3 volume takes 17 MiB
+
+
+def predict(
+    model: Module,
+    loader: DataLoader[Batch],
+    *,
+    device: torch.device,
+    precision: str,
+    flip: bool = False,
+    advance: Advance,
+) -> Poses:
+    """Predict every image of a loader: poses [n, 17, 3] in mm relative to the pelvis, by ascending Id.
+
+    With `flip` also the mirrored image, whose pose is mirrored back: the mean of both.
+    """
+    model.eval()
+    ids, poses = [], []
+    with torch.inference_mode(), autocast(precision, device):
+        for batch in batches(loader):
+            poses.append(predict_images(model, batch.image.to(device, non_blocking=True), flip).cpu())
+            ids.append(batch.id)
+            advance(len(batch.id), "")
+    if not ids:  # more processes than rows
+        return Poses(np.empty(0, np.int64), np.empty((0, len(JOINTS), 3)))
+    id_, pose = torch.cat(ids).numpy(), torch.cat(poses).numpy().astype(np.float64)
+    finite = np.isfinite(pose).all(axis=(1, 2))
+    if not finite.all():
+        raise RunError(f"the network's pose of Id {id_[~finite][0]} is not finite: lower --lr or set --clip-norm")
+    order = np.argsort(id_)
+    return Poses(id_[order], pose[order])
+
+
+def images_at_once(device: torch.device, recipe: Recipe) -> int:
+    """Return how many images are predicted at a time."""
+    most = BATCH_ON_GPU if device.type == "cuda" else BATCH
+    return min(most, recipe.micro_batch or most)
+
+
+def predict_images(model: Module, image: torch.Tensor, flip: bool) -> torch.Tensor:
+    """Predict uint8 RGB images [B, S, S, 3] on the model's device: float32 poses [B, 17, 3] in mm (see `predict`)."""
+    images = to_input(image, model.spec.mean, model.spec.std)
+    pose_mm: torch.Tensor = model(images).pose_mm.float()
+    if flip:
+        mirrored = model(images.flip(3)).pose_mm.float()[:, MIRROR]
+        pose_mm = (pose_mm + mirrored * mirrored.new_tensor([-1, 1, 1])) / 2
+    return pose_mm
+
+
+def predict_run(
+    workspace: Workspace,
+    run: str,
+    *,
+    epoch: int | None,
+    decoder: str | None,
+    flip: bool | None,
+    workers: int | None,
+    console: Console,
+) -> tuple[Path, int, float]:
+    """Predict with the kept weights of every fold of a run, into a new run beside it that can be blended.
+
+    Without `epoch` each fold uses its best weights; `decoder` replaces the one that coordinates were read with, `flip`
+    what the recipe says of averaging with the mirrored image.
+    Return the new run's folder, its epoch number and its out-of-fold MPJPE in mm.
+    """
+    labels, test = read_labels(workspace.data), read_test(workspace.data)
+    check_images(workspace.data, labels.images + test.images)
+    fold_of_row, meta = read_folds(workspace.folds, labels.images_sha256)
+    source, target = workspace.run(run), workspace.run("-".join([run, *_named(decoder, flip)]))
+    found = [(folder, *kept_weights(folder, epoch)) for folder in fold_folders(source)]
+    if not found:
+        raise RunError(f"no run at {source}: expected fold folders there; `make board` lists the runs")
+    if any(target.glob("fold*/last.pt")):
+        raise RunError(f"{target} is a trained run, which predicting {run} would overwrite: rename one of them")
+    number = max(kept for _, _, kept in found)
+    device = choose_device()
+    for folder, checkpoint, _ in found:
+        config = read_config(folder)
+        if config.get("folds_sha256") != meta["folds_sha256"]:
+            raise RunError(f"{folder} was trained on other folds than {workspace.folds}: set FOLDS= to its own")
+        model = load_network(checkpoint, decoder, device)
+        if decoder is not None:
+            config["settings"]["decoder"] = decoder
+        precision = choose_precision(str(config["settings"].get("precision", "auto")), device)
+        out = fold_folder(target, config["fold"])
+        rows = np.flatnonzero(fold_of_row == config["fold"])
+        for images, image_rows in ((labels, rows), (test, np.arange(len(test.id)))):
+            dataset = PoseImages(workspace.data, images, size=model.spec.input_size)
+            loader = make_loader(
+                dataset, KeyedBatches(image_rows, images_at_once(device, model.recipe)), workers=workers, device=device
+            )
+            with console.bar(f"{run} fold {config['fold']}", len(image_rows)) as advance:
+                flipping = model.recipe.flip_test if flip is None else flip
+                poses = predict(model, loader, device=device, precision=precision, flip=flipping, advance=advance)
+            if images is labels:
+                write_valid(valid_file(out, number), poses.id, poses.pose_mm)
+                log = {"epoch": number, "valid_mpjpe": mpjpe(poses.pose_mm, labels.pose_mm[rows])}
+            else:
+                write_poses(test_file(out, number), poses.id, poses.pose_mm)
+        made = provenance(workspace.data, test, labels, meta["folds_sha256"])
+        write_json(out / "config.json", config | made | {"predicted_from": run})
+        append_log(out, log)
+    written = write_submission(workspace.submissions, target.name, test.id)
+    assert written is not None
+    assert written[1].valid_mpjpe is not None
+    return target, number, written[1].valid_mpjpe
+
+
+def _named(decoder: str | None, flip: bool | None) -> list[str]:
+    """Name what is different from the run."""
+    flipped = [] if flip is None else ["flip" if flip else "noflip"]
+    return [*([decoder] if decoder else []), *flipped] or ["again"]
+
+
+def kept_weights(folder: Path, epoch: int | None) -> tuple[Path, int]:
+    """Find the weights of an epoch among those a fold keeps, its best and its last; the best when none is named."""
+    states = {path: load_checkpoint(path) for path in (folder / "best.pt", folder / "last.pt")}
+    kept = {path: state["epoch"] for path, state in states.items() if state["part"] is None}
+    for path, number in kept.items():
+        if epoch in (None, number):
+            return path, number
+    raise RunError(f"{folder} keeps the weights of epochs {sorted(set(kept.values()))}, not of {epoch}")
+
+
+def load_network(checkpoint: Path, decoder: str | None, device: torch.device) -> Module:
+    """Make a checkpoint's network, ready to predict on a device; `decoder` replaces its own, where it has one."""
+    model, _ = rebuild(checkpoint)
+    if decoder is not None:
+        if not isinstance(model, HeatmapModule):
+            raise RunError(f"{checkpoint} predicts coordinates directly: it has no decoder to choose")
+        try:
+            model.decoder = decoder
+        except ValueError as error:
+            raise RunError(str(error)) from None
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.eval()

@@ -1,0 +1,197 @@
+"""A network in training: how it is made, what of it is kept in a checkpoint, and how it goes on from one."""
+
+import inspect
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from timm.optim import create_optimizer_v2, get_optimizer_class
+from timm.scheduler import create_scheduler_v2
+from timm.scheduler.scheduler import Scheduler
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+import models
+from competition.common.errors import RunError, UserError
+from competition.common.seeds import derive
+from competition.common.workspace import fold_folder
+from competition.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from competition.training.graph import StepGraph
+from competition.training.jobs import Job, check_origin
+from competition.training.loader import KeyedBatches
+from competition.training.world import World
+from models.contract import Module
+
+LESS = "lower --lr or set --clip-norm"  # against what is no longer finite
+
+
+@dataclass(kw_only=True)
+class Trainer:
+    """A network in training."""
+
+    job: Job
+    model: Module
+    network: nn.Module  # the model, or what averages its gradients over processes
+    ema: ModelEmaV3 | None  # averaged weights, which predict where there are any
+    optimizer: torch.optim.Optimizer
+    scheduler: Scheduler  # a function of the steps taken: nothing of it needs saving
+    device: torch.device
+    precision: str
+    world: World
+    epoch: int = 0  # epochs done, their files and all
+    step: int = 0  # steps done of the next epoch
+    loss_sum: Tensor = field(default_factory=lambda: torch.zeros(()))  # over these steps
+    rng: Tensor | None = None  # torch's state after them
+    told: bool = False  # what the run will cost
+    graph: StepGraph | None = None  # of a step's forward and backward pass, on a GPU
+
+    @property
+    def predictor(self) -> Module:
+        """The network whose poses count."""
+        if self.ema is None:
+            return self.model
+        module: Module = self.ema.module
+        return module
+
+    def agree(self) -> None:
+        """Take over rank 0's running statistics, which every process has of its own part of the batches."""
+        if self.world.size > 1:
+            for buffer in [*self.model.buffers(), *self.predictor.buffers()]:
+                torch.distributed.broadcast(buffer, 0)
+
+    def save(self, *, best: bool = False) -> None:
+        """Keep everything to go on from, and of the best epoch so far the weights.
+
+        Raise RunError when the weights are no longer finite: the last checkpoint is a better one.
+        """
+        if not self.world.leads:
+            return
+        if not all(bool(torch.isfinite(weight).all()) for weight in self.model.parameters()):
+            where = f"epoch {self.epoch + 1}, step {self.step}" if self.step else f"epoch {self.epoch}"
+            raise RunError(f"the weights are no longer finite ({where}): {LESS}; the last checkpoint is untouched")
+        if best:
+            save_checkpoint(self.job.folder / "best.pt", self.job.name, self.predictor, epoch=self.epoch)
+        part = {"step": self.step, "loss_sum": self.loss_sum.cpu(), "rng": torch.get_rng_state()} if self.step else {}
+        save_checkpoint(
+            self.job.folder / "last.pt",
+            self.job.name,
+            self.model,
+            epoch=self.epoch,
+            optimizer=self.optimizer.state_dict(),
+            ema=None if self.ema is None else self.ema.module.state_dict(),
+            part=part or None,
+        )
+
+
+@contextmanager
+def told_where_it_breaks(name: str) -> Iterator[None]:
+    """Turn what code in models/ raises into RunError: which entrant, what, and the file and line, as it may be one's
+    own."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if str(error).startswith("CUDA error"):
+            raise  # the device's fault, wherever it comes to light
+        frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+        if isinstance(error, SyntaxError):
+            frames.append((Path(error.filename or ""), error.lineno))
+        inside = [place for place in frames if str(place[0].parent) in models.__path__]
+        own = models.recipe(name).network.partition(":")[0].rpartition(".")[2]  # what it builds on is rarely at fault
+        places = [place for place in inside if place[0].stem == own] or inside
+        if not places or places[-1][0].name == "__init__.py":
+            raise
+        file, line = places[-1]
+        what = " ".join(str(error).split())[:300]
+        where = f"{type(error).__name__} at models/{file.name}:{line}; --debug shows the way there"
+        raise RunError(f"model {name}: {what} ({where})") from error
+
+
+def build(
+    job: Job, train_rows: npt.NDArray[np.int64], pose_mm: Tensor, device: torch.device, precision: str, world: World
+) -> Trainer:
+    """Make the network, its optimiser and schedule, with the state of the last checkpoint if there is one.
+
+    pose_mm [n, 17, 3]: the training poses, whose statistics the network is told.
+    """
+    recipe, last = job.recipe, job.folder / "last.pt"
+    torch.manual_seed(derive(job.workspace.seed, "weights", job.fold))
+    settings = asdict(recipe)
+    if "pretrained" in settings and last.exists():
+        settings["pretrained"] = False  # the weights are in the checkpoint
+    try:
+        with told_where_it_breaks(job.name):
+            model = models.create(job.name, **settings)
+        model.to(device)
+        if job.sync_batch_norm and world.size > 1:
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        model.to(memory_format=torch.channels_last)
+        optimizer = create_optimizer_v2(
+            model, opt=recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, **_fused(recipe.optimizer)
+        )
+    except (ValueError, AssertionError, RuntimeError) as error:  # unknown backbone or optimiser, weights not to be had
+        raise UserError(" ".join(str(error).split())) from None
+    scheduler, _ = create_scheduler_v2(
+        optimizer,
+        sched="cosine" if recipe.schedule == "cosine" else "step",
+        num_epochs=recipe.epochs,
+        decay_epochs=1 if recipe.schedule == "halve" else recipe.epochs + 1,
+        decay_rate=0.5,
+        warmup_epochs=recipe.warmup_epochs,  # a fraction of an epoch is meant
+        warmup_lr=0.0,
+        step_on_epochs=False,
+        updates_per_epoch=len(KeyedBatches(train_rows, recipe.batch, shuffle_seed=0)),
+    )
+    assert scheduler is not None
+    model.set_pose_statistics(pose_mm.mean(0), pose_mm.std(0, correction=0))
+    if not last.exists() and job.init is not None:
+        path = fold_folder(job.workspace.run(job.init), job.fold) / "best.pt"
+        check_origin(job)
+        load_weights(model, load_checkpoint(path), path)
+    ema = None if recipe.ema is None else ModelEmaV3(model, decay=recipe.ema, use_warmup=True)
+    trainer = Trainer(
+        job=job, model=model, network=model, ema=ema, optimizer=optimizer, scheduler=scheduler, device=device,
+        precision=precision, world=world,
+    )  # fmt: skip
+    if last.exists():
+        _go_on(trainer, load_checkpoint(last))
+    if world.size > 1:
+        trainer.network = DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+    if job.compile:
+        for region in model.regions:
+            region.compile()  # in place: the weights keep their names
+    return trainer
+
+
+def _go_on(trainer: Trainer, state: dict[str, Any]) -> None:
+    """Take over the state of a checkpoint."""
+    path = trainer.job.folder / "last.pt"
+    load_weights(trainer.model, state, path)
+    try:
+        trainer.optimizer.load_state_dict(state["optimizer"])
+        if trainer.ema is not None:
+            trainer.ema.module.load_state_dict(state["ema"])
+        trainer.epoch = state["epoch"]
+        if state["part"] is not None:
+            trainer.step = state["part"]["step"]
+            trainer.rng = state["part"]["rng"] if trainer.world.size == 1 else None  # rank 0's isn't the others'
+            trainer.loss_sum = state["part"]["loss_sum"]
+    except (ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise RunError(
+            f"{path} is of another optimiser, of an earlier version or damaged ({reason}): delete it to train anew"
+        ) from None
+
+
+def _fused(optimizer: str) -> dict[str, bool]:
+    """Ask for one kernel over all weights where the optimiser has it: five times as fast with many small ones."""
+    parameters = inspect.signature(get_optimizer_class(optimizer)).parameters
+    return {"fused": True} if "fused" in parameters else {}

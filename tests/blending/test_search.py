@@ -1,0 +1,144 @@
+"""The search: within a hair of the optimum, never worse than the mean, the same for the same seed, and in a journal."""
+
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from competition.bench.simulator import simulate
+from competition.blending import search, weights
+from competition.common.errors import UserError
+
+NAMES = ("a:1", "b:2", "c:3", "d:4", "e:5", "f:6")
+
+
+def gap(residual: np.ndarray, found: np.ndarray, granularity: str) -> float:
+    best = weights.exact(residual, granularity).joint_mm.mean()
+    return weights.joint_errors(residual, found).mean() / best - 1
+
+
+@pytest.mark.parametrize(("granularity", "studies"), [("coordinate", 4), ("joint", 4), ("axis", 1), ("global", 1)])
+def test_the_search_comes_within_a_tenth_of_a_percent_of_the_optimum(granularity: str, studies: int):
+    residual = simulate(1000, seed=1).residual[[0, 3, 8, 13, 16]]
+    optimum = weights.exact(residual, granularity)
+    found = search.search(residual, NAMES, optimum.joint_mm, granularity=granularity)
+    assert len(found.studies) == studies  # none for the root, which has no error
+    assert gap(residual, found.weights, granularity) < 0.001
+    assert found.weights.min() >= 0
+    np.testing.assert_allclose(found.weights.sum(axis=2), 1, atol=1e-12)
+    for dimension in (0, 1):
+        assert (np.ptp(found.weights[1:], axis=dimension).max() == 0) == (dimension in weights.TIED[granularity])
+    if studies > 1:
+        np.testing.assert_array_equal(found.weights[0], 1 / 6)
+    values = [study.best_value for study in found.studies]
+    error = weights.joint_errors(residual, found.weights)
+    np.testing.assert_allclose(values, error[1:] if studies > 1 else [error.mean()], rtol=1e-6)
+
+
+def test_the_search_improves_on_least_squares():
+    residual = simulate(500, seed=1).residual[13:14]
+    found = search.search(residual, NAMES, weights.exact(residual).joint_mm)
+    anchors = search.least_squares_anchors(residual, "coordinate")
+    start = weights.joint_errors(residual, anchors["least squares, coordinate"])[0]
+    assert weights.joint_errors(residual, found.weights)[0] < start - 0.01
+
+
+def test_anchors_come_first_the_mean_before_all():
+    residual = simulate(300).residual[5:6]
+    study = search.search(residual, NAMES, np.zeros(1), trials=7).studies[0]
+    assert [trial.user_attrs.get("anchor") for trial in study.trials] == [
+        "mean",
+        "least squares, global",
+        "least squares, axis",
+        "least squares, joint",
+        "least squares, coordinate",
+        None,
+        None,
+    ]
+    mean = weights.joint_errors(residual, weights.equal_weights(1, 6))[0]
+    assert study.trials[0].value == pytest.approx(mean, rel=1e-6)
+    values = [
+        weights.joint_errors(residual, anchor)[0]
+        for anchor in search.least_squares_anchors(residual, "coordinate").values()
+    ]
+    np.testing.assert_allclose([trial.value for trial in study.trials[:5]], values, rtol=1e-6)
+
+
+def test_a_study_stops_at_the_first_trial_that_is_near_enough():
+    residual = simulate(300).residual[5:6]
+    mean = weights.joint_errors(residual, weights.equal_weights(1, 6))
+    stopped = search.search(residual, NAMES, mean)
+    assert stopped.trials == 1
+    assert stopped.studies[0].trials[0].state.is_finished()
+    assert search.search(residual, NAMES, np.zeros(1), trials=9).trials == 9
+
+
+@pytest.mark.parametrize("sampler", search.SAMPLERS)
+def test_the_same_seed_tries_the_same_weights(sampler: str):
+    residual = simulate(200).residual[5:6]
+    first, again, other = (
+        search.search(residual, NAMES, np.zeros(1), seed=seed, sampler=sampler, trials=20) for seed in (0, 0, 1)
+    )
+    assert first.weights.tobytes() == again.weights.tobytes()
+    values = [[trial.value for trial in found.studies[0].trials] for found in (first, again, other)]
+    assert values[0] == values[1] != values[2]
+
+
+def test_optuna_opens_the_journal_and_finds_the_trials(tmp_path: Path):
+    residual = simulate(200).residual[4:7]
+    found = search.search(residual, NAMES[:6], np.zeros(3), trials=12)
+    (tmp_path / "study.journal").write_bytes(search.journal(found.studies))
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "study.journal")))
+    assert len(optuna.get_all_study_names(storage)) == 3
+    for study in found.studies:
+        loaded = optuna.load_study(study_name=study.study_name, storage=storage)
+        assert [trial.value for trial in loaded.trials] == [trial.value for trial in study.trials]
+        assert loaded.best_params == study.best_params
+        assert loaded.user_attrs == {"optimum_mm": 0.0}
+
+
+def test_weights_are_made_of_any_numbers():
+    made = search._to_simplex(np.array([[1.5, 0.5, -0.5], [-0.1, -0.2, 0], [0.25, 0.25, 0.5]]))
+    np.testing.assert_allclose(made, [[0.75, 0.25, 0], [1 / 3, 1 / 3, 1 / 3], [0.25, 0.25, 0.5]])
+
+
+def test_optuna_speaks_as_before_after_a_search():
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.DEBUG)
+    try:
+        search.search(simulate(50).residual[5:6], NAMES, np.zeros(1), trials=6)
+        assert optuna.logging.get_verbosity() == optuna.logging.DEBUG
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+def test_many_rows_are_thinned_within_every_sequence():
+    sequences = np.tile([f"S1_Walking_{i}" for i in range(10)], 7)  # interleaved, as Ids of shuffled images are
+    rows = search.choose_rows(sequences, 70, limit=30)
+    assert (np.diff(rows) > 0).all()
+    kept, counts = np.unique(sequences[rows], return_counts=True)
+    assert len(kept) == 10
+    assert (counts == 3).all()
+    assert search.choose_rows(None, 5, limit=5).tolist() == [0, 1, 2, 3, 4]
+    assert search.choose_rows(None, 9, limit=3).tolist() == [1, 4, 7]
+
+
+def test_among_many_candidates_those_that_least_squares_uses_are_searched():
+    members = simulate(800, seed=3).residual[[5, 8]]
+    noise = np.random.default_rng(0).normal(0, 5, (*members.shape[:2], 5 * members.shape[2], 800))
+    many = (np.repeat(members, 5, axis=2) + noise).astype(np.float32)  # five epochs of each of six runs
+    optimum = weights.exact(many)
+    found = search.search(many, [f"m:{i}" for i in range(30)], optimum.joint_mm)
+    assert gap(many, found.weights, "coordinate") < 0.002
+    for study in found.studies:
+        assert {name.split()[1] for name in study.trials[0].params} < {"mean", *(f"m:{i}" for i in range(30))}
+    mean = weights.joint_errors(many, weights.equal_weights(2, 30))
+    np.testing.assert_allclose([study.trials[0].value for study in found.studies], mean, rtol=1e-6)
+
+
+def test_an_unknown_sampler_is_refused():
+    with pytest.raises(UserError, match="unknown sampler 'cma': did you mean 'cmaes'"):
+        search.search(simulate(10).residual, NAMES, np.zeros(17), sampler="cma")

@@ -1,0 +1,403 @@
+"""Submitting, with the official client against a stand-in for the service; one line for everything that goes wrong."""
+
+import csv
+import importlib.util
+import json
+import os
+import venv
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from competition.common.errors import SubmissionError, UserError
+from competition.common.files import sha256_file
+from competition.common.pose_csv import read_poses, write_poses
+from competition.common.workspace import Workspace
+from competition.leaderboard import kaggle as client
+from competition.leaderboard import submit as module
+from competition.leaderboard.submit import LEDGER, Patience, find_origin, read_ledger, submit
+from tests.leaderboard.fake_kaggle import SIGNED, TOKEN, FakeKaggle
+
+N = 7
+QUICK = Patience(send=60, list=60, score=60, pause=0.01)
+
+needs_client = pytest.mark.skipif(
+    importlib.util.find_spec("kaggle") is None or importlib.util.find_spec("six") is None,
+    reason="the official client is not installed: pip install kaggle six",
+)
+
+
+@pytest.fixture
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKaggle]:
+    """Serve, and lead the client there with a token and a home of its own."""
+    for name in list(os.environ):
+        if name.startswith("KAGGLE_") or name.lower() in ("no_proxy", "all_proxy", "http_proxy", "xdg_config_home"):
+            monkeypatch.delenv(name)
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
+    monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")
+    with FakeKaggle() as service:
+        monkeypatch.setenv("http_proxy", service.address)
+        yield service
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """A competition of seven test images and no labels: all that submitting looks at."""
+    (tmp_path / "data/annot").mkdir(parents=True)
+    names = "".join(f"S1_Walking_1.54138969_{i:06}.jpg\n" for i in range(1, N + 1))
+    (tmp_path / "data/annot/valid_images.txt").write_text(names)
+    return Workspace(data=tmp_path / "data", submissions=tmp_path / "runs")
+
+
+def _pose_mm(seed: int = 0) -> np.ndarray:
+    pose_mm = np.random.default_rng(seed).normal(0, 200, (N, 17, 3))  # [7, 17, 3]
+    pose_mm[:, 0] = 0
+    return pose_mm
+
+
+@pytest.fixture
+def file(workspace: Workspace) -> Path:
+    path = workspace.submissions / "wide/submission.csv.gz"
+    write_poses(path, range(1, N + 1), _pose_mm())
+    return path
+
+
+class Sender:
+    """Sends to the competition, and keeps what was asked and noted."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.asked: list[str] = []
+        self.noted: list[str] = []
+
+    def __call__(self, file: Path, competition: str = "human-pose", message: str = "wide", **rest) -> dict[str, str]:
+        rest = {"patience": QUICK, "confirmed": lambda text: self.asked.append(text) is None} | rest
+        return submit(self.workspace, file, competition=competition, message=message, note=self.noted.append, **rest)
+
+    def refused(self, file: Path, **rest) -> str:
+        """Return the error's one line, which holds no credential; nor does the ledger."""
+        with pytest.raises(UserError) as caught:
+            self(file, **rest)
+        line = str(caught.value)
+        ledger = self.workspace.submissions / "ledger.csv"
+        kept = ledger.read_text() if ledger.exists() else ""
+        for secret in (TOKEN, SIGNED):
+            assert secret not in line + kept
+        assert "\n" not in line
+        assert line.startswith(str(file))
+        return line
+
+    def ledger(self) -> list[dict[str, str]]:
+        return read_ledger(self.workspace.submissions / "ledger.csv")
+
+
+@pytest.fixture
+def send(workspace: Workspace) -> Sender:
+    return Sender(workspace)
+
+
+def test_two_uploads_at_once_keep_both_rows(tmp_path: Path):
+    rows = [{key: f"{key} {number}" for key in LEDGER} | {"public": str(number)} for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(module._record, [tmp_path / "ledger.csv"] * 8, rows))
+    assert sorted(row["file"] for row in read_ledger(tmp_path / "ledger.csv")) == [f"file {n}" for n in range(8)]
+
+
+@needs_client
+def test_sends_the_very_bytes_and_reads_the_score_back(service: FakeKaggle, send: Sender, file: Path):
+    message = 'wide, "bold" and ü; $(rm -rf) --help'
+    service.add(message, status="COMPLETE", publicScore="99.9")  # the same words, but not this one
+    service.looks_until_listed = 1
+    row = send(file, message=message)
+    assert list(service.uploads.values()) == [file.read_bytes()]
+    assert service.submissions[0]["description"] == message
+    assert service.submissions[0]["fileName"] == "submission.csv.gz"
+    assert (row["ref"], row["status"], row["public"]) == ("9001", "complete", "45.671")
+    assert send.ledger() == [row]
+    assert row["message"] == message
+    assert row["time"].endswith("+00:00")
+    assert service.calls.count("ListSubmissions") == 4  # before, not there yet, pending, scored
+    assert "submission 9001: public score 45.671" in send.noted[-1]
+
+
+@needs_client
+@pytest.mark.parametrize(
+    ("fault", "status", "told"),
+    [
+        (
+            {"StartSubmissionUpload": (403, "You must accept this competition's rules before you can submit")},
+            "rules not accepted",
+            "open https://www.kaggle.com/competitions/human-pose/rules",
+        ),
+        ({"PUT": (503, "")}, "upload failed", "try again later"),
+        ({"CreateSubmission": (500, "Internal Server Error")}, "service error", "it may have arrived"),
+    ],
+)
+def test_a_refusal_of_the_service_is_one_line_and_a_row(
+    service: FakeKaggle, send: Sender, file: Path, fault: dict[str, tuple[int, str]], status: str, told: str
+):
+    service.faults = fault
+    assert told in send.refused(file)
+    assert [(row["status"], row["ref"], row["public"]) for row in send.ledger()] == [(f"failed: {status}", "", "")]
+
+
+@needs_client
+def test_without_credentials_nothing_is_sent(
+    service: FakeKaggle, send: Sender, file: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("KAGGLE_API_TOKEN", "KGAT_of_someone_else")
+    assert "no credentials: none, or not valid" in send.refused(file)
+    assert set(service.calls) == {"IntrospectToken"}
+    assert send.ledger()[0]["status"] == "failed: no credentials"
+
+
+@needs_client
+def test_an_unknown_competition_and_a_refusal_that_looks_like_success(service: FakeKaggle, send: Sender, file: Path):
+    assert "unknown competition: expected NAME of https://" in send.refused(file, competition="human-poise")
+    assert service.uploads == {}
+    service.refusal = "Your team has used its daily allowance today " + TOKEN  # exit code 0
+    assert "daily limit: send it tomorrow (UTC) (client: Your team has used its daily" in send.refused(file)
+    assert [row["status"] for row in send.ledger()] == ["failed: unknown competition", "failed: daily limit"]
+
+
+@needs_client
+def test_a_refusal_by_the_scorer_is_told(service: FakeKaggle, send: Sender, file: Path):
+    service.outcome, service.looks_until_scored = "ERROR", 0
+    assert "submission 9000, but its scorer refused it" in send.refused(file)
+    assert [(row["status"], row["ref"]) for row in send.ledger()] == [("failed: scorer error", "9000")]
+
+
+@needs_client
+def test_a_late_score_is_looked_for_by_the_same_command(service: FakeKaggle, send: Sender, file: Path):
+    service.looks_until_scored = 1000
+    line = send.refused(file, patience=Patience(score=0))
+    assert "submission 9000, but no score came within 0 s" in line
+    assert "the same command looks again and doesn't send again" in line
+    assert [(row["status"], row["ref"]) for row in send.ledger()] == [("pending", "9000")]
+    service.add("wide", status="COMPLETE", publicScore="99.9")  # the same words by another way
+    service.looks_until_scored = 0
+    row = send(file)
+    assert (row["ref"], row["status"], row["public"]) == ("9000", "complete", "45.671")
+    assert send.ledger() == [row]
+    assert len(send.asked) == service.calls.count("CreateSubmission") == 1
+    assert "not sent again" in send.noted[-2]
+
+
+@needs_client
+def test_a_submission_that_was_never_listed_is_found_later(service: FakeKaggle, send: Sender, file: Path):
+    service.add("wide", status="COMPLETE", publicScore="99.9")
+    row = dict.fromkeys(LEDGER, "") | {"competition": "human-pose", "sha256": sha256_file(file), "message": "wide"}
+    ledger = send.workspace.submissions / "ledger.csv"
+    module._record(ledger, row | {"time": "2026-11-01", "ref": "9000", "status": "complete", "public": "99.9"})
+    module._record(ledger, row | {"time": "2026-11-02", "status": "pending"})
+    service.add("wide")
+    service.looks_until_scored = 0
+    assert send(file)["ref"] == "9001"
+    assert [(row["ref"], row["public"]) for row in send.ledger()] == [("9000", "99.9"), ("9001", "45.671")]
+    assert "CreateSubmission" not in service.calls
+
+
+@needs_client
+def test_a_service_that_does_not_answer_is_given_up(service: FakeKaggle, send: Sender, file: Path):
+    service.hang_seconds = 60
+    line = send.refused(file, patience=Patience(send=2))
+    assert "no answer within 2 s" in line
+    assert "it may have arrived: see https://www.kaggle.com/competitions/human-pose/submissions" in line
+    assert send.ledger()[0]["status"] == "failed: timeout"
+
+
+@needs_client
+def test_a_network_that_is_down_is_told(service: FakeKaggle, send: Sender, file: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("http_proxy", "http://someone:secret@127.0.0.1:9")
+    line = send.refused(file)
+    assert "network down: check the network and the proxy" in line
+    assert "secret" not in line
+    assert send.ledger()[0]["status"] == "failed: network down"
+
+
+def test_a_missing_client_is_told(
+    service: FakeKaggle, send: Sender, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    venv.create(tmp_path / "bare", with_pip=False, symlinks=True)
+    monkeypatch.setattr(client.sys, "executable", str(tmp_path / "bare/bin/python"))
+    assert "make setup" in send.refused(file)
+    assert send.ledger()[0]["status"] == "failed: client not installed"
+
+
+def _broken(file: Path, name: str) -> None:
+    lines = _pose_mm()
+    if name == "metres":
+        lines /= 1000
+    elif name == "root":
+        lines += 5
+    write_poses(file, range(1, N if name == "missing" else N + 1), lines[: N - 1] if name == "missing" else lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("metres", "are these metres"), ("root", "relative to the pelvis"), ("missing", "1 Ids missing")]
+)
+def test_nothing_wrong_is_sent(send: Sender, file: Path, name: str, told: str, workspace: Workspace):
+    _broken(file, name)
+    with pytest.raises(SubmissionError, match=told):
+        send(file)
+    assert send.asked == []
+    assert not (workspace.submissions / "ledger.csv").exists()
+
+
+@pytest.mark.parametrize("slug", ["Human-Pose", "a/b", "--help", "", "human pose", "pose\n"])
+def test_a_strange_competition_is_refused(send: Sender, file: Path, slug: str):
+    with pytest.raises(UserError, match="expected a-z, 0-9 and '-'"):
+        send(file, competition=slug)
+
+
+@pytest.mark.parametrize("message", ["", "  ", "two\nlines", "two\u2028lines", "nul\0", "\udcff"])
+def test_a_message_is_one_line_of_text(send: Sender, file: Path, message: str):
+    with pytest.raises(UserError, match="expected one line of text"):
+        send(file, message=message)
+
+
+def test_declined_or_changed_meanwhile_is_not_sent(send: Sender, file: Path, workspace: Workspace):
+    assert send.refused(file, confirmed=lambda _: False) == f"{file}: not sent"
+
+    def change(_: str) -> bool:
+        write_poses(file, range(1, N + 1), _pose_mm(1))
+        return True
+
+    assert "changed while you were asked" in send.refused(file, confirmed=change)
+    assert not (workspace.submissions / "ledger.csv").exists()
+
+
+def test_another_ledger_of_that_name_is_left_alone(send: Sender, file: Path, workspace: Workspace):
+    ledger = workspace.submissions / "ledger.csv"
+    for text in ("time,file\n", ",".join(LEDGER) + "\n1,2\n", ""):
+        ledger.write_text(text)
+        with pytest.raises(UserError, match="expected a header and rows of time, competition, "):
+            send(file)
+        assert ledger.read_text() == text
+    assert send.asked == []
+
+
+def _copy(file: Path, to: Path) -> Path:
+    to.write_bytes(file.read_bytes())
+    return to
+
+
+def test_the_question_tells_where_the_file_came_from(workspace: Workspace, file: Path, send: Sender):
+    def told(path: Path) -> str:
+        asked: list[str] = []
+        send.refused(path, confirmed=lambda text: bool(asked.append(text)))
+        return asked[0]
+
+    assert "unknown (no file that a run or a blend writes)" in told(file)
+    (file.parent / "fold0").mkdir()
+    assert "run wide; out-of-fold MPJPE unknown" in told(file)
+    assert "unknown (no file that a run or a blend writes)" in told(_copy(file, file.parent / "mine.csv.gz"))
+    assert "unknown (no file that a run or a blend writes)" in told(_copy(file, workspace.data / "submission.csv.gz"))
+    for fold in (0, 1):
+        folder = file.parent / f"fold{fold}"
+        for epoch, mpjpe in ((1, 120.0), (2, 100.0 + fold)):
+            write_poses(
+                folder / f"test_epoch{epoch:02}.csv.gz", range(1, N + 1), _pose_mm() if epoch == 2 else _pose_mm(1)
+            )
+            np.savez(folder / f"valid_epoch{epoch:02}.npz", id=np.arange(1, 4), pose=np.zeros((3, 17, 3), np.float32))
+            with open(folder / "log.jsonl", "a") as log:
+                log.write(json.dumps({"epoch": epoch, "valid_mpjpe": mpjpe}) + "\n")
+    question = told(file)
+    assert "run wide, epoch 2; out-of-fold MPJPE 100.50 mm" in question
+    assert str(file) in question
+    assert f"rows     {N}" in question
+    poses = read_poses(file)
+    origin = find_origin(workspace.submissions, file, poses)
+    assert (origin.name, origin.mpjpe) == ("wide:2", pytest.approx(100.5))
+    assert "run wide, epoch 1, fold1 alone; out-of-fold MPJPE of this fold 120.00 mm" in told(
+        file.parent / "fold1/test_epoch01.csv.gz"
+    )
+    write_poses(file, range(1, N + 1), _pose_mm(2))
+    assert "not the poses of its best epoch, 2" in told(file)
+    (file.parent / "fold1/log.jsonl").write_text("{")
+    assert "unknown (" in told(file)
+
+
+def test_the_question_tells_of_a_blend(workspace: Workspace, send: Sender, tmp_path: Path):
+    folder = tmp_path / "elsewhere/blend"  # --out may be anywhere
+    facts = {"method": "optuna", "candidates": ["a:1", "b:2"], "shipped": "mean", "mpjpe_nested": 88.5}
+    facts |= {"mpjpe_blend_in_sample": 80.25, "table": [{"method": "mean", "mpjpe_in_sample": 90.125}]}
+    for name in ("submission", "submission_mean", "other"):
+        write_poses(folder / f"{name}.csv.gz", range(1, N + 1), _pose_mm())
+    (folder / "blend.json").write_text(json.dumps(facts))
+
+    def told(name: str) -> str:
+        return find_origin(workspace.submissions, folder / name, read_poses(folder / name)).told
+
+    origin = "blend blend of 2 candidates (a:1, b:2) by optuna, ships the mean; out-of-fold MPJPE nested 88.50 mm"
+    assert told("submission.csv.gz") == origin
+    assert "its mean; out-of-fold MPJPE in sample 90.12 mm" in told("submission_mean.csv.gz")
+    assert told("other.csv.gz") == "unknown (other.csv.gz is not a file that the blend blend wrote)"
+    (folder / "blend.json").write_text(json.dumps(facts | {"mpjpe_nested": None}))
+    assert "in sample 80.25 mm" in told("submission.csv.gz")
+    (folder / "blend.json").write_text("[]")
+    assert "unknown (" in told("submission.csv.gz")
+
+
+def test_the_question_tells_that_the_same_file_was_sent_before(send: Sender, file: Path):
+    row = dict.fromkeys(LEDGER, "") | {"competition": "human-pose", "sha256": sha256_file(file), "status": "complete"}
+    ledger = send.workspace.submissions / "ledger.csv"
+    module._record(ledger, row | {"time": "2026-11-01", "ref": "1", "public": "45.6"})
+    module._record(ledger, row | {"time": "2026-11-02", "status": "sending"})  # interrupted
+    module._record(ledger, row | {"time": "2026-11-03", "status": "failed: no credentials"})  # never left
+    module._record(ledger, row | {"time": "2026-11-04", "competition": "another"})
+    send.refused(file, confirmed=lambda text: bool(send.asked.append(text)))
+    before = [line for line in send.asked[0].splitlines() if line.startswith("  before ")]
+    assert before == [
+        "  before   the same file at 2026-11-01: complete 45.6",
+        "  before   the same file at 2026-11-02: sending ",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("printed", "status"),
+    [
+        ("/usr/bin/python: No module named kaggle", "client not installed"),
+        ("Traceback (most recent call last):\n  x\nModuleNotFoundError: No module named 'six'", "client not installed"),
+        ("Authentication required to call the Kaggle API.\n\nFirst, you will need", "no credentials"),
+        ("403 - You cannot submit until you accept the competition rules", "rules not accepted"),
+        ("Permission 'competitions.participate' was denied", "refused"),
+        ("429 Client Error: Too Many Requests for url: http://localhost/api", "daily limit"),
+        ("Your team has used its Submission allowance (5 of 5).\n0 submissions remaining today.", "daily limit"),
+        ("Competition deadline has passed", "competition closed"),
+        ("  0%|    | 0.00/404 Client\r100%|####| 503/503\nCould not submit to competition", "upload failed"),
+        ("502 Server Error: Bad Gateway for url: http://localhost/api", "service error"),
+        ("requests.exceptions.ConnectTimeout: HTTPSConnectionPool(host='api', port=443): Max", "network down"),
+        ("something new", "client failed"),
+        ("", "client failed"),
+    ],
+)
+def test_what_the_client_prints_is_understood(printed: str, status: str):
+    failure = client.diagnose(printed, "human-pose")
+    assert failure.status == status
+    assert "\n" not in failure.told
+    assert "{" not in failure.told
+
+
+@pytest.mark.parametrize("kept", ["kaggle.json", "access_token", "credentials.json"])
+def test_no_credential_is_told(service: FakeKaggle, tmp_path: Path, kept: str, monkeypatch: pytest.MonkeyPatch):
+    folder = tmp_path / "home/.kaggle"
+    folder.mkdir()
+    secret = "s3cr3t-of-" + kept
+    (folder / kept).write_text(json.dumps({"key": secret}) if kept.endswith("json") else secret + "\n")
+    monkeypatch.setenv("KAGGLE_KEY", "of-the-environment")
+    text = f"{secret} of-the-environment {TOKEN} Bearer abc https://u:pw@host/p?signature=x eyJhbGci {'0f' * 16}"
+    assert client.scrub(text) == "*** *** *** *** https://***host/p*** *** ***"
+
+
+def test_the_ledger_is_a_csv_that_others_read(send: Sender, workspace: Workspace):
+    row = dict.fromkeys(LEDGER, "") | {"time": "2026-11-22", "message": 'a "quoted", word'}
+    path = workspace.submissions / "ledger.csv"
+    for status in ("sending", "complete"):
+        module._record(path, row | {"status": status})  # the later state takes the earlier one's place
+    assert list(csv.reader(path.read_text().splitlines())) == [list(LEDGER), [*(row | {"status": "complete"}).values()]]

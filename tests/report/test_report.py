@@ -1,0 +1,428 @@
+"""The report: what is on the page, that hostile names stay text, that it loads nothing, and that the skeleton turns."""
+
+import base64
+import builtins
+import hashlib
+import html
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from competition.blending.blend import weights_csv
+from competition.common.errors import UserError
+from competition.common.metrics import mpjpe
+from competition.common.pose_csv import write_poses
+from competition.common.workspace import Workspace
+from competition.data.labels import read_labels
+from competition.leaderboard.score import record
+from competition.report.charts import plain
+from competition.report.compose import SECTIONS, write_report
+from competition.report.gallery import choose_rows
+from competition.report.mixture import read_weights
+from competition.report.photo import photo_page
+from competition.report.rarity import nearest_of_others, quantile_bins
+from competition.report.viewer import draw_pose
+from competition.runs.candidates import candidates as list_candidates
+from competition.runs.candidates import write_submission, write_valid
+from competition.runs.record import append_log
+from tests.helpers import N_TEST, N
+
+KEYS = ("board", "curves", "poster", "breakdown", "rarity", "calibration", "weights", "gallery")
+SCORES = {"all": 40.0, "public": 41.0, "private": 39.5}  # mm
+HOSTILE = "<script>alert(1)</script>"
+HOSTILE_FOLDER = "<img src=x onerror=alert(1)>"  # a folder's name can't hold the slash
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+
+
+class Page(HTMLParser):
+    """Collects a page's elements, its text and what its script elements hold."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[tuple[dict[str, str | None], str]] = []
+        self.text = ""
+        self.inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self.inside = tag
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self.inside == "script":
+            self.scripts.append((self.elements[-1][1], data))
+        elif self.inside != "style":
+            self.text += data
+
+    def block(self, key: str) -> dict:
+        return next(json.loads(data) for attributes, data in self.scripts if attributes.get("id") == key)
+
+
+def add_run(workspace: Workspace, run: str, spread_mm: float, recipe: str = "3dhg-small", epochs: int = 2) -> None:
+    """Leave what training leaves of two folds: poses off the truth by some normal noise, and logs of it."""
+    labels = read_labels(workspace.data)
+    draw = np.random.default_rng(int(spread_mm))
+    for fold in (0, 1):
+        folder = workspace.submissions / run / f"fold{fold}"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps({"recipe": recipe, "images_sha256": labels.images_sha256}))
+        rows = np.flatnonzero(np.arange(N) % 2 == fold)
+        for epoch in range(1, epochs + 1):
+            noise = draw.normal(0, spread_mm / epoch, (N, 17, 3))
+            pose_mm = (labels.pose_mm + noise)[rows]
+            write_valid(folder / f"valid_epoch{epoch:02d}.npz", labels.id[rows], pose_mm)
+            write_poses(folder / f"test_epoch{epoch:02d}.csv.gz", range(1, N_TEST + 1), noise[:N_TEST])
+            append_log(folder, {"epoch": epoch, "valid_mpjpe": mpjpe(pose_mm, labels.pose_mm[rows])})
+
+
+def add_blend(workspace: Workspace, name: str, method: str, names: list[str], weights: np.ndarray) -> None:
+    """Leave what of a blend the report reads."""
+    folder = workspace.submissions / name
+    folder.mkdir()
+    (folder / "blend.json").write_text(json.dumps({"method": method, "mpjpe_blend_in_sample": 31.5}))
+    (folder / "weights.csv").write_text(weights_csv(names, weights))
+    write_poses(folder / "submission.csv.gz", range(1, N_TEST + 1), np.zeros((N_TEST, 17, 3)))
+
+
+@pytest.fixture
+def workspace(data: Path, tmp_path: Path) -> Workspace:
+    return Workspace(data=data, folds=tmp_path / "folds", submissions=tmp_path / "runs")
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Make two runs, two blends and their scores; tests only read them."""
+    root = tmp_path_factory.mktemp("whole")
+    workspace = Workspace(data=data, folds=root / "folds", submissions=root / "runs")
+    add_run(workspace, "3dhg-small", 60)
+    add_run(workspace, "2dhg-mine", 90, recipe="2dhg")
+    for run in ("3dhg-small", "2dhg-mine"):
+        write_submission(workspace.submissions, run, np.arange(1, N_TEST + 1))
+    shares = np.random.default_rng(0).dirichlet([1, 1], (17, 3))
+    add_blend(workspace, "blend", "exact", ["3dhg-small:2", "2dhg-mine:2"], shares)
+    add_blend(workspace, "blend-mean", "mean", ["3dhg-small:2", "2dhg-mine:2"], np.full((17, 3, 2), 0.5))
+    for name in ("3dhg-small", "blend"):
+        record(workspace.submissions, workspace.submissions / name / "submission.csv.gz", dict(SCORES))
+    return workspace
+
+
+@pytest.fixture(scope="module")
+def report(whole: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_report(whole, tmp_path_factory.mktemp("report") / "report.html")
+
+
+def test_every_section_is_there_with_its_figures(report: Path):
+    page = Page(report.read_text())
+    assert [attributes["id"] for tag, attributes in page.elements if tag == "section"] == list(KEYS)
+    figures = page.block("figures")
+    assert set(figures) == {
+        "curves",
+        "joint",
+        "axis",
+        "action",
+        "camera",
+        "rarity",
+        "calibration",
+        "weights0",
+    }
+    places = {attributes["data-figure"] for tag, attributes in page.elements if "data-figure" in attributes}
+    assert places == set(figures)
+    assert [trace["name"] for trace in figures["curves"]["data"]] == ["3dhg-small", "2dhg-mine"]
+    assert len(figures["joint"]["data"][0]["y"]) == 17
+    assert "109.02" in page.text
+    assert "ours are not Human3.6M scores" in page.text
+    assert report.stat().st_size < 15e6
+
+
+def test_figures_tell_the_numbers_of_the_files(report: Path, whole: Workspace):
+    figures = Page(report.read_text()).block("figures")
+    best = next(c for c in list_candidates(whole.submissions) if c.name == "3dhg-small:2")
+    assert figures["curves"]["data"][0]["y"][1] == pytest.approx(best.valid_mpjpe)
+    joint = figures["joint"]["data"][0]
+    assert joint["name"] == "3dhg-small, epoch 2"  # the best run comes first
+    colours = {part: [trace["marker"]["color"] for trace in figures[part]["data"]] for part in ("curves", "joint")}
+    assert colours["curves"] == colours["joint"]
+    assert np.mean(joint["x"]) == pytest.approx(best.valid_mpjpe, rel=1e-5)
+    line, *parts = figures["calibration"]["data"]
+    assert line["x"] == line["y"]
+    assert [len(part["x"]) for part in parts] == [2, 2, 2]  # a run and a blend were scored
+    assert [part["y"][0] for part in parts] == list(SCORES.values())
+    weights = [row for row in figures["weights0"]["data"][0]["z"] if None not in row]
+    assert len(weights) == 48
+    np.testing.assert_allclose(np.sum(weights, axis=1), 1)
+
+
+def test_the_gallery_shows_best_median_and_worst(report: Path, data: Path):
+    page = Page(report.read_text())
+    cards = [attributes for tag, attributes in page.elements if tag == "button"]
+    images = [attributes for tag, attributes in page.elements if tag == "img"]
+    poses = page.block("gallery-poses")["poses"]
+    assert len(cards) == len(images) == len(poses) == 12
+    assert all(image["alt"] and image["src"].startswith("data:image/jpeg;base64,") for image in images)
+    errors = [float(pose["caption"].rpartition(": ")[2].removesuffix(" mm")) for pose in poses]
+    assert errors[:8] == sorted(errors[:8])
+    assert errors[8] == max(errors)
+    for pose, error in zip(poses, errors, strict=True):
+        assert mpjpe([pose["predicted"]], [pose["truth"]]) == pytest.approx(error, abs=0.2)
+        id_ = int(re.match(r"Id (\d+),", pose["caption"])[1])
+        np.testing.assert_allclose(pose["truth"], read_labels(data).pose_mm[id_ - 1], atol=0.051)
+
+
+def test_hostile_names_stay_text(own_data: Path, tmp_path: Path):
+    workspace = Workspace(data=own_data, folds=tmp_path / "folds", submissions=tmp_path / "runs")
+    names = own_data / "annot/train_images.txt"
+    old = names.read_text().split("\n")
+    image = HOSTILE_FOLDER.replace(">", "'\">.jpg")
+    for number, name in enumerate(old[:N]):
+        (own_data / "images" / name).rename(own_data / "images" / f"{number}{image}")
+    names.write_text("".join(f"{number}{image}\n" for number in range(N)))
+    add_run(workspace, HOSTILE_FOLDER, 60, recipe=HOSTILE)
+    add_run(workspace, "</b>".replace("/", "") + "'\"&", 90)
+    add_blend(workspace, "blend", HOSTILE, [f"</script>{HOSTILE}", "b"], np.full((17, 3, 2), (0.25, 0.75)))
+
+    text = write_report(workspace, tmp_path / "report.html").read_text()
+    page = Page(text)
+    assert "<script>alert" not in text
+    assert "<img src=x" not in text
+    kinds = [attributes.get("type") for tag, attributes in page.elements if tag == "script"]
+    assert kinds == ["application/json", "application/json", None, None]
+    assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
+    assert all(attributes["src"].startswith("data:") for tag, attributes in page.elements if tag == "img")
+    assert HOSTILE_FOLDER in page.text
+    assert HOSTILE in page.text
+    shown = json.dumps(page.block("figures"))  # plotly reads a little HTML in texts
+    assert "<img" not in shown
+    assert "<script" not in shown
+    assert "&lt;img src=x" in shown
+
+
+def test_the_page_asks_for_nothing(report: Path):
+    page = Page(report.read_text())
+    for tag, attributes in page.elements:
+        assert tag not in ("iframe", "object", "embed", "base", "form")
+        for name in ("src", "href", "srcset", "data", "poster", "action"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:")), (tag, attributes)
+    style = report.read_text().partition("<style>")[2].partition("</style>")[0]
+    assert "url(" not in style
+    assert "@import" not in style
+    policy = next(a["content"] for _, a in page.elements if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "http" not in policy
+
+
+def test_the_same_files_make_the_same_page(report: Path, whole: Workspace, tmp_path: Path):
+    steps: list[str] = []
+    again = write_report(whole, tmp_path / "again.html", lambda count, text: steps.extend([text] * count))
+    assert again.read_bytes() == report.read_bytes()
+    assert len(steps) == len(SECTIONS) == len(KEYS)
+
+
+def test_the_hidden_answers_are_never_opened(
+    report: Path, whole: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    opened: list[str] = []
+    for module, name in ((builtins, "open"), (io, "open"), (os, "open")):
+        original = getattr(module, name)
+
+        def watched(file, *arguments, _original=original, **keywords):
+            opened.append(str(file))
+            return _original(file, *arguments, **keywords)
+
+        monkeypatch.setattr(module, name, watched)
+    write_report(whole, tmp_path / "again.html")
+    assert any("scores.csv" in name for name in opened)
+    assert not [name for name in opened if "solution" in name]
+
+
+def test_no_runs_are_refused_in_one_line(workspace: Workspace, tmp_path: Path):
+    with pytest.raises(UserError, match=r"^no runs under .*: `make train MODEL=3dhg-small`$"):
+        write_report(workspace, tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_sections_without_data_say_why(workspace: Workspace, tmp_path: Path):
+    add_run(workspace, "only", 60, epochs=1)
+    page = Page(write_report(workspace, tmp_path / "report.html").read_text())
+    assert "No blend has left weights" in page.text
+    assert "No run or blend was scored" in page.text
+    elsewhere = Workspace(data=tmp_path / "none", folds=workspace.folds, submissions=workspace.submissions)
+    page = Page(write_report(elsewhere, tmp_path / "report.html").read_text())
+    assert "The labels can't be read" in page.text
+    assert page.block("gallery-poses") is None
+    assert set(page.block("figures")) == {"curves"}
+
+
+def test_missing_images_leave_the_gallery_out(own_data: Path, tmp_path: Path):
+    workspace = Workspace(data=own_data, folds=tmp_path / "folds", submissions=tmp_path / "runs")
+    add_run(workspace, "run", 60)
+    shutil.rmtree(own_data / "images")
+    page = Page(write_report(workspace, tmp_path / "report.html").read_text())
+    assert "An image can't be shown" in page.text
+    assert "joint" in page.block("figures")
+
+
+def test_an_outsider_and_a_run_of_other_images_are_told(workspace: Workspace, tmp_path: Path):
+    add_run(workspace, "mate", 60)
+    add_run(workspace, "stranger", 30)
+    for path in workspace.submissions.glob("mate/*/*.json*"):
+        path.unlink()
+    for path in workspace.submissions.glob("stranger/*/config.json"):
+        path.write_text(json.dumps({"recipe": "2dhg", "images_sha256": "of others"}))
+    page = Page(write_report(workspace, tmp_path / "report.html").read_text())
+    assert "mate: its folds can't be verified" in page.text
+    assert "stranger was trained on other images" in page.text
+    assert [trace["name"] for trace in page.block("figures")["joint"]["data"]] == ["mate, epoch 2"]
+
+
+def test_nearest_of_others_is_the_least_mpjpe_to_another_subject():
+    draw = np.random.default_rng(0)
+    pose_mm, reference_mm = (draw.normal(0, 300, (rows, 17, 3)).astype(np.float32) for rows in (4, 7))
+    subject, reference = np.array(["S1", "S1", "S5", "S6"]), np.array(["S1", "S1", "S1", "S5", "S5", "S1", "S5"])
+    expected = [
+        min(mpjpe([pose], [other]) for other, whose in zip(reference_mm, reference, strict=True) if whose != own)
+        for pose, own in zip(pose_mm, subject, strict=True)
+    ]
+    np.testing.assert_allclose(nearest_of_others(pose_mm, subject, reference_mm, reference), expected, rtol=1e-5)
+    assert np.isinf(nearest_of_others(pose_mm[:1], subject[:1], reference_mm[:2], reference[:2]))[0]
+
+
+def test_quantile_bins_are_equally_full():
+    values = np.random.default_rng(0).permutation(12) * 1.5
+    np.testing.assert_array_equal(quantile_bins(values, 4), values // 1.5 // 3)
+
+
+def test_rows_are_chosen_from_the_ends_and_the_middle():
+    error_mm = np.array([5, 1, 4, 2, 8, 7, 3, 6, 9.0])
+    assert choose_rows(error_mm, 1) == {"Best": [1], "Median": [0], "Worst": [8]}
+    assert choose_rows(error_mm)["Worst"] == [8, 4, 5]  # a third each, where there are few
+    assert choose_rows(error_mm[:2])["Best"] == []
+
+
+def test_the_pose_is_drawn_at_its_pixels():
+    pose_px = np.full((17, 2), (20, 10), np.float32)
+    image = np.full((32, 48, 3), 100, np.uint8)
+    drawn = draw_pose(image, pose_px)
+    assert (drawn[10, 20] > 200).all()
+    assert (drawn[10, 16] < 60).all()  # the dark rim
+    assert (drawn[20, 10] == 100).all()
+    assert (image == 100).all()
+
+
+def test_names_for_plotly_hold_no_markup_and_are_short():
+    assert plain("<a href='x'>&") == "&lt;a href='x'&gt;&amp;"
+    assert len(plain("x" * 99)) == 28
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [("Hip,x", "Hop,x", "coordinates"), (",0.5\n", "\n", "numbers"), (",0.5\n", ",nan\n", "finite")],
+)
+def test_damaged_weights_are_refused(tmp_path: Path, old: str, new: str, complaint: str):
+    path = tmp_path / "weights.csv"
+    text = weights_csv(["a:1", "b:2"], np.full((17, 3, 2), 0.5))
+    path.write_text(text)
+    names, values = read_weights(path)
+    assert names == ["a:1", "b:2"]
+    assert values.shape == (17, 3, 2)
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(UserError, match=complaint):
+        read_weights(path)
+
+
+REMARKS = ("willReadFrequently", "GL Driver Message")  # of speed, by the browser
+TURN = """
+addEventListener("load", () => {
+  const plot = document.getElementById("viewer-plot");
+  plot.scrollIntoView();
+  const eye = () => Object.values(plot.layout.scene.camera.eye).map((v) => v.toFixed(3)).join(" ");
+  const said = () => document.getElementById("viewer-caption").textContent;
+  const wait = setInterval(() => {
+    if (plot.layout === undefined) return;
+    clearInterval(wait);
+    const found = [eye(), said()];
+    plot.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight" }));
+    document.querySelector('[data-pose="11"]')?.click();
+    setTimeout(() => {
+      const drawn = document.querySelectorAll("[data-figure] .main-svg").length;
+      document.title = JSON.stringify([...found, eye(), said(), drawn, plot.data.map((trace) => trace.name)]);
+    }, 500);
+  }, 50);
+});
+"""
+
+
+def turn(text: str, folder: Path) -> list:
+    """Open a page, press an arrow key, choose the last pose, and return what TURN tells; the console must be quiet."""
+    digest = base64.b64encode(hashlib.sha256(TURN.encode()).digest()).decode()
+    text = text.replace("script-src ", f"script-src 'sha256-{digest}' ", 1)  # the page lets no other run
+    page = folder / "page.html"
+    page.write_text(text.replace("</body>", f"<script>{TURN}</script></body>"))
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader", "--window-size=1280,900"]
+    flags += ["--enable-logging=stderr", f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=6000"]
+    command = [CHROMIUM, *flags, "--dump-dom", page.as_uri()]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    said = [line for line in found.stderr.splitlines() if "CONSOLE" in line]
+    assert [line for line in said if not any(remark in line for remark in REMARKS)] == []
+    return json.loads(html.unescape(re.search(r"<title>(.*?)</title>", found.stdout)[1]))
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: the page's scripts aren't run")
+def test_the_skeleton_turns_and_the_console_is_quiet(report: Path, tmp_path: Path):
+    before, first, after, last, drawn, names = turn(report.read_text(), tmp_path)
+    assert before != after
+    assert first != last
+    assert drawn > 0
+    assert names == ["truth", "predicted", "predicted", "predicted"]
+
+
+def a_photo(name: str = "holiday.jpg") -> tuple[str, np.ndarray]:
+    """Return the page of a photo, and the pose on it in mm."""
+    pose_mm = np.random.default_rng(0).normal(0, 300, (17, 3))
+    crop, pose_px = np.full((256, 256, 3), 99, np.uint8), 128 + pose_mm[:, :2] / 10
+    return photo_page(name, f"run {name}", crop, pose_px, pose_mm), pose_mm
+
+
+def test_the_page_of_a_photo_holds_its_pose_and_asks_for_nothing():
+    text, pose_mm = a_photo(HOSTILE)
+    page = Page(text)
+    assert "<script>alert" not in text
+    assert page.text.count(HOSTILE) == 3  # title, heading, and the run's name
+    (shown,) = page.block("gallery-poses")["poses"]
+    assert shown["truth"] is None
+    np.testing.assert_allclose(shown["predicted"], pose_mm, atol=0.051)
+    assert f"{pose_mm[16, 2]:.1f}" in page.text
+    assert "truth" not in page.text
+    assert all((a.get("src") or "data:").startswith("data:") for _, a in page.elements)
+    assert not [a for tag, a in page.elements if tag == "nav"]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: the page's scripts aren't run")
+def test_the_skeleton_of_a_photo_turns_too(tmp_path: Path):
+    before, first, after, last, drawn, names = turn(a_photo()[0], tmp_path)
+    assert before != after
+    assert first == last == "the mean of the networks"
+    assert drawn == 0
+    assert names == ["predicted"] * 3
+
+
+def test_left_and_right_are_told_by_colour():
+    points = np.zeros((17, 2), np.float32)
+    points[[5, 6]] = (8, 8), (24, 8)  # left shank
+    points[[2, 3]] = (8, 40), (24, 40)  # right shank
+    drawn = draw_pose(np.full((48, 48, 3), 100, np.uint8), points, sides=True)
+    assert drawn[8, 20].tolist() == [0x00, 0x72, 0xB2]
+    assert drawn[40, 20].tolist() == [0xD5, 0x5E, 0x00]

@@ -1,0 +1,400 @@
+"""Files from anywhere: nothing in them is run, and what is wrong with them is one line."""
+
+import io
+import json
+import os
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import models
+from competition.common.errors import RunError, UserError
+from competition.common.files import parse_json
+from competition.common.pose_csv import write_poses
+from competition.runs.candidates import candidates, read_valid
+from competition.runs.record import read_log
+from competition.training.checkpoint import FORMAT, load_checkpoint, rebuild, save_checkpoint
+from tests.helpers import N_TEST, TINY
+
+Command = Callable[..., int]
+
+
+class Evil:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.fixture
+def trap(tmp_path: Path) -> Path:
+    return tmp_path / "trap"
+
+
+@pytest.fixture(scope="session")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("hostile")
+
+
+@pytest.fixture(scope="session")
+def checkpoint(scratch: Path) -> bytes:
+    model = models.create("3dhg-small", channels=16, depths=(1, 8), input_size=64)
+    save_checkpoint(scratch / "last.pt", "3dhg-small", model, epoch=1)
+    return (scratch / "last.pt").read_bytes()
+
+
+# checkpoints
+
+
+@pytest.mark.parametrize("protocol", [2, 5])
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_checkpoint_with_code_is_refused_and_the_code_is_not_run(
+    tmp_path: Path, trap: Path, packed: bool, protocol: int
+):
+    state = {"format": FORMAT, "recipe": "3dhg-small", "model": Evil(trap)}
+    if packed:
+        torch.save(state, tmp_path / "last.pt", pickle_protocol=protocol)
+    else:
+        (tmp_path / "last.pt").write_bytes(pickle.dumps(state, protocol=protocol))
+    with pytest.raises(RunError, match=r"last\.pt is no whole checkpoint of this toolkit .*: delete it to train anew$"):
+        load_checkpoint(tmp_path / "last.pt")
+    assert not trap.exists()
+
+
+def test_training_does_not_go_on_from_a_checkpoint_with_code(command: Command, tmp_path: Path, trap: Path, capsys):
+    assert command("folds", "--k", "2") == 0
+    folder = tmp_path / "runs/3dhg-small/fold0"
+    folder.mkdir(parents=True)
+    torch.save(Evil(trap), folder / "last.pt")
+    assert command("train", *TINY, "--epochs", "1", "--fold", "0") == 2
+    error = capsys.readouterr().err
+    assert "last.pt is no whole checkpoint" in error
+    assert error.count("\n") == 1
+    assert not trap.exists()
+
+
+def test_training_does_not_go_on_from_a_checkpoint_of_another_optimiser(command: Command, tmp_path: Path, capsys):
+    train = ("train", *TINY, "--fold", "0", "--epochs")
+    assert command("folds", "--k", "2") == 0
+    assert command(*train, "1") == 0
+    last = tmp_path / "runs/3dhg-small/fold0/last.pt"
+    state = torch.load(last, weights_only=True)
+    for wrong in ({"optimizer": {"state": {}, "param_groups": []}}, {"optimizer": {}}, {"part": {"step": 1}}):
+        torch.save(state | wrong, last)
+        capsys.readouterr()
+        assert command(*train, "2") == 2
+        error = capsys.readouterr().err
+        assert "last.pt is of another optimiser, of an earlier version or damaged" in error
+        assert error.count("\n") == 1
+
+
+WRONG_STATES = {
+    "a list": [1, 2],
+    "another format": {"format": 1},
+    "no more than a format": {"format": FORMAT},
+    "another recipe": {"recipe": "3dgh-small"},
+    "settings that are none": {"settings": [1]},
+    "settings of no recipe": {"settings": {"colour": "red"}},
+    "impossible settings": {"settings": {"channels": -1}},
+    "weights of another network": {"settings": {"channels": 8, "depths": (1, 4), "input_size": 64}},
+    "weights that are none": {"model": {"a": 1}},
+    "averaged weights that are none": {"ema": 3},
+}
+
+
+@pytest.mark.parametrize("name", WRONG_STATES)
+def test_a_checkpoint_of_another_content_is_refused(checkpoint: bytes, tmp_path: Path, name: str):
+    wrong = WRONG_STATES[name]
+    state = torch.load(io.BytesIO(checkpoint), weights_only=True)
+    kept = isinstance(wrong, dict) and "format" not in wrong
+    torch.save(state | wrong if kept else wrong, tmp_path / "best.pt")
+    with pytest.raises(RunError, match=r"best\.pt") as caught:
+        rebuild(tmp_path / "best.pt")
+    assert "\n" not in str(caught.value)
+
+
+LACKING: dict[str, Callable[[dict[str, object]], object]] = {
+    **{f"no {key}": lambda state, key=key: state.pop(key) for key in ("ema", "optimizer", "part", "recipe", "epoch")},
+    "a later format": lambda state: state.update(format=FORMAT + 1),
+    "an epoch in words": lambda state: state.update(epoch="one"),
+    "a number for the recipe": lambda state: state.update(recipe=3),
+}
+
+
+@pytest.mark.parametrize("name", LACKING)
+def test_a_checkpoint_that_is_whole_but_for_one_thing_is_refused(checkpoint: bytes, tmp_path: Path, name: str):
+    state = torch.load(io.BytesIO(checkpoint), weights_only=True)
+    LACKING[name](state)
+    torch.save(state, tmp_path / "last.pt")
+    with pytest.raises(RunError, match=r"last\.pt is not a checkpoint of this toolkit"):
+        load_checkpoint(tmp_path / "last.pt")
+
+
+@given(data=st.data())
+def test_a_damaged_checkpoint_is_refused_or_read(scratch: Path, checkpoint: bytes, data: st.DataObject):
+    (scratch / "damaged.pt").write_bytes(_damaged(checkpoint, data))
+    _refused_in_a_line(lambda: load_checkpoint(scratch / "damaged.pt"))
+
+
+def test_a_checkpoint_that_was_packed_is_not_unpacked(checkpoint: bytes, tmp_path: Path):
+    """Ten gigabytes of zeros pack into ten megabytes, and torch would make them again."""
+    with zipfile.ZipFile(io.BytesIO(checkpoint)) as plain:
+        entries = {entry.filename: plain.read(entry) for entry in plain.infolist()}
+    for name, method in (("packed.pt", zipfile.ZIP_DEFLATED), ("plain.pt", zipfile.ZIP_STORED)):
+        with zipfile.ZipFile(tmp_path / name, "w", method) as archive:
+            for entry, content in entries.items():
+                archive.writestr(entry, bytes(len(content)) if "/data/" in entry else content)
+    assert len(torch.load(tmp_path / "packed.pt", weights_only=True)["model"]) > 10
+    load_checkpoint(tmp_path / "plain.pt")
+    with pytest.raises(RunError, match=r"packed\.pt is no whole checkpoint .*unpacks to [\d,]+ bytes"):
+        load_checkpoint(tmp_path / "packed.pt")
+
+
+# arrays
+
+
+def _npz(path: Path, **entries: bytes) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(f"{name}.npy", content)
+    return path
+
+
+def _npy(array: np.ndarray) -> bytes:
+    content = io.BytesIO()
+    np.save(content, array, allow_pickle=True)
+    return content.getvalue()
+
+
+IDS, POSE = np.arange(1, 4), np.zeros((3, 17, 3), np.float32)
+HUGE = _npy(np.zeros((3, 17, 3), np.float32)).replace(b"(3, 17, 3), }         ", b"(9000000000, 17, 3), }")
+WRONG_ARRAYS: dict[str, dict[str, bytes]] = {
+    "a pose that is pickled": {"id": _npy(IDS), "pose": _npy(np.array([Evil(Path("trap"))], object))},
+    "Ids that are pickled": {"id": _npy(np.array([Evil(Path("trap"))], object)), "pose": _npy(POSE)},
+    "no pose": {"id": _npy(IDS)},
+    "a pose that is a pickle": {"id": _npy(IDS), "pose": pickle.dumps(Evil(Path("trap")))},
+    "a pose that is text": {"id": _npy(IDS), "pose": b"0.0"},
+    "a shape of terabytes": {"id": _npy(IDS), "pose": HUGE},
+    "a pose of words": {"id": _npy(IDS), "pose": _npy(np.full((3, 17, 3), "far"))},
+    "a complex pose": {"id": _npy(IDS), "pose": _npy(POSE.astype(complex))},
+    "a pose of truths": {"id": _npy(IDS), "pose": _npy(POSE > 0)},
+    "a flat pose": {"id": _npy(IDS), "pose": _npy(POSE.reshape(3, 51))},
+    "one Id": {"id": _npy(np.array(1)), "pose": _npy(POSE)},
+    "float Ids": {"id": _npy(IDS.astype(float)), "pose": _npy(POSE)},
+    "a pose that is not finite": {"id": _npy(IDS), "pose": _npy(POSE + np.float32("nan"))},
+    "an Id twice": {"id": _npy(np.array([1, 2, 2])), "pose": _npy(POSE)},
+    "a header that is code": {"id": _npy(IDS), "pose": _npy(POSE).replace(b"{'descr'", b"(id or '')")},
+}
+
+
+@pytest.mark.parametrize("name", WRONG_ARRAYS)
+def test_arrays_of_another_content_are_refused(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    path = _npz(tmp_path / "valid_epoch01.npz", **WRONG_ARRAYS[name])
+    with pytest.raises(RunError, match=r"valid_epoch01\.npz: ") as caught:
+        read_valid(path)
+    assert "\n" not in str(caught.value)
+    assert not Path("trap").exists()
+
+
+@given(data=st.data())
+def test_damaged_arrays_are_refused_or_read(scratch: Path, data: st.DataObject):
+    packed = io.BytesIO()
+    (np.savez if data.draw(st.booleans()) else np.savez_compressed)(packed, id=IDS, pose=POSE)
+    (scratch / "damaged.npz").write_bytes(_damaged(packed.getvalue(), data))
+    _refused_in_a_line(lambda: read_valid(scratch / "damaged.npz"))
+
+
+def test_the_board_does_not_unpack_a_bomb(command: Command, tmp_path: Path, monkeypatch, capsys):
+    fold = tmp_path / "runs/bomb/fold0"
+    fold.mkdir(parents=True)
+    np.savez_compressed(fold / "valid_epoch01.npz", id=np.zeros(1000, int), pose=POSE)
+    (fold / "test_epoch01.csv.gz").write_bytes(b"")
+    (fold / "log.jsonl").write_text('{"epoch": 1, "valid_mpjpe": 60.0}\n')
+    assert command("board") == 0
+    monkeypatch.setattr("competition.runs.candidates.MAX_NPZ_BYTES", 4000)
+    assert command("board") == 2
+    assert "valid_epoch01.npz: more than 0 MiB when decompressed" in capsys.readouterr().err
+
+
+# JSON
+
+WRONG_JSON = {
+    "nothing": "",
+    "garbage": "\0\1\2",
+    "broken off": '{"a": 1',
+    "a list": "[1]",
+    "nested a hundred thousand times": '{"a":' * 100_000,
+    "lists nested a hundred thousand times": '{"a":' + "[" * 100_000,
+    "not a number": '{"a": NaN}',
+    "infinite": '{"a": -Infinity}',
+    "beyond any number": '{"a": 1e999}',
+    "ten thousand digits": '{"a": ' + "9" * 10_000 + "}",
+    "something behind": '{"a": 1} {"a": 2}',
+}
+
+
+@pytest.mark.parametrize("name", WRONG_JSON)
+def test_json_is_parsed_strictly(command: Command, tmp_path: Path, name: str, capsys):
+    blend, fold = tmp_path / "runs/other", tmp_path / "runs/run/fold0"
+    blend.mkdir(parents=True)
+    (blend / "blend.json").write_text(WRONG_JSON[name])
+    fold.mkdir(parents=True)
+    (fold / "config.json").write_text(WRONG_JSON[name])
+    (fold / "done.json").write_text("{}")
+    for arguments, file in ((("verify", str(fold)), "config.json"), (("verify", str(blend)), "blend.json")):
+        capsys.readouterr()
+        assert command(*arguments) == 2
+        error = capsys.readouterr().err
+        assert file in error
+        assert error.startswith("error: ")
+        assert error.count("\n") == 1
+        assert len(error) < 400
+    assert command("board") == 2
+    (fold / "log.jsonl").write_text(WRONG_JSON[name] + "\n")
+    with pytest.raises(RunError, match=r"log\.jsonl is damaged"):
+        read_log(fold)
+
+
+def test_json_of_other_types_is_refused():
+    assert parse_json('{"a": 1}', "x", {"a": int, "b": int | None}) == {"a": 1, "b": None}
+    for text in ('{"a": "1"}', '{"a": null}', "{}", '{"a": [1]}'):
+        with pytest.raises(UserError, match=r"x: 'a' is (str|NoneType|list), expected int"):
+            parse_json(text, "x", {"a": int})
+
+
+def test_a_log_of_other_rows_is_refused(tmp_path: Path):
+    for row in ('{"epoch": "1", "valid_mpjpe": 3}', '{"epoch": 1, "valid_mpjpe": "3"}', "3", '{"valid_mpjpe": 3}', ""):
+        (tmp_path / "log.jsonl").write_text(row + "\n")
+        with pytest.raises(RunError, match=r"log\.jsonl is damaged .line 1"):
+            read_log(tmp_path)
+
+
+# names
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "a/../../outside", "sub/file"])
+def test_a_manifest_names_no_file_elsewhere(command: Command, tmp_path: Path, name: str, capsys):
+    fold = tmp_path / "runs/run/fold0"
+    fold.mkdir(parents=True)
+    (fold / "config.json").write_text("{}")
+    (fold / "done.json").write_text(json.dumps({"best_epoch": 1, "valid_mpjpe": 1.0, "files": {name: "00"}}))
+    assert command("verify", str(fold)) == 2
+    assert f"'{name}' is a path, expected names of files beside it" in capsys.readouterr().err
+
+
+def test_a_manifest_that_names_a_device_does_not_hang(command: Command, tmp_path: Path, capsys):
+    blend = tmp_path / "runs/blend"
+    blend.mkdir(parents=True)
+    (blend / "blend.json").write_text(json.dumps({"candidates": ["a:1"], "inputs": {"/dev/zero": "00"}}))
+    assert command("verify", str(blend)) == 2
+    assert "/dev/zero: is gone" in capsys.readouterr().out
+
+
+ELSEWHERE = ["..", "../up", "/tmp/up", "a/b", ".hidden", "-flag", "a\nb", "a b", "$(id)", "n" * 101]
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_a_run_s_name_stays_in_its_folder(command: Command, tmp_path: Path, name: str, capsys):
+    assert command("folds", "--k", "2") == 0
+    before = sorted(tmp_path.rglob("*"))
+    for arguments in (("train", *TINY, "--run"), ("predict", "--run")):
+        capsys.readouterr()
+        assert command(*arguments[:-1], f"{arguments[-1]}={name}") == 2
+        error = capsys.readouterr().err
+        assert "expected letters, digits" in error
+        assert error.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+    if name == "../up":
+        assert command("train", *TINY, "--init", name) == 2
+        assert "expected letters, digits" in capsys.readouterr().err
+
+
+def test_names_of_foreign_folders_are_shown_and_not_obeyed(command: Command, tmp_path: Path, capsys):
+    names = ["[red]a", "[", ":smiley:", "b\x1b[2Jc", "line\nend", "$\\foo$"]
+    for name in names:
+        fold = tmp_path / "runs" / name / "fold0"
+        fold.mkdir(parents=True)
+        np.savez(fold / "valid_epoch01.npz", id=IDS, pose=POSE + np.arange(17)[:, None])
+        write_poses(fold / "test_epoch01.csv.gz", range(1, N_TEST + 1), np.ones((N_TEST, 17, 3)))
+    assert {candidate.run for candidate in candidates(tmp_path / "runs")} == set(names)
+    assert command("board") == 0
+    assert command("blend", "--method", "mean", "--epochs", "last") == 0
+    assert command("board") == 0
+    told = capsys.readouterr().out
+    assert "\x1b" not in told
+    before, unverified, _ = told.partition(": their folds can't be verified")
+    assert unverified
+    line = before[-80:]
+    for name in ("[red]a", ":smiley:"):
+        assert name in line  # as well as in a table
+    for name in ("[red]a", ":smiley:", "b?[2Jc", "$\\foo$"):
+        assert name in told
+    assert command("blend", "--runs", "x\x1b[2J\n") == 2
+    error = capsys.readouterr().err
+    assert "\x1b" not in error
+    assert error.count("\n") == 1
+
+
+def test_what_lies_in_a_blend_s_folder_is_not_opened(command: Command, data: Path, tmp_path: Path, trap: Path):
+    """The journal and the weights of an earlier blend are replaced, whatever they are."""
+    out = tmp_path / "runs/blend"
+    out.mkdir(parents=True)
+    for name in ("study.journal", "weights.csv", "weights.png", "blend.json"):
+        (out / name).write_bytes(pickle.dumps(Evil(trap)))
+    file = tmp_path / "a.csv"
+    write_poses(file, range(1, N_TEST + 1), np.ones((N_TEST, 17, 3)))
+    assert command("blend", "--files", str(file), "--out", str(out)) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["blend.json", "submission.csv.gz"]
+    assert not trap.exists()
+
+
+def test_credentials_are_in_no_file_and_no_line(command: Command, tmp_path: Path, monkeypatch, capfd):
+    secret = "KGAT_5ecret0fTheEnvironment"
+    for name in ("KAGGLE_API_TOKEN", "KAGGLE_KEY", "HF_TOKEN"):
+        monkeypatch.setenv(name, secret)
+    monkeypatch.setenv("HTTPS_PROXY", f"http://someone:{secret}@127.0.0.1:9")
+    assert command("folds", "--k", "2") == 0
+    assert command("train", *TINY, "--epochs", "1", "--fold", "0") == 0
+    file = tmp_path / "a.csv"
+    poses = np.random.default_rng(0).normal(0, 300, (N_TEST, 17, 3))
+    poses[:, 0] = 0
+    write_poses(file, range(1, N_TEST + 1), poses)
+    sent = ("submit", "--file", str(file), "--competition", "x", "--message", "x", "--yes", "--debug")
+    with monkeypatch.context() as patch:
+        patch.setattr("competition.leaderboard.submit.call", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            command(*sent)
+    assert command("train", *TINY, "--epochs", "1", "--fold", "9", "--debug") == 2
+    told = capfd.readouterr()
+    assert secret not in told.out + told.err
+    found = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(found) > 10
+    assert not [path for path in found if secret.encode() in path.read_bytes()]
+
+
+def _damaged(content: bytes, data: st.DataObject) -> bytes:
+    """Change some bytes, or cut the end off."""
+    changed = bytearray(content)
+    for place in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=8)):
+        changed[place] = data.draw(st.integers(0, 255))
+    return bytes(changed[: data.draw(st.integers(0, 2 * len(content)))])
+
+
+def _refused_in_a_line(read: Callable[[], object]) -> None:
+    told = ""
+    try:
+        read()
+    except UserError as error:
+        told = str(error)
+    assert "\n" not in told

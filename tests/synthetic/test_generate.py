@@ -1,0 +1,410 @@
+"""The embedded competition: files, labels that agree with pictures and cameras, determinism, resuming, refusals."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import h5py
+import numpy as np
+import pytest
+
+from competition.cli.main import main
+from competition.common import skeleton
+from competition.common.errors import DataError
+from competition.common.pose_csv import HEADER
+from competition.synthetic import (
+    bodies,
+    cameras,
+    generate,
+    kernels,
+    plan,
+    poses,
+    postures,
+    render,
+    scenes,
+    skeletons,
+)
+from competition.synthetic import (
+    bones as skeleton_bones,
+)
+
+N, N_TEST, SEED = 24, 8, 3
+SUBJECTS = skeleton.TRAIN_SUBJECTS + skeleton.TEST_SUBJECTS
+BONES_OF_PAIRS = ("hip", "thigh", "shank", "shoulder", "upper", "forearm")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("synthetic") / "competition"
+    generate.generate(root, N, N_TEST, SEED, workers=1)
+    return root
+
+
+def contents(root: Path) -> dict[str, str]:
+    """Hash of every file by its place."""
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().splitlines()
+
+
+def labels(root: Path) -> tuple[np.ndarray, np.ndarray]:
+    with h5py.File(root / "annot" / "train.h5") as handle:
+        return handle["pose2d"][:], handle["pose3d"][:]
+
+
+def test_the_folder_holds_what_the_contract_names(folder: Path):
+    train, test = lines(folder / "annot" / "train_images.txt"), lines(folder / "annot" / "valid_images.txt")
+    assert (len(train), len(test)) == (N, N_TEST)
+    assert {path.name for path in (folder / "images").iterdir()} == set(train) | set(test)
+    assert {name.split("_")[0] for name in train} == set(skeleton.TRAIN_SUBJECTS)
+    assert {name.split("_")[0] for name in test} == set(skeleton.TEST_SUBJECTS)
+    for name in (*train, *test):
+        take, rest = name.split(".", 1)
+        _, action, _ = take.split("_")
+        camera, frame = rest.removesuffix(".jpg").split("_")
+        assert action in skeleton.ACTIONS
+        assert camera in skeleton.CAMERAS
+        assert int(frame) % 5 == 1
+    image = cv2.imread(str(folder / "images" / train[0]))
+    assert image.shape == (256, 256, 3)
+    assert image.std() > 10
+    assert cv2.imread(str(folder / "contact_sheet.jpg")) is not None
+
+
+def test_labels_have_the_contracts_shapes_and_the_pelvis_is_the_origin(folder: Path):
+    pose2d, pose3d = labels(folder)
+    assert (pose2d.shape, pose2d.dtype) == ((N, 17, 2), np.float32)
+    assert (pose3d.shape, pose3d.dtype) == ((N, 17, 3), np.float32)
+    assert not pose3d[:, 0].any()
+    assert pose3d[:, 10, 1].mean() < -300  # y is down: the head is above the pelvis
+    assert (pose2d > 0).all()
+    assert (pose2d < 255).all()
+    mean, std = np.loadtxt(folder / "annot" / "mean.txt"), np.loadtxt(folder / "annot" / "std.txt")
+    np.testing.assert_allclose(mean, pose3d.astype(float).reshape(N, 51).mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(std, pose3d.astype(float).reshape(N, 51).std(axis=0), atol=1e-5)
+    assert not std[:3].any()
+
+
+def test_legs_are_named_as_the_arms_are(folder: Path):
+    pose2d, _ = labels(folder)
+    across = pose2d[..., 0]
+    assert np.corrcoef(across[:, 1] - across[:, 4], across[:, 11] - across[:, 14])[0, 1] < -0.5
+
+
+def test_bones_are_the_subjects_own_in_every_image(folder: Path):
+    _, pose3d = labels(folder)
+    names = lines(folder / "annot" / "train_images.txt")
+    length = np.stack(
+        [np.linalg.norm(pose3d[:, joint] - pose3d[:, parent], axis=1) for parent, joint in skeleton.BONES]
+    )
+    for subject in skeleton.TRAIN_SUBJECTS:
+        of_subject = length[:, [name.startswith(subject + "_") for name in names]]
+        assert np.ptp(of_subject, axis=1).max() < 1e-3  # float32 of a metre
+    assert np.ptp(length[1]) > 5  # thighs differ between subjects
+
+
+def test_bones_are_rigid_and_equal_left_and_right_to_a_millionth_mm_in_camera_space():
+    bones = skeleton_bones.draw_bones(SEED, "S5")
+    view = cameras.make_camera(SEED, "S5", skeleton.CAMERAS[2])
+    expected = {name: getattr(bones, name) for name in BONES_OF_PAIRS}
+    pairs = {
+        "hip": ((0, 1), (0, 4)), "thigh": ((1, 2), (4, 5)), "shank": ((2, 3), (5, 6)), "shoulder": ((8, 11), (8, 14)),
+        "upper": ((11, 12), (14, 15)), "forearm": ((12, 13), (15, 16)),
+    }  # fmt: skip
+    for action in skeleton.ACTIONS:
+        take = poses.Take(SEED, "S5", action, "1", bones)
+        for frame in (0, 301):
+            seen = view.see(take.posture(frame).joints_mm)
+            for name, both in pairs.items():
+                for start, end in both:
+                    assert abs(np.linalg.norm(seen[end] - seen[start]) - expected[name]) < 1e-6
+            np.testing.assert_allclose(seen[0], (seen[1] + seen[4]) / 2, atol=1e-6)
+
+
+def test_people_stay_above_the_floor_and_bend_knees_and_elbows_one_way():
+    bones = skeleton_bones.draw_bones(SEED, "S9")
+    for action in skeleton.ACTIONS:
+        take = poses.Take(SEED, "S9", action, "2", bones)
+        for frame in (40, 222, 455):
+            joints = take.posture(frame).joints_mm
+            assert joints[:, 2].min() > 25
+            left = joints[4] - joints[1]
+            for hip, knee, ankle in ((1, 2, 3), (4, 5, 6)):
+                hinge = np.cross(joints[knee] - joints[hip], joints[ankle] - joints[knee])
+                straight = np.linalg.norm(hinge) < 0.15 * bones.thigh * bones.shank
+                assert straight or hinge @ left > -0.6 * np.linalg.norm(hinge) * np.linalg.norm(left), (action, frame)
+
+
+@pytest.mark.parametrize("kind", [postures.STAND, postures.BEND, postures.CROUCH, postures.FLOOR])
+def test_people_rest_on_the_floor_and_none_floats(kind: int):
+    for number in range(12):
+        bones = skeleton_bones.draw_bones(SEED, SUBJECTS[number % 7])
+        values = postures.draw_key(np.random.default_rng(number), "Posing", kind, bones, None, True)
+        joints = skeletons.pose_body(values, bones).joints_mm
+        assert joints[0, 2] - values[skeletons.INDEX["height"]] < 40  # hardly lifted to keep a part off the floor
+        assert joints[[2, 3, 5, 6], 2].min() < 95  # an ankle or a knee is at its flesh's height over the floor
+        assert joints[0, 2] < 140 or kind != postures.FLOOR or joints[[2, 5], 2].max() < 80  # on the seat or the knees
+
+
+# Degrees at the median, measured in Human3.6M: knee, hip flexion, elbow, lean of the trunk.
+MEDIANS = {
+    ("Walking", "WalkTogether"): (19, 0, 46, 5),
+    ("WalkDog",): (27, 16, 40, 13),
+    ("Directions", "Discussion", "Greeting", "Posing", "Photo", "Waiting", "Purchases"): (17, -1, 86, 8),
+    ("Eating", "Phoning", "Sitting", "Smoking"): (64, 55, 96, 7),
+    ("SittingDown",): (99, 79, 60, 27),
+}
+
+
+def flexions(joints: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Knee, hip and elbow flexion and the trunk's lean in degrees, of poses [N, 17, 3] with z up."""
+
+    def angle(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        lengths = np.linalg.norm(first, axis=-1) * np.linalg.norm(second, axis=-1)
+        return np.degrees(np.arccos(np.clip((first * second).sum(axis=-1) / lengths, -1, 1)))
+
+    trunk = joints[:, 8] - joints[:, 0]
+    up = trunk / np.linalg.norm(trunk, axis=1, keepdims=True)
+    ahead = np.cross(joints[:, 4] - joints[:, 1], up)
+    ahead /= np.linalg.norm(ahead, axis=1, keepdims=True)
+    hips, knees, ankles = joints[:, [1, 4]], joints[:, [2, 5]], joints[:, [3, 6]]
+    shoulders, elbows, wrists = joints[:, [11, 14]], joints[:, [12, 15]], joints[:, [13, 16]]
+    thigh = knees - hips
+    hip = np.degrees(np.arctan2((thigh * ahead[:, None]).sum(axis=2), -(thigh * up[:, None]).sum(axis=2)))
+    return angle(thigh, ankles - knees), hip, angle(elbows - shoulders, wrists - elbows), angle(up, np.eye(3)[2])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("actions", MEDIANS, ids=lambda actions: "-".join(actions))
+def test_median_angles_of_the_actions_are_those_of_human36m(actions: tuple[str, ...]):
+    poses_mm = [
+        poses.Take(SEED, subject, action, part, skeleton_bones.draw_bones(SEED, subject)).posture(frame).joints_mm
+        for subject in SUBJECTS
+        for action in actions
+        for part in ("1", "2")
+        for frame in range(0, poses.TAKE_FRAMES, 12 if len(actions) < 3 else 40)
+    ]
+    for found, expected in zip(flexions(np.array(poses_mm)), MEDIANS[actions], strict=True):
+        assert abs(np.median(found) - expected) < 10
+
+
+def test_neighbouring_frames_are_alike_and_far_ones_are_not():
+    take = poses.Take(SEED, "S6", "Discussion", "1", skeleton_bones.draw_bones(SEED, "S6"))
+    first, second, far = (take.posture(frame).joints_mm for frame in (100, 101, 140))
+    assert 0 < np.abs(second - first).max() < 160
+    assert np.abs(far - first).max() > 60
+
+
+def test_a_hand_on_the_phone_is_at_the_ear_wherever_the_head_turns():
+    bones = skeleton_bones.draw_bones(SEED, "S1")
+    values = postures.draw_key(np.random.default_rng(0), "Waiting", postures.STAND, bones, None, True)
+    index = skeletons.INDEX
+    values[index["Rreach"]] = 1.0
+    values[[index["Rtarget_x"], index["Rtarget_y"], index["Rtarget_z"]]] = (-50.0, -110.0, 20.0)
+    for twist in (-40.0, 0.0, 35.0):
+        values[index["neck_twist"]] = twist
+        posture = skeletons.pose_body(values, bones)
+        head = posture.rotation[skeleton_bones.FRAME["head"]]
+        wanted = posture.joints_mm[9] + head @ [-50.0, -110.0, 20.0]
+        np.testing.assert_allclose(posture.joints_mm[16], wanted, atol=1e-6)
+
+
+def test_the_crop_is_a_square_on_the_joints_box_with_forty_pixels_to_spare():
+    view = cameras.make_camera(SEED, "S8", skeleton.CAMERAS[0])
+    joints = poses.Take(SEED, "S8", "Greeting", "1", skeleton_bones.draw_bones(SEED, "S8")).posture(17).joints_mm
+    seen = view.see(joints)
+    full, small = view.project(seen), view.crop(view.project(seen)).project(seen)
+    low, high = full.min(axis=0), full.max(axis=0)
+    side = (high - low).max() + 40
+    corner = (low + high) / 2 - side / 2
+    np.testing.assert_allclose(small, (full - corner) * 256 / side - 0.5, atol=1e-9)
+    np.testing.assert_allclose((small.min(axis=0) + small.max(axis=0)) / 2, [127.5, 127.5], atol=1e-9)
+
+
+def test_the_picture_shows_a_joint_where_its_label_says():
+    view = cameras.make_camera(SEED, "S8", skeleton.CAMERAS[1])
+    body = bodies.make_body(SEED, "S8", cell_mm=30.0)
+    take = poses.Take(SEED, "S8", "Walking", "1", body.bones)
+    posture = take.posture(17)
+    seen = view.see(posture.joints_mm)
+    crop = view.crop(view.project(seen))
+    scene = scenes.draw_scene(take, body, {"only": view})
+    solid = render.make_solid(body, posture, scene)
+    for joint in (3, 10, 16):
+        ball, faces = sphere(posture.joints_mm[joint], 60.0)
+        screen = kernels.see(ball, crop.rotation, crop.position_mm, crop.focal_px, crop.centre_px)
+        owner = np.full((512, 512), -1, np.int32)
+        kernels.draw_triangles(screen, faces, np.zeros((512, 512), np.float32), owner)
+        y, x = np.nonzero(owner >= 0)
+        centre = (np.array([x.mean(), y.mean()]) + 0.5) / kernels.FINE - 0.5
+        np.testing.assert_allclose(centre, crop.project(seen)[joint], atol=0.05)
+    picture = render.draw(solid, posture, scene, crop, render.make_textures()[0])
+    bare = render.draw(replace(solid, triangles=solid.triangles[:0]), posture, scene, crop, render.make_textures()[0])
+    shown = np.abs(picture - bare).sum(axis=2) > 1
+    pixels = np.rint(crop.project(seen)).astype(int)
+    assert shown[pixels[:, 1], pixels[:, 0]].mean() > 0.95
+    assert 0.03 < shown.mean() < 0.6
+
+
+def sphere(centre: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
+    """A ball's vertices and triangles, facing outward."""
+    around, up = np.meshgrid(np.linspace(0, 2 * np.pi, 49), np.linspace(0, np.pi, 25))
+    points = np.stack([np.cos(around) * np.sin(up), np.sin(around) * np.sin(up), np.cos(up)], axis=-1).reshape(-1, 3)
+    faces = []
+    for i in range(24):
+        for j in range(48):
+            a, b, c, d = i * 49 + j, i * 49 + j + 1, (i + 1) * 49 + j, (i + 1) * 49 + j + 1
+            faces += [[a, c, d], [a, d, b]]
+    return centre + radius * points, np.array(faces, np.int32)
+
+
+def test_two_workers_write_the_same_files(folder: Path, tmp_path: Path):
+    generate.generate(tmp_path / "again", N, N_TEST, SEED, workers=2)
+    assert contents(tmp_path / "again") == contents(folder)
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_files(folder: Path, tmp_path: Path):
+    root = tmp_path / "killed"
+    shutil.copytree(folder, root)
+    (root / "manifest.json").unlink()
+    images = sorted((root / "images").iterdir())
+    images[0].unlink()
+    images[1].write_bytes(images[1].read_bytes()[:2000])
+    (root / "images" / ".half.jpg.1.tmp").write_bytes(b"half")
+    kept = images[2].stat().st_mtime_ns
+    generate.generate(root, N, N_TEST, SEED, workers=1)
+    assert contents(root) == contents(folder)
+    assert images[2].stat().st_mtime_ns == kept
+
+
+def test_a_full_disk_and_ctrl_c_end_in_one_line_and_the_next_run_ends_with_the_same_files(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    root = tmp_path / "stopped"
+    command = ["data", "--data", str(root), "--n", str(N), "--n-test", str(N_TEST), "--seed", str(SEED)]
+    command += ["--workers", "1"]
+    write = Path.write_bytes
+    faults: tuple[tuple[BaseException, int, str], ...] = (
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), 2, "No space left on device"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    )
+    for fault, code, said in faults:
+        shutil.rmtree(root, ignore_errors=True)
+        left = iter([None] * 25)  # images that still find room
+
+        def failing(path: Path, content: bytes, fault: BaseException = fault, left: Iterator[None] = left) -> int:
+            if next(left, fault) is not None:
+                write(path, content[: len(content) // 2])  # what was written before the fault stays
+                raise fault
+            return write(path, content)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "write_bytes", failing)
+            assert main(command) == code
+        error = capsys.readouterr().err.strip()
+        assert said in error
+        assert "\n" not in error
+        assert not (root / "manifest.json").exists()
+        assert main(command) == 0
+        assert contents(root) == contents(folder)
+
+
+def test_a_complete_folder_is_left_alone(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(generate, "draw_take", None)  # would fail if it were called
+    before = (folder / "manifest.json").stat().st_mtime_ns
+    generate.generate(folder, N, N_TEST, SEED)
+    assert (folder / "manifest.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("n", "n_test", "seed", "said"),
+    [
+        (0, 8, SEED, "--n must be at least 1"),
+        (24, -2, SEED, "--n-test must be at least 1"),
+        (25, 8, SEED, "made with n 24, but 25"),
+        (24, 9, SEED, "made with n_test 8, but 9"),
+        (24, 8, 4, "made with seed 3, but 4"),
+    ],
+)
+def test_what_was_made_otherwise_is_refused(folder: Path, n: int, n_test: int, seed: int, said: str):
+    before = contents(folder)
+    with pytest.raises(DataError, match=said) as caught:
+        generate.generate(folder, n, n_test, seed)
+    assert "\n" not in str(caught.value)
+    assert contents(folder) == before
+
+
+def test_a_folder_of_another_version_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(generate, "VERSION", "0")
+    with pytest.raises(DataError, match="made with version"):
+        generate.generate(folder, N, N_TEST, SEED)
+
+
+def test_a_folder_of_something_else_is_refused_and_not_touched(tmp_path: Path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(DataError, match="was not made here"):
+        generate.generate(tmp_path, 4, 4, 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    with pytest.raises(DataError, match="is a file"):
+        generate.generate(tmp_path / "thesis.txt", 4, 4, 0)
+
+
+def test_the_hidden_answers_are_the_submissions_columns_and_usage_by_take(folder: Path):
+    header, *rows = lines(folder / "solution" / "test.csv")
+    assert header == HEADER + ",Usage"
+    names = lines(folder / "annot" / "valid_images.txt")
+    usage: dict[str, set[str]] = {}
+    for number, (name, row) in enumerate(zip(names, rows, strict=True), start=1):
+        cells = row.split(",")
+        assert int(cells[0]) == number
+        assert cells[1:4] == ["0.000"] * 3
+        assert all(len(cell.split(".")[1]) == 3 for cell in cells[1:-1])
+        usage.setdefault(name.split(".")[0], set()).add(cells[-1])
+    assert all(len(found) == 1 for found in usage.values())
+    assert set.union(*usage.values()) == {"Public", "Private"}
+
+
+def test_the_public_part_is_three_tenths_of_the_takes():
+    takes = plan.plan_takes(0, 1500, skeleton.TEST_SUBJECTS)
+    assert len(generate.public_takes(0, takes)) == round(0.3 * len(takes))
+
+
+def test_the_manifest_says_what_it_is(folder: Path):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["synthetic"] is True
+    assert (manifest["seed"], manifest["n"], manifest["n_test"]) == (SEED, N, N_TEST)
+    assert len(manifest["labels_sha256"]) == 64
+    assert "not Human3.6M" in manifest["note"]
+
+
+@pytest.mark.parametrize("n", [1, 3, 7, 40, 599, 1501])
+def test_a_plan_has_exactly_the_images_that_were_asked_for(n: int):
+    takes = plan.plan_takes(0, n, skeleton.TRAIN_SUBJECTS)
+    names = [name for take in takes for _, _, name in take.images()]
+    assert len(set(names)) == len(names) == n
+    subjects = [name.split("_")[0] for name in names]
+    assert len(set(subjects)) == min(n, 5)
+    if n >= 40:
+        assert len({name.split("_")[1] for name in names}) >= 8
+        counts = [subjects.count(subject) for subject in skeleton.TRAIN_SUBJECTS]
+        assert max(counts) - min(counts) <= 8
+
+
+def test_an_instant_is_seen_by_all_four_cameras():
+    for take in plan.plan_takes(0, 1500, skeleton.TRAIN_SUBJECTS):
+        assert all(shot.cameras == tuple(sorted(skeleton.CAMERAS)) for shot in take.shots)

@@ -1,0 +1,446 @@
+"""What goes wrong at night: after each fault no half-written file has a final name, and the same command ends the run
+with the files of one that nothing disturbed."""
+
+import errno
+import io
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+import models
+from competition.cli.main import main
+from competition.common import files
+from competition.common.errors import RunError, UserError
+from competition.common.stop import Stop
+from competition.training import loader
+from competition.training import loop as train
+from competition.training.device import told_when_out_of_memory
+from models.recipes import ThreeD
+from tests.helpers import TINY, contents
+
+Command = Callable[..., int]
+TRAIN = ("train", *TINY, "--epochs", "1", "--fold", "0", "--augment")
+FOLD = "runs/3dhg-small/fold0"
+
+
+@pytest.fixture
+def folds(command: Command) -> None:
+    assert command("folds", "--k", "2") == 0
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """Train without a fault, and return what is in the fold's folder."""
+    root = tmp_path_factory.mktemp("whole")
+    folders = ["--data", str(data), "--folds", str(root / "folds"), "--submissions", str(root / "runs")]
+    assert main(["folds", *folders, "--k", "2"]) == 0
+    assert main([TRAIN[0], *folders, *TRAIN[1:]]) == 0
+    return contents(root / FOLD)
+
+
+class FullDisk(io.FileIO):
+    """Takes a few bytes of what is written first, and no more."""
+
+    code = errno.ENOSPC
+
+    def write(self, content: object, /) -> int:
+        super().write(memoryview(content)[:7])  # type: ignore[arg-type]
+        raise OSError(self.code, os.strerror(self.code))
+
+
+@contextmanager
+def failing(monkeypatch: pytest.MonkeyPatch, name: str, code: int) -> Iterator[None]:
+    """Let no file of that name be written: when it is opened without permission, otherwise after a few bytes."""
+
+    def opened(path: Path, mode: str = "r", **keywords: object) -> object:
+        if "x" not in mode or not Path(path).name.startswith(f".{name}."):
+            return open(path, mode, **keywords)  # type: ignore[call-overload]
+        if code in (errno.EACCES, errno.EROFS):
+            raise OSError(code, os.strerror(code), str(path))
+        handle = FullDisk(path, "xb")
+        handle.code = code
+        return handle
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "open", opened, raising=False)
+        yield
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.rglob("*") if path.is_file()}
+
+
+def _told_once(capsys: pytest.CaptureFixture[str], *words: str) -> None:
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    for word in words:
+        assert word in error
+
+
+def test_a_full_disk_at_any_file_loses_nothing(
+    command: Command, folds: None, whole: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    """Every file in turn can't be written, each for a reason of its own; the same command goes on after each."""
+    faults = {
+        "config.json": errno.EACCES,
+        "valid_epoch01.npz": errno.ENOSPC,
+        "test_epoch01.csv.gz": errno.EDQUOT,
+        "log.jsonl": errno.EROFS,
+        "last.pt": errno.ENOSPC,
+        "done.json": errno.ENOSPC,
+        "submission.csv.gz": errno.ENOSPC,
+    }
+    for name, code in faults.items():
+        capsys.readouterr()
+        with failing(monkeypatch, name, code):
+            assert command(*TRAIN) == 2
+        _told_once(capsys, os.strerror(code), "make room or mend the permissions")
+        assert name not in _names(tmp_path / "runs")
+        assert not [left for left in _names(tmp_path / "runs") if left.endswith(".tmp")]
+    (tmp_path / FOLD / ".last.pt.1.0a.tmp").write_bytes(b"half")  # as a killed process leaves it
+    assert command(*TRAIN) == 0
+    assert contents(tmp_path / FOLD) == whole
+    assert (tmp_path / "runs/3dhg-small/submission.csv.gz").exists()
+
+
+def test_an_epoch_s_files_bind_the_name_without_a_checkpoint(
+    command: Command, folds: None, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    with failing(monkeypatch, "last.pt", errno.ENOSPC):
+        assert command(*TRAIN) == 2
+    capsys.readouterr()
+    assert command(*TRAIN, "--lr", "0.5") == 2
+    _told_once(capsys, "fold0 was trained with another configuration (lr 0.001 -> 0.5)")
+
+
+def test_a_disk_that_takes_no_large_files_is_told(
+    command: Command, folds: None, whole: dict[str, object], tmp_path: Path, capsys
+):
+    """The system's own limit, met in the middle of a file by the code that really writes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    capsys.readouterr()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        assert command(*TRAIN) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    _told_once(capsys, "File too large", "make room")
+    assert _names(tmp_path / "runs") == {"config.json", "valid_epoch01.npz", "test_epoch01.csv.gz", "log.jsonl"}
+    assert command(*TRAIN) == 0
+    assert contents(tmp_path / FOLD) == whole
+
+
+def test_what_stood_before_stands_after_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("a.json", "a.csv", "a.csv.gz"):
+        files.write_text(tmp_path / name, "before")
+        before = (tmp_path / name).read_bytes()
+        with failing(monkeypatch, name, errno.ENOSPC), pytest.raises(OSError, match="No space left"):
+            files.write_text(tmp_path / name, "after" * 100)
+        assert (tmp_path / name).read_bytes() == before
+    assert _names(tmp_path) == {"a.json", "a.csv", "a.csv.gz"}
+
+
+def test_a_file_takes_its_name_when_it_is_whole_and_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path, done = tmp_path / "a.json", []
+    for name in ("fsync", "replace"):
+        work = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *a, work=work, name=name: (done.append(name), work(*a)))
+    files.write_text(path, "before")
+    assert done == ["fsync", "replace", "fsync"]
+    with open(path) as opened:
+        files.write_text(path, "after")
+        assert opened.read() == "before"  # whoever reads it has the old or the new one, never a part
+    with files.atomic(path) as one, files.atomic(path) as other:  # two processes at once
+        one.write(b"one"), other.write(b"other")
+    assert path.read_text() == "one"
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.write_json(path, {"loss": float("nan")})
+    assert path.read_text() == "one"
+    assert _names(tmp_path) == {"a.json"}
+
+
+def test_a_folder_that_can_not_be_made_is_told(command: Command, folds: None, tmp_path: Path, capsys):
+    (tmp_path / "runs").write_text("a file in the folder's place")
+    assert command(*TRAIN) == 2
+    _told_once(capsys, str(tmp_path / "runs"), "make room or mend the permissions")
+    (tmp_path / "runs").unlink()
+
+
+def test_a_data_folder_that_vanishes_is_told(
+    command: Command, folds: None, own_data: Path, whole: dict[str, object], tmp_path: Path, capsys,
+    monkeypatch: pytest.MonkeyPatch,
+):  # fmt: skip
+    images, away = own_data / "images", own_data / "away"
+    step = train.train_step
+
+    def vanish(*arguments: object) -> object:
+        if images.exists():
+            images.rename(away)
+        return step(*arguments)
+
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train_step", vanish)
+        assert command(*TRAIN, data=own_data) == 2
+    _told_once(capsys, str(images), "does not exist")
+    assert command(*TRAIN, data=own_data) == 2  # still away
+    _told_once(capsys, f"no folder {images}")
+    away.rename(images)
+    assert _names(tmp_path / "runs") == {"config.json"}
+    assert command(*TRAIN, data=own_data) == 0
+    assert contents(tmp_path / FOLD) == whole
+
+
+def test_a_loading_process_that_dies_is_told(
+    command: Command, folds: None, whole: dict[str, object], tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+):
+    parent, read = os.getpid(), loader.read_image
+
+    def dies(*arguments: object) -> object:
+        if os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loader, "read_image", dies)
+        assert command(*TRAIN, "--workers", "1") == 2
+    _told_once(capsys, "a process that loads images died", "lower --workers", "goes on after the last checkpoint")
+    assert command(*TRAIN, "--workers", "1") == 0
+    assert contents(tmp_path / FOLD) == whole
+
+
+def test_a_lock_ends_with_its_holder_and_not_with_those_that_load_for_it(tmp_path: Path):
+    """After kill -9 they look only every few seconds whether there is still someone to load for."""
+    context = multiprocessing.get_context("fork")
+    begun = context.Event()
+
+    def load() -> None:
+        begun.set()
+        time.sleep(60)
+
+    with files.locked(tmp_path, "taken"):
+        child = context.Process(target=load)
+        child.start()
+        assert begun.wait(30)
+        with pytest.raises(UserError, match="taken"), files.locked(tmp_path, "taken"):
+            pass
+    try:
+        with files.locked(tmp_path, "taken"):
+            assert child.is_alive()
+    finally:
+        child.kill()
+        child.join()
+    with open(tmp_path / "later", "wb") as later:  # may have the lock's number, which is no one's now
+        child = context.Process(target=os.write, args=(later.fileno(), b"x"))
+        child.start()
+        child.join()
+    assert child.exitcode == 0
+
+
+def test_what_is_no_longer_finite_leaves_the_checkpoint(
+    command: Command, folds: None, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+):
+    """A loss that is NaN in the second epoch; weights that are, just when the training is told to end."""
+    last = tmp_path / FOLD / "last.pt"
+    calls, step = 0, train.train_step
+
+    def not_finite(trainer: train.Trainer, *arguments: object) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return step(trainer, *arguments) * (float("nan") if calls == 2 else 1.0)
+
+    def not_finite_and_told(trainer: train.Trainer, *arguments: object) -> torch.Tensor:
+        loss = step(trainer, *arguments)
+        with torch.no_grad():
+            next(iter(trainer.model.parameters())).fill_(float("inf"))
+        signal.raise_signal(signal.SIGTERM)
+        return loss
+
+    assert command(*TRAIN) == 0
+    before = last.read_bytes()
+    monkeypatch.setattr(train, "LOOK_EVERY", 1)
+    monkeypatch.setattr(train, "train_step", not_finite)
+    assert command(*TRAIN, "--epochs", "2") == 2
+    _told_once(capsys, "no longer finite in epoch 2", "Ids [", "last finite mean: ", " at step 1", "untouched")
+    assert last.read_bytes() == before
+    monkeypatch.setattr(train, "train_step", not_finite_and_told)
+    assert command(*TRAIN, "--epochs", "2") == 2
+    _told_once(capsys, "the weights are no longer finite (epoch 2, step 1)", "untouched")
+    assert last.read_bytes() == before
+
+
+@pytest.mark.parametrize(("work", "steps"), [("train_step", 1), ("predict", 2)])
+def test_told_to_end_it_keeps_the_steps_and_stops(
+    command: Command, folds: None, whole: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], work: str, steps: int,
+):  # fmt: skip
+    """While it trains, and while it predicts what was held out."""
+    do = getattr(train, work)
+
+    def told(*arguments: object, **keywords: object) -> object:
+        signal.raise_signal(signal.SIGTERM)
+        return do(*arguments, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, work, told)
+        capsys.readouterr()
+        assert command(*TRAIN) == 143
+    assert capsys.readouterr().err == "interrupted: the same command goes on where this one stopped\n"
+    assert torch.load(tmp_path / FOLD / "last.pt", weights_only=True)["part"]["step"] == steps
+    assert _names(tmp_path / FOLD) == {"config.json", "last.pt"}
+    assert command(*TRAIN) == 0
+    assert contents(tmp_path / FOLD) == whole
+
+
+def test_a_checkpoint_is_written_within_an_epoch_when_it_is_due(
+    command: Command, folds: None, whole: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    step, last, kept = train.train_step, tmp_path / FOLD / "last.pt", []
+
+    def look(*arguments: object) -> object:
+        kept.append(torch.load(last, weights_only=True)["part"]["step"] if last.exists() else 0)
+        return step(*arguments)
+
+    monkeypatch.setattr(train, "train_step", look)
+    assert command(*TRAIN, "--checkpoint-minutes", "0") == 0
+    assert kept == [0, 1]
+    assert contents(tmp_path / FOLD) == whole
+
+
+def test_stop_keeps_what_it_was_told_and_ends_with_it():
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    gone_on = []
+
+    def told_once() -> None:
+        with Stop() as stop:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)  # at once: the same one, by another way
+            gone_on.append(stop.signal)
+
+    def told_twice() -> None:
+        with Stop() as stop:
+            signal.raise_signal(signal.SIGTERM)
+            stop._when -= 2
+            signal.raise_signal(signal.SIGTERM)
+            raise AssertionError("still here")
+
+    with pytest.raises(KeyboardInterrupt):
+        told_once()
+    assert gone_on == [signal.SIGINT]
+    with pytest.raises(SystemExit) as ended:
+        told_twice()
+    assert ended.value.code == 143
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+@pytest.mark.parametrize("in_pool", [False, True])
+def test_stop_hides_no_error_but_in_a_pool(monkeypatch: pytest.MonkeyPatch, in_pool: bool):
+    """Where the process would outlive it, waiting for more work."""
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: object() if in_pool else None)
+
+    def fails() -> None:
+        with Stop():
+            signal.raise_signal(signal.SIGINT)
+            raise RunError("another")
+
+    with pytest.raises(KeyboardInterrupt if in_pool else RunError):
+        fails()
+
+
+def test_stop_leaves_an_ignored_signal_and_other_threads_alone():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as nohup does, and a shell for what it puts behind
+    try:
+        with Stop() as stop:
+            signal.raise_signal(signal.SIGINT)
+        assert stop.signal is None
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(Stop().__enter__).result().signal is None
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), MemoryError()])
+def test_memory_that_runs_out_elsewhere_is_told(error: Exception):
+    with pytest.raises(RunError, match=r"^out of memory: take less$"), told_when_out_of_memory("take less"):
+        raise error
+
+
+BROKEN = {
+    "a file that can't be read as Python": ("class Own(:\n    pass\n", "SyntaxError at models/own.py:1"),
+    "another module that is missing": ("\nimport nowhere_to_be_found\n", "ModuleNotFoundError at models/own.py:2"),
+    "a network that can't be made": ("def Own(recipe):\n    return int('wide')\n", "ValueError at models/own.py:2"),
+    "a step that can't be taken": (
+        """
+from models.three_d import ThreeDHourglass
+class Own(ThreeDHourglass):
+    def forward(self, images):
+        return super().forward(images.flatten())
+""",
+        "at models/own.py:5",
+    ),
+    "a loss that isn't there": (
+        """
+from models.three_d import ThreeDHourglass
+class Own(ThreeDHourglass):
+    def loss(self, output, target):
+        return {"total": output.poses_mm}
+""",
+        "AttributeError at models/own.py:5",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_model_of_ones_own_is_named_with_its_line(
+    command: Command, folds: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, name: str
+):
+    code, where = BROKEN[name]
+    folder = tmp_path / "models"
+    folder.mkdir()
+    (folder / "own.py").write_text(code)
+    monkeypatch.setattr(models, "__path__", [*models.__path__, str(folder)])
+    monkeypatch.setattr(ThreeD, "network", "models.own:Own")
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    capsys.readouterr()
+    try:
+        assert command(*TRAIN) == 2
+        told = capsys.readouterr().err
+        assert command(*TRAIN, "--debug") == 2
+    finally:
+        sys.modules.pop("models.own", None)
+    assert told.startswith("error: model 3dhg-small: ")
+    assert told.count("\n") == 1
+    assert where in told
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_labels_or_a_test_set_that_changed_meanwhile_are_refused(
+    command: Command, folds: None, own_data: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+):
+    with failing(monkeypatch, "done.json", errno.ENOSPC):
+        assert command(*TRAIN, data=own_data) == 2
+    names = own_data / "annot/valid_images.txt"
+    lines = names.read_text()
+    names.write_text("\n".join(reversed(lines.splitlines())) + "\n")
+    capsys.readouterr()
+    assert command(*TRAIN, data=own_data) == 2
+    _told_once(capsys, "test_images_sha256")
+    names.write_text(lines)
+    labels = own_data / "annot/train.h5"
+    before = labels.read_bytes()
+    labels.write_bytes(before + b"more")  # which HDF5 doesn't mind
+    assert command(*TRAIN, data=own_data) == 2
+    _told_once(capsys, "(labels_sha256 ")
+    labels.write_bytes(before)
+    assert command(*TRAIN, data=own_data) == 0

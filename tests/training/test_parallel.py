@@ -1,0 +1,118 @@
+"""Processes that train together: bad input stops them before they start, the death of one ends all and loses little."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+from competition.common.pose_csv import read_poses
+from competition.runs import candidates as runs
+from competition.runs.candidates import read_log, read_valid, valid_file
+from tests.helpers import N_TEST, TINY
+
+Command = Callable[..., int]
+EPOCHS = 4
+DIVERGING = ("--optimizer", "sgd", "--lr", "1e30")  # refused only when training has begun
+
+
+@pytest.fixture
+def folds(command: Command) -> None:
+    assert command("folds", "--k", "2") == 0
+
+
+def test_when_one_of_two_dies_both_end_and_the_same_command_goes_on_to_predict_every_id_once(
+    command: Command, folds: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    fold = tmp_path / "runs/3dhg-small/fold0"
+    train = ("train", *TINY, "--epochs", str(EPOCHS), "--fold", "0", "--gpus", "2")
+
+    def kill_one_after_an_epoch() -> None:
+        deadline = time.monotonic() + 300
+        while not (fold / "last.pt").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        os.kill(_process_of_rank(1, tmp_path), signal.SIGKILL)
+
+    with ThreadPoolExecutor(1) as pool:
+        killing = pool.submit(kill_one_after_an_epoch)
+        assert command(*train) == 2
+        killing.result()
+    told = capfd.readouterr().err
+    assert told.count("\n") == 1
+    assert "error: a training process was ended by SIGKILL" in told
+    before = read_log(fold)
+    assert not (fold / "done.json").exists()
+
+    assert command(*train) == 0
+    assert (fold / "done.json").exists()
+    rows = read_log(fold)
+    assert rows[: len(before)] == before
+    assert [row["epoch"] for row in rows] == list(range(1, EPOCHS + 1))
+    assert read_poses(runs.test_file(fold, EPOCHS)).id.tolist() == list(range(1, N_TEST + 1))
+    assert len(read_valid(valid_file(fold, EPOCHS)).id) == 24
+    said = capfd.readouterr().out
+    assert f"from epoch {len(before) + 1}" in said
+    assert said.count(f"fold 0 epoch {EPOCHS}/{EPOCHS}") == 1  # one of them speaks
+    if not torch.cuda.is_available():
+        assert said.count("warning: --gpus 2: this machine has 0 GPUs: 3dhg-small fold 0 trains on its processors") == 1
+
+
+def test_what_stops_one_of_two_is_told_in_one_line(command: Command, folds: None, capfd: pytest.CaptureFixture[str]):
+    assert command("train", *TINY, "--epochs", "1", "--fold", "0", "--gpus", "2", *DIVERGING) == 2
+    told = capfd.readouterr().err
+    assert told.count("\n") == 1
+    assert "no longer finite" in told
+
+
+def _process_of_rank(rank: int, part: Path) -> int:
+    """Find the process that torchrun started as this rank, for a command that names `part`."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command, environment = ((process / file).read_bytes() for file in ("cmdline", "environ"))
+        except OSError:  # ended meanwhile, or not ours
+            continue
+        if str(part).encode() in command and f"LOCAL_RANK={rank}".encode() in environment.split(b"\0"):
+            return int(process.name)
+    raise AssertionError(f"no process of rank {rank}")
+
+
+WRONG = {
+    "a batch that doesn't divide": (("--gpus", "3"), "--gpus 3: expected at least 1, a divisor of --batch 8"),
+    "no processes": (("--gpus", "0"), "--gpus 0: expected at least 1"),
+    "folds at a time": (("--gpus", "2", "--parallel", "2"), "no --parallel"),
+    "no such fold": (("--gpus", "2", "--fold", "7"), "fold 7: expected 0 to 1"),
+    "a setting out of range": (("--gpus", "2", "--lr", "-1"), "lr"),
+    "an unknown setting": (("--gpus", "2", "--learn", "1"), "unknown flag '--learn'"),
+}
+
+
+@pytest.fixture
+def no_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(*_: object, **__: object) -> None:
+        raise AssertionError("torchrun was started")
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_bad_input_is_refused_before_torchrun_starts(
+    command: Command, folds: None, no_torchrun: None, capsys: pytest.CaptureFixture[str], name: str
+):
+    flags, message = WRONG[name]
+    assert command("train", *TINY, *flags) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_missing_image_is_refused_before_torchrun_starts(
+    command: Command, folds: None, no_torchrun: None, own_data: Path, capsys: pytest.CaptureFixture[str]
+):
+    next((own_data / "images").iterdir()).unlink()
+    assert command("train", *TINY, "--gpus", "2", data=own_data) == 2
+    assert "1 of " in (told := capsys.readouterr().err)
+    assert "images are missing" in told
