@@ -15,7 +15,8 @@ from competition.common.pose_csv import read_poses as read_submission
 from competition.common.pose_csv import write_poses as write_submission
 from competition.common.skeleton import AXES, BONES, JOINTS
 from competition.data.folds import make_folds, read_folds, write_folds
-from competition.data.labels import Labels, TestSet, parse_name, read_labels, read_test
+from competition.data.labels import Labels, TestSet, read_labels, read_test
+from competition.data.names import parse_name
 from competition.leaderboard.score import score
 from competition.runs.candidates import Candidate, candidates, read_valid, write_valid
 from models import create, names, recipe

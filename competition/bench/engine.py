@@ -16,7 +16,8 @@ import models
 from competition.bench.measure import Row, benchmark, extra_mib, faster, in_turn
 from competition.common.pose_csv import COLUMNS, read_poses, write_poses
 from competition.common.seeds import generator
-from competition.data.labels import Labels, TestSet, read_image
+from competition.data.images import read_image
+from competition.data.labels import Labels, TestSet
 from competition.training.augment import Augment
 from competition.training.device import autocast, choose_device, choose_precision
 from competition.training.loader import KeyedBatches, PoseImages, make_loader, to_input

@@ -11,8 +11,8 @@ from competition.common.errors import UserError
 from competition.common.pose_csv import Poses
 from competition.common.skeleton import JOINTS
 from competition.common.workspace import Workspace
-from competition.data.folds import name_groups
 from competition.data.labels import read_labels, read_test
+from competition.data.names import name_groups
 from competition.runs.candidates import candidates, refitted, run_folders, untrained
 from competition.training.jobs import provenance
 

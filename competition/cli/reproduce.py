@@ -12,8 +12,8 @@ from competition.common.console import Console, duration
 from competition.common.errors import FoldsError, UserError, unknown
 from competition.common.pose_csv import Poses
 from competition.common.workspace import Workspace
-from competition.data.folds import name_groups
 from competition.data.labels import read_labels, read_test
+from competition.data.names import name_groups
 from competition.leaderboard.score import has_answers, score
 from competition.report.poster import POSTER, POSTER_MEAN_MM
 from competition.runs.candidates import candidates, write_submission

@@ -30,4 +30,6 @@ TRAIN_SUBJECTS: Final = ("S1", "S5", "S6", "S7", "S8")
 TEST_SUBJECTS: Final = ("S9", "S11")
 CAMERAS: Final = ("54138969", "55011271", "58860488", "60457274")
 
+IMAGE_PX: Final = 256  # width and height of every image of the competition
+
 LEFT_COLOUR, RIGHT_COLOUR = "#0072B2", "#D55E00"  # of the limbs, as in page.css: Okabe and Ito, colour-blind-safe

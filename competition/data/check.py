@@ -13,22 +13,13 @@ import numpy.typing as npt
 from competition.common.console import Advance
 from competition.common.errors import DataError, FoldsError
 from competition.common.files import sha256_lines
-from competition.common.skeleton import BONES, JOINTS, ROOT
+from competition.common.skeleton import BONES, IMAGE_PX, JOINTS, ROOT
 from competition.data.faults import Fault, are_finite, axis_agreement, is_bare, mean_distance, outside_image
-from competition.data.folds import NEAR_MM, near_copies, read_folds, split_groups
-from competition.data.labels import (
-    IMAGE_PX,
-    TEST_LIST,
-    TRAIN_LIST,
-    Complaint,
-    ImageName,
-    image_complaint,
-    look_at_labels,
-    look_at_list,
-    missing_images,
-    parse_name,
-    read_image,
-)
+from competition.data.folds import read_folds
+from competition.data.images import Complaint, image_complaint, missing_images, read_image
+from competition.data.labels import TEST_LIST, TRAIN_LIST, look_at_labels, look_at_list
+from competition.data.leaks import NEAR_MM, near_copies, split_groups
+from competition.data.names import ImageName, parse_name
 
 SAMPLE = 20_000  # images decoded, unless all are asked for
 BONE_CHANGE_MM = 20.0  # within a subject; rigid people change by rounding only

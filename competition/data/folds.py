@@ -5,8 +5,6 @@ therefore held out by whole subjects, or at least by whole sequences. `holdout` 
 rows) and leaks; it exists to compare.
 """
 
-import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +15,7 @@ import numpy.typing as npt
 from competition.common.errors import FoldsError, UserError, unknown
 from competition.common.files import read_bytes, read_json, sha256_file, sha256_lines, write_json, write_text
 from competition.common.seeds import generator
-from competition.data.labels import parse_name
+from competition.data.names import FRAME, parse_name
 
 if TYPE_CHECKING:
     import pandas as pd  # where it is needed: loading it takes longer than reading what folds.json says of 500 runs
@@ -27,9 +25,6 @@ COLUMNS = ("Id", "image", "subject", "action", "sequence", "camera", "fold")
 HOLDOUT_ROWS = 2188  # the poster's validation set
 SEQUENCE_FOLDS = 5
 NEVER_VALIDATED = -1
-NEAR_MM = 1.0  # two takes don't agree so closely in 48 numbers; copies, and people at rest between frames, do
-
-_FRAME = re.compile(r"(.+?)(?:\.(\w+))?[._ -]\d+\.jpe?g", re.ASCII)  # sequence, camera; no subject
 
 
 def make_folds(
@@ -120,44 +115,6 @@ def read_folds(folder: Path, images_sha256: str) -> tuple[npt.NDArray[np.int64],
     return table["fold"].to_numpy(np.int64), meta
 
 
-def name_groups(images: Sequence[str]) -> tuple[list[str] | None, list[str] | None]:
-    """Return the subject and the sequence of each image by its name; None where a name doesn't tell one of them."""
-    names = [parse_name(image) for image in images]
-    subjects = [name.subject for name in names if name is not None]
-    loose = [_FRAME.fullmatch(image) if name is None else None for name, image in zip(names, images, strict=True)]
-    known = [name.sequence if name else other[1] if other else None for name, other in zip(names, loose, strict=True)]
-    sequences = [sequence for sequence in known if sequence is not None]
-    whole = len(images)
-    return subjects if len(subjects) == whole else None, sequences if len(sequences) == whole else None
-
-
-def split_groups(groups: Sequence[str | None], fold: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Tell the held-out rows [N] whose group is in more than one fold; None is a group that isn't known."""
-    import pandas as pd
-
-    frame = pd.DataFrame({"group": groups, "fold": fold})
-    number = frame.groupby("group")["fold"].transform("nunique")
-    return ((number > 1) & (frame["fold"] >= 0)).to_numpy(bool)
-
-
-def near_copies(pose_mm: npt.NDArray[np.floating[Any]], fold: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Tell the held-out rows [N] that have a row in another fold within NEAR_MM, root mean square over the joints."""
-    from scipy.spatial import cKDTree
-
-    rows = len(pose_mm)
-    centred = pose_mm.reshape(rows, -1).astype(np.float64)
-    centred -= centred.mean(axis=0)
-    axes = np.linalg.eigh(centred.T @ centred)[1]  # turned so that the tree splits where poses differ most
-    turned = centred @ axes
-    near = np.zeros(rows, bool)
-    for held_out in range(int(fold.max()) + 1):
-        inside = fold == held_out
-        tree = cKDTree(turned[~inside], balanced_tree=False)
-        distance, _ = tree.query(turned[inside], distance_upper_bound=NEAR_MM * math.sqrt(pose_mm.shape[1]))
-        near[inside] = np.isfinite(distance)
-    return near
-
-
 def read_meta(folder: Path) -> dict[str, Any]:
     """Read folds.json: what the folds are, and the hash of their table."""
     return read_json(folder / "folds.json", what="folds", needs={"k": int, "strategy": str, "folds_sha256": str})
@@ -180,7 +137,7 @@ def _name_table(images: Sequence[str], strategy: str) -> "pd.DataFrame":
     rows: list[tuple[object, ...]] = []
     for id_, image in enumerate(images, start=1):
         name = parse_name(image)
-        loose = _FRAME.fullmatch(image) if name is None and strategy == "sequence" else None
+        loose = FRAME.fullmatch(image) if name is None and strategy == "sequence" else None
         if name is not None:
             parts = (name.subject, name.action, name.sequence, name.camera)
         elif loose is not None:

@@ -18,7 +18,8 @@ from competition.common.files import locked, read_json, read_text, sha256_file, 
 from competition.common.metrics import joint_errors, mean_absolute_axis
 from competition.common.pose_csv import Poses, check_plausible, parse_poses, read_poses
 from competition.common.skeleton import AXES, JOINTS
-from competition.data.labels import parse_name, read_test
+from competition.data.labels import read_test
+from competition.data.names import parse_name
 from competition.leaderboard.board import places, sent_scores, with_places
 from competition.runs.candidates import Candidate, best_epoch, candidates, fold_folders, folds_of, run_folders
 

@@ -14,7 +14,8 @@ from competition.common.files import read_json
 from competition.common.metrics import joint_errors
 from competition.common.pose_csv import Poses
 from competition.common.workspace import Workspace
-from competition.data.labels import ImageName, Labels, parse_name, read_labels
+from competition.data.labels import Labels, read_labels
+from competition.data.names import ImageName, parse_name
 from competition.leaderboard.score import board
 from competition.runs.candidates import Candidate, candidates, folds_of
 

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from competition.common.errors import DataError
-from competition.data.labels import check_images, parse_name, read_image
+from competition.data.images import check_images, read_image
+from competition.data.names import parse_name
 from competition.report.evidence import Evidence
 from competition.report.markup import Section, escape, paragraph, skipped
 from competition.report.viewer import as_data_url, draw_pose, shown_pose, viewer, viewer_data

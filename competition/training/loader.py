@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from competition.common.errors import DataError, UserError
 from competition.common.seeds import generator
-from competition.data.labels import Labels, TestSet, read_image, to_input_px
+from competition.data.images import read_image, to_input_px
+from competition.data.labels import Labels, TestSet
 from competition.training.augment import Augment
 from competition.training.device import default_workers, keep_memory
 

@@ -19,7 +19,8 @@ from competition.common.console import Console
 from competition.common.errors import UserError
 from competition.common.stop import TERMINATED
 from competition.common.workers import worker_processes
-from competition.data.labels import check_images, read_labels, read_test
+from competition.data.images import check_images
+from competition.data.labels import read_labels, read_test
 from competition.training.jobs import Job, recorded_precision
 
 

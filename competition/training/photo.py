@@ -22,9 +22,9 @@ from competition.common.choices import Box
 from competition.common.console import printable
 from competition.common.errors import DataError, RunError, UserError
 from competition.common.files import read_bytes, read_json, write_bytes, write_text
-from competition.common.skeleton import AXES, JOINTS
+from competition.common.skeleton import AXES, IMAGE_PX, JOINTS
 from competition.common.workspace import Workspace, fold_folder
-from competition.data.labels import IMAGE_PX, read_labels
+from competition.data.labels import read_labels
 from competition.report.photo import photo_page
 from competition.report.pictures import pose_picture
 from competition.runs.candidates import fold_folders, untrained

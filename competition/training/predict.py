@@ -14,7 +14,8 @@ from competition.common.pose_csv import Poses, write_poses
 from competition.common.skeleton import JOINTS, MIRROR
 from competition.common.workspace import Workspace, fold_folder
 from competition.data.folds import read_folds
-from competition.data.labels import check_images, read_labels, read_test
+from competition.data.images import check_images
+from competition.data.labels import read_labels, read_test
 from competition.runs.candidates import fold_folders, test_file, valid_file, write_submission, write_valid
 from competition.runs.record import append_log, read_config
 from competition.training.checkpoint import load_checkpoint, rebuild

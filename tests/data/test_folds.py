@@ -9,7 +9,8 @@ import pytest
 from competition.common.errors import FoldsError
 from competition.common.files import sha256_lines, write_json
 from competition.data import folds
-from competition.data.labels import parse_name
+from competition.data.leaks import NEAR_MM, near_copies, split_groups
+from competition.data.names import name_groups, parse_name
 
 IMAGES = [
     f"{subject}_{action}.{camera}_{frame:06d}.jpg"
@@ -102,16 +103,16 @@ def test_near_copies_in_other_folds_are_those_that_all_pairs_find():
     pose[30:] = pose[:30] + rng.normal(0, 1, (30, 17, 3)) * np.linspace(0, 1.2, 30)[:, None, None]
     fold = rng.integers(-1, 3, 60)
     rms = np.sqrt(np.square(pose[:, None] - pose[None]).sum(-1).mean(-1))
-    expected = ((rms < folds.NEAR_MM) & (fold[:, None] != fold)).any(1) & (fold >= 0)
+    expected = ((rms < NEAR_MM) & (fold[:, None] != fold)).any(1) & (fold >= 0)
     assert 5 < expected.sum() < 50
-    np.testing.assert_array_equal(folds.near_copies(pose, fold), expected)
+    np.testing.assert_array_equal(near_copies(pose, fold), expected)
 
 
 def test_groups_on_both_sides_are_found():
     groups = ["a", "a", "b", "b", None, None, "c"]
     fold = np.array([0, 1, 2, 2, 0, 1, -1])
-    assert folds.split_groups(groups, fold).tolist() == [True, True, False, False, False, False, False]
-    assert folds.split_groups(["a", "a"], np.array([0, -1])).tolist() == [True, False]
+    assert split_groups(groups, fold).tolist() == [True, True, False, False, False, False, False]
+    assert split_groups(["a", "a"], np.array([0, -1])).tolist() == [True, False]
 
 
 def _write(folder: Path, *, k: int, users: list[str], force: bool = False) -> bool:
@@ -190,6 +191,6 @@ def test_folds_of_other_content_are_refused(tmp_path: Path, file: str, old: str,
 
 def test_groups_are_what_the_names_tell():
     whole = ["S1_Eating.54138969_000001.jpg", "S5_Posing_1.60457274_000006.jpg"]
-    assert folds.name_groups(whole) == (["S1", "S5"], ["S1_Eating", "S5_Posing_1"])
-    assert folds.name_groups([whole[0], "clip_7_0042.jpg"]) == (None, ["S1_Eating", "clip_7"])
-    assert folds.name_groups([whole[0], "portrait.jpg"]) == (None, None)
+    assert name_groups(whole) == (["S1", "S5"], ["S1_Eating", "S5_Posing_1"])
+    assert name_groups([whole[0], "clip_7_0042.jpg"]) == (None, ["S1_Eating", "clip_7"])
+    assert name_groups([whole[0], "portrait.jpg"]) == (None, None)

@@ -14,9 +14,11 @@ from PIL import Image
 
 from competition.cli.tables import faults_table
 from competition.common.errors import DataError
+from competition.common.skeleton import IMAGE_PX
 from competition.data import labels as dataset
 from competition.data.check import Findings, check
 from competition.data.faults import pixel_faults
+from competition.data.images import read_image, to_input_px
 from tests.helpers import TINY, N
 
 Command = Callable[..., int]
@@ -345,9 +347,7 @@ def test_harmless_variants_give_the_same_data(data: Path, own_data: Path, name: 
     for key in ("id", "pose2d_px", "pose_mm"):
         np.testing.assert_array_equal(getattr(labels, key), getattr(expected, key))
         assert getattr(labels, key).dtype == getattr(expected, key).dtype
-    np.testing.assert_array_equal(
-        *(dataset.read_image(root / "images" / labels.images[0]) for root in (own_data, data))
-    )
+    np.testing.assert_array_equal(*(read_image(root / "images" / labels.images[0]) for root in (own_data, data)))
     assert not _check(own_data).problems
 
 
@@ -427,31 +427,31 @@ def test_check_finds_what_leaks_between_folds(command: Command, own_data: Path, 
 
 def test_images_are_decoded_at_the_size_that_is_asked_for(data: Path):
     path = _image_path(data)
-    full = dataset.read_image(path).astype(float)
+    full = read_image(path).astype(float)
     assert full.shape == (256, 256, 3)
     for size, tolerance in ((128, 3), (64, 3), (96, 4)):
-        small = dataset.read_image(path, size).astype(float)
+        small = read_image(path, size).astype(float)
         assert small.shape == (size, size, 3)
         expected = cv2.resize(full, (size, size), interpolation=cv2.INTER_AREA)
         assert np.abs(small - expected).mean() < tolerance
     red = path.parent / "red.jpg"
     cv2.imwrite(str(red), np.full((256, 256, 3), (0, 0, 250), np.uint8))  # OpenCV writes blue, green, red
-    assert dataset.read_image(red)[0, 0, 0] > 240
+    assert read_image(red)[0, 0, 0] > 240
     red.unlink()
     turned = path.parent / "turned.jpg"
     turned.write_bytes(path.read_bytes()[:2] + _exif(6) + path.read_bytes()[2:])
     for size in (256, 128):  # as stored, as the labels fit it
-        np.testing.assert_array_equal(dataset.read_image(turned, size), dataset.read_image(path, size))
+        np.testing.assert_array_equal(read_image(turned, size), read_image(path, size))
     turned.unlink()
 
 
 def test_pixel_positions_follow_the_image_down():
-    np.testing.assert_allclose(dataset.to_input_px(np.array([[0, 255]], np.float32), 128), [[-0.25, 127.25]])
+    np.testing.assert_allclose(to_input_px(np.array([[0, 255]], np.float32), 128), [[-0.25, 127.25]])
 
 
 def test_a_missing_image_is_named(tmp_path: Path):
     with pytest.raises(DataError, match="does not exist"):
-        dataset.read_image(tmp_path / "none.jpg")
+        read_image(tmp_path / "none.jpg")
 
 
 def test_labels_without_a_list_are_read_up_to_a_number(data: Path, monkeypatch: pytest.MonkeyPatch):
@@ -464,12 +464,12 @@ def test_labels_without_a_list_are_read_up_to_a_number(data: Path, monkeypatch: 
 
 def test_a_person_that_is_narrow_is_no_dot(data: Path):
     pose2d_px = dataset.read_labels(data).pose2d_px * np.float32([0.02, 1])
-    assert not pixel_faults(data, pose2d_px, dataset.IMAGE_PX)
+    assert not pixel_faults(data, pose2d_px, IMAGE_PX)
 
 
 def test_a_fifth_of_the_joints_may_lie_outside_the_image(data: Path):
     pose2d_px = dataset.read_labels(data).pose2d_px
     pose2d_px[:, :3] -= 300
-    assert not pixel_faults(data, pose2d_px, dataset.IMAGE_PX)
+    assert not pixel_faults(data, pose2d_px, IMAGE_PX)
     pose2d_px[:, :4] -= 300
-    assert len(pixel_faults(data, pose2d_px, dataset.IMAGE_PX)) == 1
+    assert len(pixel_faults(data, pose2d_px, IMAGE_PX)) == 1

@@ -12,7 +12,8 @@ from PIL import Image
 from competition.common.choices import parse_box
 from competition.common.errors import UserError
 from competition.common.pose_csv import read_poses
-from competition.data.labels import read_image, read_labels, read_test
+from competition.data.images import read_image
+from competition.data.labels import read_labels, read_test
 from competition.training.photo import MARGIN, crop_photo, place_pose, read_photo
 from tests.helpers import N_TEST, TINY
 
