@@ -7,7 +7,6 @@ position. What the user can mend is raised as a UserError of one line. Loading t
 """
 
 from competition.blending.blend import BlendResult, blend, blend_files
-from competition.blending.join import select
 from competition.common.errors import UserError
 from competition.common.metrics import joint_errors, mpjpe, mpjpe_joint
 from competition.common.pose_csv import Poses
@@ -18,7 +17,8 @@ from competition.data.folds import make_folds, read_folds, write_folds
 from competition.data.labels import Labels, TestSet, read_labels, read_test
 from competition.data.names import parse_name
 from competition.leaderboard.score import score
-from competition.runs.candidates import Candidate, candidates, read_valid, write_valid
+from competition.runs.candidates import Candidate, candidates, select
+from competition.runs.folders import read_valid, write_valid
 from models import create, names, recipe
 
 __all__ = [

@@ -14,7 +14,7 @@ import pytest
 
 import models
 from competition.cli.main import main, parse
-from competition.runs.candidates import read_log
+from competition.runs.record import read_log
 from tests.helpers import without_make
 
 ROOT = Path(__file__).parents[1]

@@ -5,7 +5,7 @@ Candidates are sorted by (run, epoch) first, so that their order changes nothing
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,13 +14,11 @@ import numpy.typing as npt
 from competition.blending.virtual import NAMES as VIRTUAL
 from competition.blending.virtual import virtual_members
 from competition.blending.weights import Float32, Float64
-from competition.common.choices import check_epochs
-from competition.common.errors import RunError, unknown
+from competition.common.errors import RunError
 from competition.common.files import sha256_file
-from competition.common.metrics import mpjpe
 from competition.common.pose_csv import Poses
 from competition.common.skeleton import AXES, JOINTS
-from competition.runs.candidates import Candidate, read_test_poses, read_valid
+from competition.runs.candidates import Candidate, read_out_of_fold, read_test_poses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,58 +33,6 @@ class Joined:
     test_mm: Float64  # [M, n, 17, 3]
     inputs: dict[str, str]  # sha256 of every file, by run/fold/file
     notes: tuple[str, ...]
-
-
-def select(
-    found: Sequence[Candidate],
-    runs: Sequence[str] | None = None,
-    epochs: str = "best",
-    score: Callable[[Candidate], float] | None = None,
-) -> list[Candidate]:
-    """Choose candidates by run and epoch, sorted: `epochs` is best, last, all, or numbers such as 3,4.
-
-    The best epoch has the lowest out-of-fold MPJPE, the earlier of equals; `score` gives it where the logs don't.
-    """
-    names = sorted({candidate.run for candidate in found})
-    if not names:
-        raise RunError(
-            "nothing to blend: no run has out-of-fold and test poses of an epoch for all its folds: train first"
-        )
-    for run in runs or ():
-        if run not in names:
-            raise RunError(unknown("run", run, names))
-    chosen: list[Candidate] = []
-    for run in names if runs is None else sorted(set(runs)):
-        of_run = sorted((c for c in found if c.run == run), key=lambda c: c.epoch)
-        chosen += _select_epochs(of_run, epochs, score)
-    return chosen
-
-
-def _select_epochs(of_run: list[Candidate], epochs: str, score: Callable[[Candidate], float] | None) -> list[Candidate]:
-    if epochs == "all":
-        return of_run
-    if epochs == "last":
-        return of_run[-1:]
-    if epochs == "best":
-        if len(of_run) == 1:
-            return of_run
-        scores = [score(c) if c.valid_mpjpe is None and score is not None else c.valid_mpjpe for c in of_run]
-        if any(value is None for value in scores):
-            raise RunError(
-                f"run {of_run[0].run}: no score for every epoch in its logs: choose with --epochs last or numbers"
-            )
-        return [of_run[int(np.argmin(np.array(scores, np.float64)))]]
-    chosen = [c for c in of_run if c.epoch in {int(cell) for cell in check_epochs(epochs).split(",")}]
-    if not chosen:
-        there = ", ".join(str(c.epoch) for c in of_run)
-        raise RunError(f"run {of_run[0].run} has no epoch {epochs}: complete for all its folds are {there}")
-    return chosen
-
-
-def out_of_fold_mpjpe(candidate: Candidate, true: Poses) -> float:
-    """Return a candidate's MPJPE in mm over all its out-of-fold rows, read from its files."""
-    poses = read_out_of_fold(candidate, true)
-    return mpjpe(poses.pose_mm, true.pose_mm[np.searchsorted(true.id, poses.id)])
 
 
 def join(
@@ -190,25 +136,3 @@ def _read_residuals(
     if not common.all():
         residual = np.ascontiguousarray(residual[..., common])
     return ids[common], residual, notes
-
-
-def read_out_of_fold(candidate: Candidate, true: Poses) -> Poses:
-    """Read a candidate's folds as one, by ascending Id."""
-    parts = [read_valid(file) for file in candidate.valid_files]
-    for file, part in zip(candidate.valid_files, parts, strict=True):
-        foreign = np.setdiff1d(part.id, true.id)
-        if len(foreign):
-            raise RunError(
-                f"{file}: Id {foreign[0]} is none of the {len(true.id)} training images: these poses are of other data"
-            )
-    ids = np.concatenate([part.id for part in parts])
-    order = np.argsort(ids, kind="stable")
-    twice = np.flatnonzero(np.diff(ids[order]) == 0)
-    if len(twice):
-        raise RunError(
-            f"{candidate.name}: Id {ids[order][twice[0]]} is out of fold in two folds "
-            f"({', '.join(file.parent.name for file in candidate.valid_files)}): train its folds again under one FOLDS="
-        )
-    if not len(ids):
-        raise RunError(f"{candidate.name}: its out-of-fold files hold no rows")
-    return Poses(ids[order], np.concatenate([part.pose_mm for part in parts])[order])

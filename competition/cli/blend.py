@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 from competition.blending import blend
-from competition.blending.join import out_of_fold_mpjpe, select
 from competition.cli.tables import blend_table
 from competition.common.console import Console
 from competition.common.errors import UserError
@@ -13,8 +12,9 @@ from competition.common.skeleton import JOINTS
 from competition.common.workspace import Workspace
 from competition.data.labels import read_labels, read_test
 from competition.data.names import name_groups
-from competition.runs.candidates import candidates, refitted, run_folders, untrained
-from competition.training.jobs import provenance
+from competition.runs.candidates import candidates, out_of_fold_mpjpe, refitted, select, untrained
+from competition.runs.folders import run_folders
+from competition.runs.provenance import provenance
 
 
 def blend_files(options: argparse.Namespace, workspace: Workspace, console: Console, out: Path) -> Path:

@@ -50,14 +50,13 @@ def check(options: argparse.Namespace, workspace: Workspace, console: Console) -
 
 
 def folds(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
-    from competition.data import folds as make
+    from competition.data.folds import make_folds, write_folds
     from competition.data.labels import read_labels
+    from competition.runs.candidates import find_users
 
-    table = make.make_folds(
-        read_labels(workspace.data).images, strategy=options.strategy, k=options.k, seed=workspace.seed
-    )
-    users = make.find_users(workspace.submissions, workspace.folds)
-    written = make.write_folds(
+    table = make_folds(read_labels(workspace.data).images, strategy=options.strategy, k=options.k, seed=workspace.seed)
+    users = find_users(workspace.submissions, workspace.folds)
+    written = write_folds(
         workspace.folds, table, strategy=options.strategy, seed=workspace.seed, users=users, force=options.force
     )
     for fold, rows in table[table["fold"] >= 0].groupby("fold"):
@@ -82,7 +81,8 @@ def train(options: argparse.Namespace, workspace: Workspace, console: Console) -
         raise UserError(f"--init {options.init}: no run at {workspace.run(options.init)}; `make board` lists the runs")
     from competition.data.labels import read_test
     from competition.runs.candidates import write_submission
-    from competition.training.jobs import FULL, Job, fold_numbers
+    from competition.runs.folders import FULL
+    from competition.training.jobs import Job, fold_numbers
     from competition.training.parallel import is_one_of_many, train_folds
 
     every = fold_numbers(workspace)

@@ -7,7 +7,6 @@ for.
 from typing import Any, Final, TypeAlias
 
 from competition.blending.blend import blend
-from competition.blending.join import select
 from competition.common.console import Console, duration
 from competition.common.errors import FoldsError, UserError, unknown
 from competition.common.pose_csv import Poses
@@ -16,8 +15,9 @@ from competition.data.labels import read_labels, read_test
 from competition.data.names import name_groups
 from competition.leaderboard.score import has_answers, score
 from competition.report.poster import POSTER, POSTER_MEAN_MM
-from competition.runs.candidates import candidates, write_submission
-from competition.training.jobs import Job, fold_numbers, provenance
+from competition.runs.candidates import candidates, select, write_submission
+from competition.runs.provenance import provenance
+from competition.training.jobs import Job, fold_numbers
 from competition.training.parallel import train_folds
 
 SCALES: Final = {"full": "", "small": "-small"}

@@ -46,8 +46,3 @@ class Workspace:
             return f"`make {target}{rest}{''.join(knobs)}`"
 
         return _MAKE.sub(spell, text)
-
-
-def fold_folder(run: Path, fold: int | str) -> Path:
-    """Return the folder of one fold of a run; `full` is the fold that trains on everything."""
-    return run / f"fold{fold}"

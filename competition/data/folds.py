@@ -120,17 +120,6 @@ def read_meta(folder: Path) -> dict[str, Any]:
     return read_json(folder / "folds.json", what="folds", needs={"k": int, "strategy": str, "folds_sha256": str})
 
 
-def find_users(submissions: Path, folder: Path) -> list[str]:
-    """List the runs under `submissions` that were trained on the folds in `folder`."""
-    path = folder / "folds.csv"
-    if not path.exists():
-        return []
-    sha256 = sha256_file(path)
-    configs = sorted(submissions.glob("*/fold*/config.json"))
-    using = (c.parent.parent.name for c in configs if read_json(c, what="configuration").get("folds_sha256") == sha256)
-    return list(dict.fromkeys(using))
-
-
 def _name_table(images: Sequence[str], strategy: str) -> "pd.DataFrame":
     import pandas as pd
 

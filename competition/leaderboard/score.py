@@ -21,7 +21,8 @@ from competition.common.skeleton import AXES, JOINTS
 from competition.data.labels import read_test
 from competition.data.names import parse_name
 from competition.leaderboard.board import places, sent_scores, with_places
-from competition.runs.candidates import Candidate, best_epoch, candidates, fold_folders, folds_of, run_folders
+from competition.runs.candidates import Candidate, best_epoch, candidates, folds_of
+from competition.runs.folders import fold_folders, run_folders
 
 _OF_BLEND = {"method": str, "mpjpe_nested": int | float | None, "mpjpe_blend_in_sample": int | float | None}
 LEDGER = ("time", "file", "sha256", "all", "public", "private")

@@ -8,7 +8,6 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from competition.blending.join import out_of_fold_mpjpe, read_out_of_fold, select
 from competition.common.errors import DataError
 from competition.common.files import read_json
 from competition.common.metrics import joint_errors
@@ -17,7 +16,7 @@ from competition.common.workspace import Workspace
 from competition.data.labels import Labels, read_labels
 from competition.data.names import ImageName, parse_name
 from competition.leaderboard.score import board
-from competition.runs.candidates import Candidate, candidates, folds_of
+from competition.runs.candidates import Candidate, candidates, folds_of, out_of_fold_mpjpe, read_out_of_fold, select
 
 MOST_RUNS: Final = 6  # that a chart can tell apart
 

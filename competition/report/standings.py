@@ -8,7 +8,8 @@ from competition.report.charts import Series, identity, points
 from competition.report.evidence import Evidence
 from competition.report.markup import Section, chart, escape, paragraph, skipped, table
 from competition.report.poster import POSTER, POSTER_MEAN_MM
-from competition.runs.candidates import best_epoch, fold_folders
+from competition.runs.candidates import best_epoch
+from competition.runs.folders import fold_folders
 
 PARTS: Final = {"all": "test, all", "public": "public", "private": "private"}
 

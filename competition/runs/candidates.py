@@ -1,31 +1,23 @@
-"""Run folders: what an epoch leaves behind, and what of it can be blended.
+"""Candidates: the epochs of runs that can be blended, which of them to take, and their poses.
 
-SUBMISSIONS/<run>/fold<k>/  config.json log.jsonl valid_epoch01.npz test_epoch01.csv.gz last.pt best.pt done.json
 SUBMISSIONS/<run>/submission.csv.gz     the run's best epoch, test poses averaged over its folds
 """
 
-import os
-import re
-import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from competition.common.errors import RunError, SubmissionError
-from competition.common.files import atomic
-from competition.common.pose_csv import Poses, in_order, read_poses, write_poses
-from competition.common.skeleton import JOINTS
+from competition.common.choices import check_epochs
+from competition.common.errors import RunError, unknown
+from competition.common.files import read_json, sha256_file
+from competition.common.metrics import mpjpe
+from competition.common.pose_csv import Poses, read_poses, write_poses
 from competition.data.folds import read_meta
+from competition.runs.folders import epochs_of, files_of, fold_folders, read_valid, row_count, run_folders, test_file
 from competition.runs.record import read_config, read_log
-
-_VALID = re.compile(r"valid_epoch(\d{2,})\.(npz|csv|csv\.gz)")
-_TEST = re.compile(r"test_epoch(\d{2,})\.(csv|csv\.gz)")
-_FOLD = re.compile(r"fold\d+")
-MAX_NPZ_BYTES = 1 << 29  # 2.6 million poses; a compressed bomb is larger
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,77 +36,6 @@ class Candidate:
     @property
     def name(self) -> str:
         return f"{self.run}:{self.epoch}"
-
-
-def valid_file(folder: Path, epoch: int) -> Path:
-    """Return the file of an epoch's out-of-fold poses."""
-    return folder / f"valid_epoch{epoch:02d}.npz"
-
-
-def test_file(folder: Path, epoch: int) -> Path:
-    """Return the file of an epoch's test poses."""
-    return folder / f"test_epoch{epoch:02d}.csv.gz"
-
-
-def write_valid(path: Path, ids: npt.NDArray[np.int64], pose_mm: npt.NDArray[np.floating]) -> None:
-    """Write out-of-fold poses [n, 17, 3] in mm by training Id; raise SubmissionError on what no reader takes."""
-    with np.errstate(over="ignore"):  # what float32 can't hold is refused as infinite
-        poses = in_order(path, ids, np.asarray(pose_mm).astype(np.float32))
-    with atomic(path) as handle:
-        np.savez(handle, id=poses.id, pose=poses.pose_mm.astype(np.float32))
-
-
-def read_valid(path: Path) -> Poses:
-    """Read out-of-fold poses, npz or CSV, by ascending training Id; raise RunError on anything unusable."""
-    if path.suffix != ".npz":
-        try:
-            return read_poses(path)
-        except SubmissionError as error:
-            raise RunError(str(error)) from None
-    ids, pose = _read_arrays(path, "id", "pose")
-    shapes = ids.ndim == 1 and pose.shape == (len(ids), len(JOINTS), 3)
-    if not shapes or ids.dtype.kind not in "iu" or pose.dtype.kind not in "fiu":
-        found = f"id {ids.dtype}{ids.shape} and pose {pose.dtype}{pose.shape}"
-        raise RunError(f"{path}: {found}, expected int64 [n] and float32 [n, 17, 3]")
-    order = np.argsort(ids, kind="stable")
-    ids = ids[order].astype(np.int64)
-    if (np.diff(ids) == 0).any():
-        raise RunError(f"{path}: Id {ids[:-1][np.diff(ids) == 0][0]} stands twice")
-    pose = pose[order].astype(np.float64)
-    finite = np.isfinite(pose).all(axis=(1, 2))
-    if not finite.all():
-        raise RunError(f"{path}: the pose of Id {ids[~finite][0]} is not finite")
-    return Poses(ids, pose)
-
-
-def _read_arrays(path: Path, *names: str) -> list[npt.NDArray[Any]]:
-    """Read arrays of an npz file, which may be anyone's: nothing in it is run, and it may not fill the memory."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
-        if size <= MAX_NPZ_BYTES:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = [file[name] for name in names]
-            if not all(isinstance(array, np.ndarray) for array in arrays):  # an entry that isn't of numpy
-                raise ValueError("other contents")
-            return arrays
-    except Exception as error:  # zipfile, zlib and numpy raise what they like on damaged bytes
-        reason = " ".join(str(error).split())[:80]
-        raise RunError(f"{path}: expected an npz with arrays id and pose ({reason})") from None
-    raise RunError(f"{path}: more than {MAX_NPZ_BYTES >> 20} MiB when decompressed: no poses")
-
-
-def fold_folders(run: Path) -> list[Path]:
-    """List the fold folders of a run by number; fold `full` has no out-of-fold poses and isn't among them."""
-    folders = [p for p in run.iterdir() if p.is_dir() and _FOLD.fullmatch(p.name)] if run.is_dir() else []
-    return sorted(folders, key=lambda p: int(p.name.removeprefix("fold")))
-
-
-def run_folders(submissions: Path) -> list[Path]:
-    """List the runs: folders that hold folds."""
-    if not submissions.is_dir():
-        return []
-    return sorted(p for p in submissions.iterdir() if p.is_dir() and any(p.glob("fold*/")))
 
 
 def candidates(submissions: Path) -> list[Candidate]:
@@ -139,7 +60,7 @@ def untrained(run: Path, folds: Path) -> str:
     folders, of_folds = fold_folders(run), folds_of(run, folds)
     if not any((folder / "config.json").exists() for folder in folders):
         return ""
-    done = {folder.name for folder in folders if _epochs_of(folder)}
+    done = {folder.name for folder in folders if epochs_of(folder)}
     there = {folder.name for folder in folders} | {f"fold{number}" for number in range(of_folds or 0)}
     missing = sorted(there - done, key=lambda name: int(name.removeprefix("fold")))
     if not missing:
@@ -200,12 +121,12 @@ def candidates_of(run: Path) -> list[Candidate]:
     folds = fold_folders(run)
     if not folds:
         return []
-    valid, test = zip(*map(_files_of, folds), strict=True)
+    valid, test = zip(*map(files_of, folds), strict=True)
     epochs = sorted(set.intersection(*map(set, (*valid, *test))))
     if not epochs:
         return []
     logs = [{row["epoch"]: row["valid_mpjpe"] for row in read_log(folder)} for folder in folds]
-    sizes = [_rows(v[epochs[0]]) for v in valid] if all(logs) else []
+    sizes = [row_count(v[epochs[0]]) for v in valid] if all(logs) else []
     folds_sha256, images_sha256 = trained_on(run)
     return [
         Candidate(
@@ -222,30 +143,93 @@ def candidates_of(run: Path) -> list[Candidate]:
     ]
 
 
-def _epochs_of(folder: Path) -> set[int]:
-    """Return the epochs of which a fold holds both files."""
-    valid, test = _files_of(folder)
-    return set(valid) & set(test)
-
-
-def _files_of(folder: Path) -> tuple[dict[int, Path], dict[int, Path]]:
-    """Return a fold's files of out-of-fold and of test poses by epoch."""
-    names = sorted(os.listdir(folder))
-    valid, test = (
-        {int(match[1]): folder / name for name in names if (match := pattern.fullmatch(name))}
-        for pattern in (_VALID, _TEST)
-    )
-    return valid, test
-
-
-def _rows(valid: Path) -> int:
-    if valid.suffix != ".npz":
-        return len(read_valid(valid).id)
-    return int(_read_arrays(valid, "id")[0].size)
-
-
 def _weighted(scores: list[float | None], rows: list[int]) -> float | None:
     known = [score for score in scores if score is not None]
     if not rows or len(known) < len(rows):
         return None
     return sum(score * n for score, n in zip(known, rows, strict=True)) / sum(rows)
+
+
+def find_users(submissions: Path, folder: Path) -> list[str]:
+    """List the runs under `submissions` that were trained on the folds in `folder`."""
+    path = folder / "folds.csv"
+    if not path.exists():
+        return []
+    sha256 = sha256_file(path)
+    configs = sorted(submissions.glob("*/fold*/config.json"))
+    using = (c.parent.parent.name for c in configs if read_json(c, what="configuration").get("folds_sha256") == sha256)
+    return list(dict.fromkeys(using))
+
+
+def select(
+    found: Sequence[Candidate],
+    runs: Sequence[str] | None = None,
+    epochs: str = "best",
+    score: Callable[[Candidate], float] | None = None,
+) -> list[Candidate]:
+    """Choose candidates by run and epoch, sorted: `epochs` is best, last, all, or numbers such as 3,4.
+
+    The best epoch has the lowest out-of-fold MPJPE, the earlier of equals; `score` gives it where the logs don't.
+    """
+    names = sorted({candidate.run for candidate in found})
+    if not names:
+        raise RunError(
+            "nothing to blend: no run has out-of-fold and test poses of an epoch for all its folds: train first"
+        )
+    for run in runs or ():
+        if run not in names:
+            raise RunError(unknown("run", run, names))
+    chosen: list[Candidate] = []
+    for run in names if runs is None else sorted(set(runs)):
+        of_run = sorted((c for c in found if c.run == run), key=lambda c: c.epoch)
+        chosen += _select_epochs(of_run, epochs, score)
+    return chosen
+
+
+def _select_epochs(of_run: list[Candidate], epochs: str, score: Callable[[Candidate], float] | None) -> list[Candidate]:
+    if epochs == "all":
+        return of_run
+    if epochs == "last":
+        return of_run[-1:]
+    if epochs == "best":
+        if len(of_run) == 1:
+            return of_run
+        scores = [score(c) if c.valid_mpjpe is None and score is not None else c.valid_mpjpe for c in of_run]
+        if any(value is None for value in scores):
+            raise RunError(
+                f"run {of_run[0].run}: no score for every epoch in its logs: choose with --epochs last or numbers"
+            )
+        return [of_run[int(np.argmin(np.array(scores, np.float64)))]]
+    chosen = [c for c in of_run if c.epoch in {int(cell) for cell in check_epochs(epochs).split(",")}]
+    if not chosen:
+        there = ", ".join(str(c.epoch) for c in of_run)
+        raise RunError(f"run {of_run[0].run} has no epoch {epochs}: complete for all its folds are {there}")
+    return chosen
+
+
+def out_of_fold_mpjpe(candidate: Candidate, true: Poses) -> float:
+    """Return a candidate's MPJPE in mm over all its out-of-fold rows, read from its files."""
+    poses = read_out_of_fold(candidate, true)
+    return mpjpe(poses.pose_mm, true.pose_mm[np.searchsorted(true.id, poses.id)])
+
+
+def read_out_of_fold(candidate: Candidate, true: Poses) -> Poses:
+    """Read a candidate's folds as one, by ascending Id."""
+    parts = [read_valid(file) for file in candidate.valid_files]
+    for file, part in zip(candidate.valid_files, parts, strict=True):
+        foreign = np.setdiff1d(part.id, true.id)
+        if len(foreign):
+            raise RunError(
+                f"{file}: Id {foreign[0]} is none of the {len(true.id)} training images: these poses are of other data"
+            )
+    ids = np.concatenate([part.id for part in parts])
+    order = np.argsort(ids, kind="stable")
+    twice = np.flatnonzero(np.diff(ids[order]) == 0)
+    if len(twice):
+        raise RunError(
+            f"{candidate.name}: Id {ids[order][twice[0]]} is out of fold in two folds "
+            f"({', '.join(file.parent.name for file in candidate.valid_files)}): train its folds again under one FOLDS="
+        )
+    if not len(ids):
+        raise RunError(f"{candidate.name}: its out-of-fold files hold no rows")
+    return Poses(ids[order], np.concatenate([part.pose_mm for part in parts])[order])

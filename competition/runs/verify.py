@@ -16,7 +16,8 @@ from competition.common.skeleton import AXES, JOINTS
 from competition.common.workspace import Workspace
 from competition.data.folds import read_folds
 from competition.data.labels import Labels, read_labels, read_test
-from competition.runs.candidates import best_epoch, candidates_of, fold_folders, read_test_poses, read_valid, valid_file
+from competition.runs.candidates import best_epoch, candidates_of, read_test_poses
+from competition.runs.folders import fold_folders, read_valid, valid_file
 from competition.runs.record import manifest, read_config, read_log
 
 Poses3: TypeAlias = npt.NDArray[np.float64]  # [n, 17, 3] mm

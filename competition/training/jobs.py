@@ -1,10 +1,7 @@
 """What is to be trained: the entrant, the data and the fold, and the configuration that a run is known by."""
 
 import os
-import platform
-import subprocess
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from competition.common.errors import FoldsError, RunError
-from competition.common.files import sha256_file, sha256_lines
-from competition.common.workspace import Workspace, fold_folder
+from competition.common.workspace import Workspace
 from competition.data.folds import read_folds
 from competition.data.labels import Labels, TestSet, read_labels, read_test
+from competition.runs.folders import FULL, fold_folder
+from competition.runs.provenance import provenance
 from competition.runs.record import begun_folds, read_config
 from models.recipes import Recipe
-
-FULL = "full"  # the fold that trains on everything and validates nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,29 +107,3 @@ def describe(job: Job, data: Data, precision: str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
     }
-
-
-def provenance(
-    data: Path, test: TestSet, labels: Labels | None = None, folds_sha256: str | None = None
-) -> dict[str, Any]:
-    """Say which software and which data something is made with; None for what has no part in it."""
-    return {
-        "folds_sha256": folds_sha256,
-        "images_sha256": labels and labels.images_sha256,
-        "labels_sha256": labels and sha256_file(data / "annot" / "train.h5"),
-        "test_images_sha256": sha256_lines(test.images),
-        "versions": {
-            "python": platform.python_version(),
-            **{package: version(package) for package in ("torch", "timm", "numpy")},
-        },
-        "git": _commit(),
-    }
-
-
-def _commit() -> str | None:
-    """Return the commit of this code; None outside a repository, or where git isn't installed."""
-    try:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
-    except OSError:
-        return None
-    return found.stdout.strip() or None

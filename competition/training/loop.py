@@ -23,7 +23,7 @@ from competition.common.pose_csv import Poses, write_poses
 from competition.common.seeds import derive
 from competition.common.stop import Stop
 from competition.data.labels import Labels, TestSet
-from competition.runs.candidates import test_file, valid_file, write_valid
+from competition.runs.folders import test_file, valid_file, write_valid
 from competition.runs.record import append_log, best_row, manifest, read_log, settle
 from competition.training import graph
 from competition.training.augment import Augment

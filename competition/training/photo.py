@@ -23,14 +23,14 @@ from competition.common.console import printable
 from competition.common.errors import DataError, RunError, UserError
 from competition.common.files import read_bytes, read_json, write_bytes, write_text
 from competition.common.skeleton import AXES, IMAGE_PX, JOINTS
-from competition.common.workspace import Workspace, fold_folder
+from competition.common.workspace import Workspace
 from competition.data.labels import read_labels
 from competition.report.photo import photo_page
 from competition.report.pictures import pose_picture
-from competition.runs.candidates import fold_folders, untrained
+from competition.runs.candidates import untrained
+from competition.runs.folders import FULL, fold_folder, fold_folders
 from competition.runs.record import read_config
 from competition.training.device import autocast, choose_device, choose_precision
-from competition.training.jobs import FULL
 from competition.training.predict import kept_weights, load_network, predict_images
 
 MARGIN: Final = 0.124  # of the box's longer side: 40 px at the median of the embedded competition's pictures

@@ -12,15 +12,16 @@ from competition.common.files import write_json
 from competition.common.metrics import mpjpe
 from competition.common.pose_csv import Poses, write_poses
 from competition.common.skeleton import JOINTS, MIRROR
-from competition.common.workspace import Workspace, fold_folder
+from competition.common.workspace import Workspace
 from competition.data.folds import read_folds
 from competition.data.images import check_images
 from competition.data.labels import read_labels, read_test
-from competition.runs.candidates import fold_folders, test_file, valid_file, write_submission, write_valid
+from competition.runs.candidates import write_submission
+from competition.runs.folders import fold_folder, fold_folders, test_file, valid_file, write_valid
+from competition.runs.provenance import provenance
 from competition.runs.record import append_log, read_config
 from competition.training.checkpoint import load_checkpoint, rebuild
 from competition.training.device import autocast, choose_device, choose_precision
-from competition.training.jobs import provenance
 from competition.training.loader import Batch, KeyedBatches, PoseImages, batches, make_loader, to_input
 from models.contract import HeatmapModule, Module
 from models.recipes import Recipe

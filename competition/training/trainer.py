@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 import models
 from competition.common.errors import RunError, UserError
 from competition.common.seeds import derive
-from competition.common.workspace import fold_folder
+from competition.runs.folders import fold_folder
 from competition.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from competition.training.graph import StepGraph
 from competition.training.jobs import Job, check_origin

@@ -12,13 +12,14 @@ import pytest
 from competition.bench.simulator import simulate
 from competition.blending import search
 from competition.blending.blend import blend
-from competition.blending.join import join, out_of_fold_mpjpe, select
+from competition.blending.join import join
 from competition.blending.weights import exact, joint_errors, one_candidate
 from competition.common.errors import RunError, SubmissionError, UserError
 from competition.common.files import write_json
 from competition.common.metrics import mpjpe
 from competition.common.pose_csv import Poses, read_poses, write_poses
-from competition.runs.candidates import Candidate, candidates, refitted, write_valid
+from competition.runs.candidates import Candidate, candidates, out_of_fold_mpjpe, refitted, select
+from competition.runs.folders import write_valid
 
 ROWS, TEST_ROWS = 120, 11
 TEST_IDS = np.arange(1, TEST_ROWS + 1)

@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 from competition.common import pose_csv as table
 from competition.common.errors import SubmissionError
 from competition.common.pose_csv import COLUMNS, HEADER, Poses, check_plausible, parse_poses, read_poses, write_poses
-from competition.runs.candidates import write_valid
+from competition.runs.folders import write_valid
 
 
 @pytest.fixture

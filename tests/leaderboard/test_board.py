@@ -20,7 +20,7 @@ from competition.common.workspace import Workspace
 from competition.leaderboard.board import link_rows, places, sent_scores, warnings, with_places
 from competition.leaderboard.score import board, record, standing
 from competition.leaderboard.submit import LEDGER
-from competition.runs.candidates import write_valid
+from competition.runs.folders import write_valid
 from competition.runs.record import append_log
 from tests.helpers import N_TEST
 

@@ -31,7 +31,8 @@ from competition.report.photo import photo_page
 from competition.report.rarity import nearest_of_others, quantile_bins
 from competition.report.viewer import draw_pose
 from competition.runs.candidates import candidates as list_candidates
-from competition.runs.candidates import write_submission, write_valid
+from competition.runs.candidates import write_submission
+from competition.runs.folders import write_valid
 from competition.runs.record import append_log
 from tests.helpers import N_TEST, N
 

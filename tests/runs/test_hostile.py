@@ -18,7 +18,8 @@ import models
 from competition.common.errors import RunError, UserError
 from competition.common.files import parse_json
 from competition.common.pose_csv import write_poses
-from competition.runs.candidates import candidates, read_valid
+from competition.runs.candidates import candidates
+from competition.runs.folders import read_valid
 from competition.runs.record import read_log
 from competition.training.checkpoint import FORMAT, load_checkpoint, rebuild, save_checkpoint
 from tests.helpers import N_TEST, TINY
@@ -222,7 +223,7 @@ def test_the_board_does_not_unpack_a_bomb(command: Command, tmp_path: Path, monk
     (fold / "test_epoch01.csv.gz").write_bytes(b"")
     (fold / "log.jsonl").write_text('{"epoch": 1, "valid_mpjpe": 60.0}\n')
     assert command("board") == 0
-    monkeypatch.setattr("competition.runs.candidates.MAX_NPZ_BYTES", 4000)
+    monkeypatch.setattr("competition.runs.folders.MAX_NPZ_BYTES", 4000)
     assert command("board") == 2
     assert "valid_epoch01.npz: more than 0 MiB when decompressed" in capsys.readouterr().err
 

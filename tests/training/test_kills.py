@@ -19,8 +19,9 @@ import pytest
 
 from competition.cli import main as cli
 from competition.common import files
-from competition.runs import candidates as runs
-from competition.training import checkpoint, jobs
+from competition.runs import folders as runs
+from competition.runs import provenance
+from competition.training import checkpoint
 from competition.training import loop as training
 from tests.helpers import TINY
 
@@ -50,7 +51,7 @@ def _die() -> None:
 
 def _chain(data: Path, root: Path, phase: Any, number: int | None = None, moment: str = "") -> None:
     """Make folds, train and blend; tell in `phase` what is under way, and die at a moment of the number-th file."""
-    jobs._commit = lambda: None  # type: ignore[assignment]  # others may commit meanwhile
+    provenance.code_commit = lambda: None  # type: ignore[assignment]  # others may commit meanwhile
     atomic, written = files.atomic, 0
 
     @contextmanager

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from competition.common.pose_csv import read_poses
-from competition.runs import candidates as runs
-from competition.runs.candidates import read_log, read_valid, valid_file
+from competition.runs import folders
+from competition.runs.folders import read_valid, valid_file
+from competition.runs.record import read_log
 from tests.helpers import N_TEST, TINY
 
 Command = Callable[..., int]
@@ -54,7 +55,7 @@ def test_when_one_of_two_dies_both_end_and_the_same_command_goes_on_to_predict_e
     rows = read_log(fold)
     assert rows[: len(before)] == before
     assert [row["epoch"] for row in rows] == list(range(1, EPOCHS + 1))
-    assert read_poses(runs.test_file(fold, EPOCHS)).id.tolist() == list(range(1, N_TEST + 1))
+    assert read_poses(folders.test_file(fold, EPOCHS)).id.tolist() == list(range(1, N_TEST + 1))
     assert len(read_valid(valid_file(fold, EPOCHS)).id) == 24
     said = capfd.readouterr().out
     assert f"from epoch {len(before) + 1}" in said

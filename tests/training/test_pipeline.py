@@ -26,7 +26,8 @@ from competition.common.metrics import mpjpe
 from competition.common.pose_csv import read_poses, write_poses
 from competition.common.workspace import Workspace
 from competition.data.labels import read_labels
-from competition.runs.candidates import candidates, read_test_poses, read_valid
+from competition.runs.candidates import candidates, read_test_poses
+from competition.runs.folders import read_valid
 from competition.runs.record import read_log
 from competition.training import loop as training
 from competition.training import trainer
@@ -380,7 +381,7 @@ def test_averaged_weights_predict_again_what_they_predicted(command: Command, fo
 def test_an_array_file_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     np.savez_compressed(tmp_path / "bomb.npz", id=np.arange(9), pose=np.zeros((9, 17, 3)))
     assert len(read_valid(tmp_path / "bomb.npz").id) == 9
-    monkeypatch.setattr("competition.runs.candidates.MAX_NPZ_BYTES", 1000)
+    monkeypatch.setattr("competition.runs.folders.MAX_NPZ_BYTES", 1000)
     with pytest.raises(RunError, match="when decompressed"):
         read_valid(tmp_path / "bomb.npz")
 
