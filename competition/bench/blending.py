@@ -11,7 +11,7 @@ from competition.bench.simulator import Simulated, simulate
 from competition.blending import weights
 from competition.blending.gate import MEAN, Gate, Trust
 from competition.blending.search import choose_rows, search
-from competition.blending.weights import Float32, Float64
+from competition.common.arrays import Float32, Float64
 
 ROWS, MEMBERS = 310_000, 6
 HILL_STEPS = 200

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from competition.blending.weights import Float32
+from competition.common.arrays import Float32
 from competition.common.seeds import generator
 
 JOINT_MM = np.array([0, 30, 60, 80, 30, 60, 80, 40, 50, 60, 70, 55, 85, 110, 55, 85, 110], np.float32)

@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from competition.blending import weights
 from competition.blending.join import Joined, join
 from competition.blending.methods import Blended, Computed, Plan, compute, make_plan
 from competition.blending.search import Progress, choose_rows, journal
-from competition.blending.weights import Float64
+from competition.common.arrays import Float64, Int64
 from competition.common.choices import check_blend
 from competition.common.errors import UserError
 from competition.common.files import sha256_facts, sha256_file, write_bytes, write_json, write_text
@@ -57,7 +56,7 @@ class BlendResult:
 def blend(
     candidates: Sequence[Candidate],
     true: Poses,
-    test_ids: npt.NDArray[np.int64],
+    test_ids: Int64,
     out: Path,
     *,
     method: str = "optuna",
@@ -143,7 +142,7 @@ def _write_facts(out: Path, facts: dict[str, Any]) -> None:
 
 def blend_files(
     files: Sequence[Path],
-    test_ids: npt.NDArray[np.int64],
+    test_ids: Int64,
     out: Path,
     *,
     method: str = "mean",

@@ -29,7 +29,7 @@ import numpy.typing as npt
 import scipy.stats
 
 from competition.blending import weights
-from competition.blending.weights import Float32, Float64
+from competition.common.arrays import Float32, Float64, Int64
 
 FOLDS = 5  # of the groups; fewer where there are fewer groups
 SHRINKS: Final = (0.5, 0.25, 0.0)
@@ -178,7 +178,7 @@ class Gate:
         return errors
 
 
-def deal(groups: npt.NDArray[np.str_], folds: int) -> npt.NDArray[np.int64]:
+def deal(groups: npt.NDArray[np.str_], folds: int) -> Int64:
     """Deal whole groups into folds of about as many rows each; return each row's fold [N]."""
     names, of_row, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     fold_of_group, filled = np.zeros(len(names), np.int64), np.zeros(min(folds, len(names)))
@@ -199,7 +199,7 @@ def row_errors(residual: Float32) -> Float64:
     return np.asarray(np.sqrt(np.square(residual).sum(axis=1)).mean(axis=0, dtype=np.float64), np.float64)
 
 
-def clustered_error(values: Float64, clusters: npt.NDArray[np.int64]) -> float:
+def clustered_error(values: Float64, clusters: Int64) -> float:
     """Return the standard error of the mean of values [N] whose rows depend on each other within clusters [N].
 
     Liang & Zeger 1986 for a mean: the clusters' summed deviations are what varies. Infinite for a single cluster.
@@ -211,7 +211,7 @@ def clustered_error(values: Float64, clusters: npt.NDArray[np.int64]) -> float:
     return float(np.sqrt(np.square(sums).sum() * count / (count - 1)) / len(values))
 
 
-def careful_error(values: Float64, clusters: npt.NDArray[np.int64]) -> float:
+def careful_error(values: Float64, clusters: Int64) -> float:
     """Return the clustered standard error, widened so that two of it reach as far as is said of two: 95 % of draws.
 
     Few clusters don't know their own spread (Student's t), and a long tail, of which a draw has too much or too little,

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from competition.blending.virtual import NAMES as VIRTUAL
 from competition.blending.virtual import virtual_members
-from competition.blending.weights import Float32, Float64
+from competition.common.arrays import Float32, Float64, Int64
 from competition.common.errors import RunError
 from competition.common.files import sha256_file
 from competition.common.pose_csv import Poses
@@ -27,9 +26,9 @@ class Joined:
 
     names: tuple[str, ...]  # [M] run:epoch, the virtual ones last
     members: int  # how many of them are no virtual ones
-    id: npt.NDArray[np.int64]  # [N] training Ids that every candidate has
+    id: Int64  # [N] training Ids that every candidate has
     residual: Float32  # [17, 3, M, N] mm
-    test_id: npt.NDArray[np.int64]  # [n]
+    test_id: Int64  # [n]
     test_mm: Float64  # [M, n, 17, 3]
     inputs: dict[str, str]  # sha256 of every file, by run/fold/file
     notes: tuple[str, ...]
@@ -38,7 +37,7 @@ class Joined:
 def join(
     candidates: Sequence[Candidate],
     true: Poses,
-    test_ids: npt.NDArray[np.int64],
+    test_ids: Int64,
     *,
     images_sha256: str | None = None,
     virtual: bool = False,
@@ -98,9 +97,7 @@ def _check_folds(ordered: Sequence[Candidate], images_sha256: str | None) -> lis
     ]
 
 
-def _read_residuals(
-    ordered: Sequence[Candidate], true: Poses, columns: int
-) -> tuple[npt.NDArray[np.int64], Float32, list[str]]:
+def _read_residuals(ordered: Sequence[Candidate], true: Poses, columns: int) -> tuple[Int64, Float32, list[str]]:
     """Return the Ids [N] that all candidates have, their residuals [17, 3, columns, N], and what is odd but harmless.
 
     The poses are read one candidate at a time, into one array: it is nearly all that a blend holds in memory.

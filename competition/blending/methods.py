@@ -13,7 +13,8 @@ from competition.blending import weights
 from competition.blending.gate import MEAN, Gate, Option, Trust
 from competition.blending.join import Joined
 from competition.blending.search import Progress, search
-from competition.blending.weights import TIED, Float32, Float64, Optimum
+from competition.blending.weights import TIED, Optimum
+from competition.common.arrays import Float32, Float64
 
 LEAST_SUBJECTS = 4  # fewer are too few groups to choose by: sequences then
 

@@ -8,7 +8,8 @@ from typing import Final
 
 import numpy as np
 
-from competition.blending.weights import CHUNK_ROWS, Float32
+from competition.blending.weights import CHUNK_ROWS
+from competition.common.arrays import Float32
 
 NAMES: Final = ("virtual-joint:0", "virtual-pose:0")  # of each joint's positions, and of the poses as a whole
 STEPS = 12

@@ -19,10 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.optimize
 
+from competition.common.arrays import Float32, Float64
 from competition.common.errors import UserError, unknown
-
-Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
 
 # The dimensions of [17, 3, M] along which weights are the same, from the simplest to the richest.
 TIED: Final[dict[str, tuple[int, ...]]] = {"global": (0, 1), "axis": (0,), "joint": (1,), "coordinate": ()}

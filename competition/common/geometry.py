@@ -7,36 +7,32 @@ Pixel convention: an integer coordinate is the centre of a pixel, so that a pict
       -.5    .5   1.5   2.5         mirroring a picture of W pixels maps x to W - 1 - x
 """
 
-from typing import TypeAlias
-
 import numpy as np
-import numpy.typing as npt
 
+from competition.common.arrays import Floats
 from competition.common.skeleton import MIRROR, ROOT
 
-Array: TypeAlias = npt.NDArray[np.floating]
 
-
-def centre_on_root(pose_mm: Array) -> Array:
+def centre_on_root(pose_mm: Floats) -> Floats:
     """Move poses [..., 17, 3] so that the pelvis is the origin."""
     return pose_mm - pose_mm[..., ROOT : ROOT + 1, :]
 
 
-def mirror_pose_mm(pose_mm: Array) -> Array:
+def mirror_pose_mm(pose_mm: Floats) -> Floats:
     """Mirror root-centred poses [..., 17, 3] left to right: x changes sign, left and right joints change places."""
     mirrored = pose_mm[..., MIRROR, :].copy()
     mirrored[..., 0] *= -1
     return mirrored
 
 
-def mirror_pose_px(pose_px: Array, width: int) -> Array:
+def mirror_pose_px(pose_px: Floats, width: int) -> Floats:
     """Mirror pixel positions [..., 17, 2] in a picture `width` pixels wide, left and right joints changing places."""
     mirrored = pose_px[..., MIRROR, :].copy()
     mirrored[..., 0] = width - 1 - mirrored[..., 0]
     return mirrored
 
 
-def rotate_pose_mm(pose_mm: Array, radians: float) -> Array:
+def rotate_pose_mm(pose_mm: Floats, radians: float) -> Floats:
     """Turn poses [..., 17, 3] about the camera's axis; positive turns x (right) towards y (down), z stays.
 
     For a picture that is turned about its own centre this is exact under weak perspective: the axis through
@@ -49,11 +45,11 @@ def rotate_pose_mm(pose_mm: Array, radians: float) -> Array:
     return rotated
 
 
-def resize_px(points_px: Array, scale: float) -> Array:
+def resize_px(points_px: Floats, scale: float) -> Floats:
     """Move pixel positions along with a picture that is resized by `scale`."""
     return (points_px + 0.5) * scale - 0.5
 
 
-def warp_px(matrix: Array, points_px: Array) -> Array:
+def warp_px(matrix: Floats, points_px: Floats) -> Floats:
     """Apply an affine matrix [2 or 3, 3] to pixel positions [..., 2]."""
     return points_px @ matrix[:2, :2].T + matrix[:2, 2]

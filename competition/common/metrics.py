@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-Float64 = npt.NDArray[np.float64]
+from competition.common.arrays import Float64
 
 
 def joint_errors(predicted_mm: npt.ArrayLike, true_mm: npt.ArrayLike) -> Float64:

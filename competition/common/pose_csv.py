@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from competition.common.arrays import Float64, Int64
 from competition.common.errors import SubmissionError, UserError
 from competition.common.files import read_text, write_text
 from competition.common.skeleton import AXES, JOINTS, ROOT
@@ -29,8 +30,8 @@ _ROW = re.compile(rf"\d+(,{_NUMBER.pattern}){{{len(COLUMNS)}}}", re.ASCII)
 class Poses(NamedTuple):
     """Poses by Id, Ids ascending."""
 
-    id: npt.NDArray[np.int64]  # [N]
-    pose_mm: npt.NDArray[np.float64]  # [N, 17, 3]
+    id: Int64  # [N]
+    pose_mm: Float64  # [N, 17, 3]
 
 
 def write_poses(path: Path, ids: npt.ArrayLike, pose_mm: npt.ArrayLike) -> None:
@@ -68,7 +69,7 @@ def in_order(path: Path, ids: npt.ArrayLike, pose_mm: npt.ArrayLike) -> Poses:
     return Poses(id_array, pose)
 
 
-def read_poses(path: Path, expected_ids: Sequence[int] | npt.NDArray[np.int64] | None = None) -> Poses:
+def read_poses(path: Path, expected_ids: Sequence[int] | Int64 | None = None) -> Poses:
     """Read a CSV of poses, plain or .gz, in any row order, and return it by ascending Id.
 
     Refuses (SubmissionError, naming file, line and column) another header, a row of another length, a value that
@@ -82,7 +83,7 @@ def read_poses(path: Path, expected_ids: Sequence[int] | npt.NDArray[np.int64] |
     return parse_poses(text, path, expected_ids)
 
 
-def parse_poses(text: str, path: Path, expected_ids: Sequence[int] | npt.NDArray[np.int64] | None = None) -> Poses:
+def parse_poses(text: str, path: Path, expected_ids: Sequence[int] | Int64 | None = None) -> Poses:
     """Parse the text of a CSV of poses; `path` is named in what is refused (see `read_poses`)."""
     header, _, body = text.partition("\n")
     if header != HEADER:
@@ -102,7 +103,7 @@ def parse_poses(text: str, path: Path, expected_ids: Sequence[int] | npt.NDArray
     return Poses(ids[order], values[order].reshape(-1, len(JOINTS), len(AXES)))
 
 
-def _parse_usual(body: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]] | None:
+def _parse_usual(body: str) -> tuple[Int64, Float64] | None:
     """Parse rows as `write_poses` writes them, 12,-3.456,..., all at once; None when any cell looks otherwise.
 
     What isn't a digit, the signs aside, must be 51 times a comma and a point, then a line end, in every row.
@@ -129,7 +130,7 @@ def _parse_usual(body: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float
     return table[:, 0].astype(np.int64), table[:, 1:]
 
 
-def _parse_any(path: Path, body: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+def _parse_any(path: Path, body: str) -> tuple[Int64, Float64]:
     """Parse rows one by one; raise SubmissionError for the first that is wrong."""
     lines = body.split("\n")
     for number, line in enumerate(lines, start=2):
@@ -203,7 +204,7 @@ def _row_complaint(path: Path, number: int, line: str) -> str:
     return f"{path}:{number}: {COLUMNS[column]} is {cells[column + 1][:40]!r}, expected a finite plain number in mm"
 
 
-def _parse_ids(path: Path, cells: list[str]) -> npt.NDArray[np.int64]:
+def _parse_ids(path: Path, cells: list[str]) -> Int64:
     longest = max(range(len(cells)), key=lambda row: len(cells[row]))
     if len(cells[longest]) > len(str(LARGEST_ID)):
         raise SubmissionError(f"{path}:{longest + 2}: Id {cells[longest][:40]!r} is too large")
@@ -212,9 +213,9 @@ def _parse_ids(path: Path, cells: list[str]) -> npt.NDArray[np.int64]:
 
 def _check_ids(
     path: Path,
-    ids: npt.NDArray[np.int64],
+    ids: Int64,
     order: npt.NDArray[np.intp],
-    expected_ids: Sequence[int] | npt.NDArray[np.int64] | None,
+    expected_ids: Sequence[int] | Int64 | None,
 ) -> None:
     ordered = ids[order]
     twice = np.flatnonzero(np.diff(ordered) == 0)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from competition.common.arrays import Floats
 from competition.common.console import Advance
 from competition.common.errors import DataError, FoldsError
 from competition.common.files import sha256_lines
@@ -23,8 +23,6 @@ from competition.data.names import ImageName, parse_name
 
 SAMPLE = 20_000  # images decoded, unless all are asked for
 BONE_CHANGE_MM = 20.0  # within a subject; rigid people change by rounding only
-
-Float = npt.NDArray[np.floating[Any]]
 
 
 @dataclass
@@ -94,7 +92,7 @@ def _look_at_names(images: Sequence[str], what: str, path: Path, found: Findings
     return names
 
 
-def _look_at_poses(pose2d_px: Float, pose_mm: Float, found: Findings) -> None:
+def _look_at_poses(pose2d_px: Floats, pose_mm: Floats, found: Findings) -> None:
     facts = found.facts["labels"]
     size_mm = mean_distance(pose_mm)
     least, most, mean = (f"{size:.4g}" for size in (size_mm.min(), size_mm.max(), size_mm.mean()))
@@ -115,7 +113,7 @@ def _look_at_poses(pose2d_px: Float, pose_mm: Float, found: Findings) -> None:
     facts["MPJPE of the mean pose"] = f"{np.linalg.norm(pose_mm - mean_mm, axis=2).mean():.1f} mm: what to be below"
 
 
-def _look_at_bones(path: Path, names: Sequence[ImageName | None], pose_mm: Float, found: Findings) -> None:
+def _look_at_bones(path: Path, names: Sequence[ImageName | None], pose_mm: Floats, found: Findings) -> None:
     facts = found.facts["labels"]
     lengths_mm = np.stack([np.linalg.norm(pose_mm[:, b] - pose_mm[:, a], axis=1) for a, b in BONES], axis=1)  # [N, 16]
     means = zip(BONES, lengths_mm.mean(axis=0), strict=True)
@@ -133,7 +131,7 @@ def _look_at_bones(path: Path, names: Sequence[ImageName | None], pose_mm: Float
 
 
 def _look_at_folds(
-    folder: Path, images: Sequence[str], names: Sequence[ImageName | None], pose_mm: Float, found: Findings
+    folder: Path, images: Sequence[str], names: Sequence[ImageName | None], pose_mm: Floats, found: Findings
 ) -> None:
     facts = found.facts["folds"]
     path = folder / "folds.csv"

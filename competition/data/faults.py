@@ -6,11 +6,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from competition.common.arrays import Bools, Floats
 from competition.common.errors import DataError
 from competition.common.skeleton import ROOT
 
@@ -20,9 +19,6 @@ POSE_MM = (100.0, 2000.0)
 SMALLEST_PX = 8.0  # longer side of a person; positions normalised to [0, 1] or [-1, 1] stay below
 OUTSIDE_SHARE = 0.2  # of joints outside the image; the crop is drawn around the joints
 AGREEMENT = 0.7  # correlation of pose2d with pose3d's x and y; .97 and more where they belong together
-
-Float = npt.NDArray[np.floating[Any]]
-Rows = npt.NDArray[np.bool_]  # [N]
 
 
 @dataclass(frozen=True)
@@ -74,7 +70,7 @@ def list_faults(path: Path, names: Sequence[str]) -> list[Fault]:
     )
 
 
-def pose_faults(path: Path, pose_mm: Float) -> list[Fault]:
+def pose_faults(path: Path, pose_mm: Floats) -> list[Fault]:
     """Find the rows of pose3d [N, 17, 3] that aren't a person in mm relative to the pelvis."""
     finite = are_finite(pose_mm)
     known = pose_mm if finite.all() else np.where(finite[:, None, None], pose_mm, 0)
@@ -99,7 +95,7 @@ def pose_faults(path: Path, pose_mm: Float) -> list[Fault]:
     )
 
 
-def pixel_faults(path: Path, pose2d_px: Float, side_px: int) -> list[Fault]:
+def pixel_faults(path: Path, pose2d_px: Floats, side_px: int) -> list[Fault]:
     """Find the rows of pose2d [N, 17, 2] that aren't a person in the pixels of an image of side_px x side_px."""
     finite = are_finite(pose2d_px)
     known = pose2d_px[finite]
@@ -121,7 +117,7 @@ def pixel_faults(path: Path, pose2d_px: Float, side_px: int) -> list[Fault]:
     return faults
 
 
-def agreement_faults(path: Path, pose2d_px: Float, pose_mm: Float) -> list[Fault]:
+def agreement_faults(path: Path, pose2d_px: Floats, pose_mm: Floats) -> list[Fault]:
     """Find axes of pose3d [N, 17, 3] that don't run as pose2d [N, 17, 2] does (x right, y down)."""
     faults = []
     for axis, expected in enumerate(("x to the right", "y down")):
@@ -133,7 +129,7 @@ def agreement_faults(path: Path, pose2d_px: Float, pose_mm: Float) -> list[Fault
     return faults
 
 
-def axis_agreement(pose2d_px: Float, pose_mm: Float, axis: int) -> float:
+def axis_agreement(pose2d_px: Floats, pose_mm: Floats, axis: int) -> float:
     """Return the correlation of an axis (0: x, 1: y) of pose2d and pose3d, each relative to its row's mean."""
     a, b = (joints[:, :, axis].astype(np.float64) for joints in (pose2d_px, pose_mm))
     a, b = (np.ravel(values - values.mean(axis=1, keepdims=True)) for values in (a, b))
@@ -141,19 +137,19 @@ def axis_agreement(pose2d_px: Float, pose_mm: Float, axis: int) -> float:
     return float(a @ b) / scale if scale > 0 else 0.0
 
 
-def are_finite(joints: Float) -> Rows:
+def are_finite(joints: Floats) -> Bools:
     """Tell which rows [N] of joints [N, 17, ...] hold neither NaN nor infinity."""
     return np.asarray(np.isfinite(joints).all(axis=(1, 2)))
 
 
-def mean_distance(pose_mm: Float) -> Float:
+def mean_distance(pose_mm: Floats) -> Floats:
     """Return how far the joints of poses [N, 17, 3] lie from the root on average [N]; infinity for absurd poses."""
     with np.errstate(over="ignore"):
         centred = pose_mm - pose_mm[:, ROOT, None]
         return np.asarray(np.sqrt(np.einsum("njc,njc->nj", centred, centred)).mean(axis=1))
 
 
-def outside_image(pose2d_px: Float, side_px: int) -> Rows:
+def outside_image(pose2d_px: Floats, side_px: int) -> Bools:
     """Tell which joints [N, 17] of pose2d [N, 17, 2] lie outside the image."""
     return np.asarray(((pose2d_px < -0.5) | (pose2d_px > side_px - 0.5)).any(axis=2))
 
@@ -166,13 +162,13 @@ def _guess_unit(size: float) -> str:
     return "empty rows?" if size < POSE_MM[0] * 1e-3 else "another unit?"
 
 
-def _not_finite(path: Path, key: str, finite: Rows) -> Fault:
+def _not_finite(path: Path, key: str, finite: Bools) -> Fault:
     return Fault(
         path, f"{key} has NaN or infinite values", "remove these rows and their lines of the list", _ids(~finite)
     )
 
 
-def _ids(rows: Rows) -> list[str]:
+def _ids(rows: Bools) -> list[str]:
     return [f"Id {row + 1}" for row in np.flatnonzero(rows)]
 
 

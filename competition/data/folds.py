@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from competition.common.arrays import Int64
 from competition.common.errors import FoldsError, UserError, unknown
 from competition.common.files import read_bytes, read_json, sha256_file, sha256_lines, write_json, write_text
 from competition.common.seeds import generator
@@ -87,7 +87,7 @@ def write_folds(
     return True
 
 
-def read_folds(folder: Path, images_sha256: str) -> tuple[npt.NDArray[np.int64], dict[str, Any]]:
+def read_folds(folder: Path, images_sha256: str) -> tuple[Int64, dict[str, Any]]:
     """Return the fold of every training row [N] and folds.json; raise FoldsError when they are of other data."""
     import pandas as pd
 

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from PIL import ExifTags
 from PIL.JpegImagePlugin import JpegImageFile
 
+from competition.common.arrays import Float32, Image
 from competition.common.errors import DataError
 from competition.common.geometry import resize_px
 from competition.common.skeleton import IMAGE_PX
@@ -89,7 +89,7 @@ def _header_complaint(header: JpegImageFile) -> Complaint | None:
     return None
 
 
-def read_image(path: Path, size: int = IMAGE_PX) -> npt.NDArray[np.uint8]:
+def read_image(path: Path, size: int = IMAGE_PX) -> Image:
     """Decode an image as RGB [size, size, 3]; half, quarter and eighth are decoded directly at that size.
 
     Raise DataError when it can't be decoded or isn't square at the competition's 256 px.
@@ -107,10 +107,10 @@ def read_image(path: Path, size: int = IMAGE_PX) -> npt.NDArray[np.uint8]:
         raise DataError(f"{path} is {width}x{height} px, expected {IMAGE_PX}x{IMAGE_PX}: labels would not fit it")
     if image.shape[0] != size:
         image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if size < IMAGE_PX else cv2.INTER_LINEAR)
-    rgb: npt.NDArray[np.uint8] = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    rgb: Image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     return rgb
 
 
-def to_input_px(pose2d_px: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
+def to_input_px(pose2d_px: Float32, size: int) -> Float32:
     """Move pixel positions from the 256-pixel image to one of `size` pixels."""
     return resize_px(pose2d_px, size / IMAGE_PX).astype(np.float32)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 
+from competition.common.arrays import Float32, Int64
 from competition.common.errors import UserError
 from competition.common.files import read_text, sha256_lines
 from competition.common.skeleton import IMAGE_PX, JOINTS
@@ -24,10 +24,10 @@ MOST_ROWS = 5_000_000  # read of labels whose list is unreadable; a compressed b
 class Labels:
     """The labelled images; row i has Id i + 1."""
 
-    id: npt.NDArray[np.int64]  # [N]
+    id: Int64  # [N]
     images: list[str]  # [N] file names under DATA/images
-    pose2d_px: npt.NDArray[np.float32]  # [N, 17, 2]
-    pose_mm: npt.NDArray[np.float32]  # [N, 17, 3]
+    pose2d_px: Float32  # [N, 17, 2]
+    pose_mm: Float32  # [N, 17, 3]
 
     @property
     def images_sha256(self) -> str:
@@ -38,7 +38,7 @@ class Labels:
 class TestSet:
     """The images to predict; row i has Id i + 1."""
 
-    id: npt.NDArray[np.int64]  # [N]
+    id: Int64  # [N]
     images: list[str]  # [N]
 
 
@@ -80,9 +80,7 @@ def look_at_list(data: Path, file: str) -> tuple[list[str], list[Fault]]:
     return names, list_faults(path, names)
 
 
-def look_at_labels(
-    data: Path, rows: int | None
-) -> tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.float32] | None, list[Fault]]:
+def look_at_labels(data: Path, rows: int | None) -> tuple[Float32 | None, Float32 | None, list[Fault]]:
     """Read pose2d [N, 17, 2] and pose3d [N, 17, 3], None where unreadable, and all that is wrong with them.
 
     `rows` is the number of images, None when it isn't known; of longer arrays the first `rows` are read.
@@ -108,7 +106,7 @@ def look_at_labels(
 
 def _read_array(
     file: h5py.File, path: Path, key: str, rows: int | None, axes: int
-) -> tuple[npt.NDArray[np.float32] | None, list[Fault]]:
+) -> tuple[Float32 | None, list[Fault]]:
     again = f"expected {key} [N, {len(JOINTS)}, {axes}] of float32 there"
     link = file.get(key, getlink=True) if key in file else None
     if link is None:

@@ -2,15 +2,15 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+
+from competition.common.arrays import Bools, Floats, Int64
 
 NEAR_MM = 1.0  # two takes don't agree so closely in 48 numbers; copies, and people at rest between frames, do
 
 
-def split_groups(groups: Sequence[str | None], fold: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+def split_groups(groups: Sequence[str | None], fold: Int64) -> Bools:
     """Tell the held-out rows [N] whose group is in more than one fold; None is a group that isn't known."""
     import pandas as pd
 
@@ -19,7 +19,7 @@ def split_groups(groups: Sequence[str | None], fold: npt.NDArray[np.int64]) -> n
     return ((number > 1) & (frame["fold"] >= 0)).to_numpy(bool)
 
 
-def near_copies(pose_mm: npt.NDArray[np.floating[Any]], fold: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+def near_copies(pose_mm: Floats, fold: Int64) -> Bools:
     """Tell the held-out rows [N] that have a row in another fold within NEAR_MM, root mean square over the joints."""
     from scipy.spatial import cKDTree
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from competition.common.arrays import Float64
 from competition.common.errors import DataError, SubmissionError, UserError
 from competition.common.files import locked, read_json, read_text, sha256_file, write_text
 from competition.common.metrics import joint_errors, mean_absolute_axis
@@ -152,7 +153,7 @@ def standing(submissions: Path, file: Path) -> str:
     return f"place of {len(known)} scored here: {', '.join(told)}; equal scores share a place" if told else ""
 
 
-def _mean(errors: npt.NDArray[np.float64]) -> float | None:
+def _mean(errors: Float64) -> float | None:
     return float(errors.mean()) if len(errors) else None
 
 

@@ -6,8 +6,8 @@ from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
+from competition.common.arrays import Float64, Int64
 from competition.common.errors import DataError
 from competition.common.files import read_json
 from competition.common.metrics import joint_errors
@@ -26,16 +26,16 @@ class Entry:
     """The best epoch of a run and its out-of-fold errors, rows by ascending training Id."""
 
     candidate: Candidate
-    id: npt.NDArray[np.int64]  # [n]
-    error_mm: npt.NDArray[np.float64]  # [n, 17] distances
-    axis_mm: npt.NDArray[np.float64]  # [n, 3] mean over joints of |error| along x, y, z
+    id: Int64  # [n]
+    error_mm: Float64  # [n, 17] distances
+    axis_mm: Float64  # [n, 3] mean over joints of |error| along x, y, z
 
     @property
     def name(self) -> str:
         return f"{self.candidate.run}, epoch {self.candidate.epoch}"
 
     @cached_property
-    def row_mm(self) -> npt.NDArray[np.float64]:
+    def row_mm(self) -> Float64:
         """MPJPE of each row [n]."""
         return np.asarray(self.error_mm.mean(axis=1))
 

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
+from competition.common.arrays import Float32, Float64
 from competition.common.errors import DataError
 from competition.data.images import check_images, read_image
 from competition.data.names import parse_name
@@ -16,7 +16,7 @@ from competition.report.viewer import as_data_url, draw_pose, shown_pose, viewer
 EACH: Final = 4  # images of each kind
 
 
-def choose_rows(row_mm: npt.NDArray[np.float64], each: int = EACH) -> dict[str, list[int]]:
+def choose_rows(row_mm: Float64, each: int = EACH) -> dict[str, list[int]]:
     """Choose rows of the lowest, the middle and the highest error [n], `each` of them, fewer where n is small."""
     order = np.argsort(row_mm, kind="stable")
     each = min(each, len(order) // 3)
@@ -65,7 +65,7 @@ def gallery(evidence: Evidence) -> Section:
     return Section(key=key, title=title, body=body, gallery=viewer_data(shown))
 
 
-def _picture(path: Path, pose_px: npt.NDArray[np.float32]) -> str:
+def _picture(path: Path, pose_px: Float32) -> str:
     return as_data_url(draw_pose(read_image(path), pose_px))
 
 

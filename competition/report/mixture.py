@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from competition.blending.weights import Float64
+from competition.common.arrays import Float64
 from competition.common.errors import UserError
 from competition.common.files import read_text
 from competition.common.skeleton import AXES, JOINTS, ROOT

@@ -2,8 +2,8 @@
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
+from competition.common.arrays import Float64, Image
 from competition.common.skeleton import AXES, JOINTS
 from competition.report.markup import Section, escape, page, paragraph, table
 from competition.report.viewer import as_data_url, draw_pose, shown_pose, viewer, viewer_data
@@ -12,9 +12,9 @@ from competition.report.viewer import as_data_url, draw_pose, shown_pose, viewer
 def photo_page(
     name: str,
     trained: str,
-    crop: npt.NDArray[np.uint8],
-    pose_px: npt.NDArray[np.float64],
-    pose_mm: npt.NDArray[np.float64],
+    crop: Image,
+    pose_px: Float64,
+    pose_mm: Float64,
 ) -> str:
     """Write a page of a photo's `name`, RGB crop [S, S, 3] and pose: pixels of the crop [17, 2] and mm [17, 3]."""
     size = 2 * len(crop)  # for fine lines

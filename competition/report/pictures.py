@@ -5,11 +5,10 @@ import textwrap
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from competition.blending.weights import Float64
+from competition.common.arrays import Float64, Image
 from competition.common.console import printable
 from competition.common.skeleton import AXES, BONES, JOINTS, LEFT, LEFT_COLOUR, RIGHT, RIGHT_COLOUR
 
@@ -42,7 +41,7 @@ def weights_picture(names: Sequence[str], weights: Float64) -> bytes:
     return _png(figure)
 
 
-def pose_picture(image: npt.NDArray[np.uint8], pose_px: Float64, pose_mm: Float64, told: str) -> bytes:
+def pose_picture(image: Image, pose_px: Float64, pose_mm: Float64, told: str) -> bytes:
     """Draw a pose over its RGB crop [S, S, 3], at pixels [17, 2], and from three sides in space, [17, 3] mm."""
     figure = Figure(figsize=(13, 4.2), layout="constrained")
     flat, *sides = figure.subplots(1, 1 + len(VIEWS))

@@ -5,6 +5,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from competition.common.arrays import Float32, Float64
 from competition.common.seeds import generator
 from competition.report.charts import Series, points
 from competition.report.evidence import Evidence
@@ -16,11 +17,11 @@ MOST_BINS, ROWS_A_BIN = 10, 15
 
 
 def nearest_of_others(
-    pose_mm: npt.NDArray[np.float32],
+    pose_mm: Float32,
     subject: npt.NDArray[np.str_],
-    reference_mm: npt.NDArray[np.float32],
+    reference_mm: Float32,
     reference_subject: npt.NDArray[np.str_],
-) -> npt.NDArray[np.float64]:
+) -> Float64:
     """Return each pose's MPJPE in mm to the nearest reference pose of another subject; infinite where there is none.
 
     pose_mm [n, 17, 3] and subject [n]; reference_mm [m, 17, 3] and reference_subject [m].
@@ -35,7 +36,7 @@ def nearest_of_others(
     return nearest
 
 
-def quantile_bins(values: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.intp]:
+def quantile_bins(values: Float64, count: int) -> npt.NDArray[np.intp]:
     """Number values [n] by the quantile they fall into, 0 to count - 1."""
     edges = np.quantile(values, np.linspace(0, 1, count + 1)[1:-1])
     return np.searchsorted(edges, values, side="right")
@@ -89,7 +90,7 @@ def rarity(evidence: Evidence) -> Section:
     return Section(key=key, title=title, body=body, figures={"rarity": figure})
 
 
-def _mean(values: npt.NDArray[np.float64]) -> float | None:
+def _mean(values: Float64) -> float | None:
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else None
 

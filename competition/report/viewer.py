@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
+from competition.common.arrays import Float64, Floats, Image
 from competition.common.skeleton import BONES, JOINTS, LEFT, LEFT_COLOUR, RIGHT, RIGHT_COLOUR
 
 JPEG_QUALITY: Final = 82
@@ -32,9 +32,7 @@ def viewer(*, truth: bool) -> str:
     )
 
 
-def shown_pose(
-    caption: str, predicted_mm: npt.NDArray[np.float64], truth_mm: npt.NDArray[np.float64] | None
-) -> dict[str, Any]:
+def shown_pose(caption: str, predicted_mm: Float64, truth_mm: Float64 | None) -> dict[str, Any]:
     """Return what the viewer shows at a time: poses [17, 3] in mm, camera axes, relative to the pelvis."""
     truth = None if truth_mm is None else np.round(truth_mm, 1).tolist()
     return {"caption": caption, "truth": truth, "predicted": np.round(predicted_mm, 1).tolist()}
@@ -45,9 +43,7 @@ def viewer_data(shown: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"poses": list(shown), "joints": JOINTS, "bones": BONES, "left": LEFT, "right": RIGHT}
 
 
-def draw_pose(
-    image: npt.NDArray[np.uint8], pose_px: npt.NDArray[np.floating[Any]], *, sides: bool = False
-) -> npt.NDArray[np.uint8]:
+def draw_pose(image: Image, pose_px: Floats, *, sides: bool = False) -> Image:
     """Draw a pose [17, 2], pixels of the image, over a copy of an RGB image [H, W, 3].
 
     White lines with a dark rim; with `sides` left and right in their colours, with a white rim.
@@ -64,7 +60,7 @@ def draw_pose(
     return drawn
 
 
-def as_data_url(image: npt.NDArray[np.uint8]) -> str:
+def as_data_url(image: Image) -> str:
     """Encode an RGB image as a JPEG that HTML can hold."""
     _, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     return f"data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()}"

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from competition.common.arrays import Float64, Int64
 from competition.common.choices import check_epochs
 from competition.common.errors import RunError, unknown
 from competition.common.files import read_json, sha256_file
@@ -84,7 +84,7 @@ def trained_on(run: Path) -> tuple[str | None, str | None]:
     return next(iter(hashes), (None, None))
 
 
-def read_test_poses(candidate: Candidate, test_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+def read_test_poses(candidate: Candidate, test_ids: Int64) -> Float64:
     """Read a candidate's test poses in mm, the mean over its folds: [n, 17, 3] by ascending Id."""
     folds = [read_poses(path, test_ids).pose_mm for path in candidate.test_files]
     return np.asarray(np.mean(folds, axis=0))
@@ -106,7 +106,7 @@ def refitted(candidate: Candidate) -> Candidate:
     return replace(candidate, test_files=(file,))
 
 
-def write_submission(submissions: Path, run: str, test_ids: npt.NDArray[np.int64]) -> tuple[Path, Candidate] | None:
+def write_submission(submissions: Path, run: str, test_ids: Int64) -> tuple[Path, Candidate] | None:
     """Write a run's own submission.csv.gz from its best epoch; None while no epoch is there for all its folds."""
     best = best_epoch(candidates_of(submissions / run))
     if best is None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from competition.common.arrays import Floats, Int64
 from competition.common.errors import RunError, SubmissionError
 from competition.common.files import atomic
 from competition.common.pose_csv import Poses, in_order, read_poses
@@ -34,7 +35,7 @@ def test_file(folder: Path, epoch: int) -> Path:
     return folder / f"test_epoch{epoch:02d}.csv.gz"
 
 
-def write_valid(path: Path, ids: npt.NDArray[np.int64], pose_mm: npt.NDArray[np.floating]) -> None:
+def write_valid(path: Path, ids: Int64, pose_mm: Floats) -> None:
     """Write out-of-fold poses [n, 17, 3] in mm by training Id; raise SubmissionError on what no reader takes."""
     with np.errstate(over="ignore"):  # what float32 can't hold is refused as infinite
         poses = in_order(path, ids, np.asarray(pose_mm).astype(np.float32))

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from competition.common.arrays import Float64
 from competition.common.errors import RunError
 from competition.common.files import read_json, sha256_facts, sha256_file, sha256_lines
 from competition.common.metrics import mpjpe
@@ -20,7 +20,6 @@ from competition.runs.candidates import best_epoch, candidates_of, read_test_pos
 from competition.runs.folders import fold_folders, read_valid, valid_file
 from competition.runs.record import manifest, read_config, read_log
 
-Poses3: TypeAlias = npt.NDArray[np.float64]  # [n, 17, 3] mm
 TOLERANCE_MM = 1e-6  # of a score computed again
 TOLERANCE_BLEND_MM = 1e-3  # of one that was computed in float32
 WRITTEN_MM = 0.00051  # half of the last decimal of a CSV
@@ -97,7 +96,7 @@ def _verify_submission(workspace: Workspace, run: Path) -> tuple[list[str], list
     return _compare(file, read_poses(file, ids).pose_mm, read_test_poses(best, ids), f"the folds' means at {best.name}")
 
 
-def _compare(file: Path, written_mm: Poses3, again_mm: Poses3, what: str) -> tuple[list[str], list[str]]:
+def _compare(file: Path, written_mm: Float64, again_mm: Float64, what: str) -> tuple[list[str], list[str]]:
     largest = float(np.abs(again_mm - written_mm).max())
     told = f"{file.parent}: {what} differ from {file.name} by at most {largest:.4f} mm"
     return ([told], []) if largest <= WRITTEN_MM else ([], [told])
@@ -163,7 +162,7 @@ def _verify_blend(workspace: Workspace, folder: Path) -> tuple[list[str], list[s
     return [*right, *found[0]], found[1]
 
 
-def _blend_again(workspace: Workspace, facts: dict[str, Any], weights_file: Path) -> tuple[Poses3, dict[str, float]]:
+def _blend_again(workspace: Workspace, facts: dict[str, Any], weights_file: Path) -> tuple[Float64, dict[str, float]]:
     """Apply the weights [17, 3, M] of a file to each candidate's poses: the test poses, and the scores out of fold."""
     test_ids, labels = read_test(workspace.data).id, read_labels(workspace.data)
     names: Sequence[str] = facts["candidates"]

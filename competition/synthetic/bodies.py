@@ -5,12 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from competition.common.arrays import Float64, Int32
 from competition.synthetic import flesh, surfaces
 from competition.synthetic.bones import FRAME, SIDES, Bones, arm_direction, draw_bones, leg_direction, rest_joints
 from competition.synthetic.flesh import Look, draw_look, head_centre
-
-Float = npt.NDArray[np.float64]
-Int = npt.NDArray[np.int32]
 
 TORSO, ARM, LEG, HEAD, HAND, FOOT = range(6)  # regions of the surface
 
@@ -21,23 +19,23 @@ class Body:
 
     bones: Bones
     look: Look
-    rest_mm: Float  # [V, 3]
-    normal: Float  # [V, 3]
-    triangles: Int  # [F, 3]
-    frame: Int  # [V, 4], the frames that a vertex follows
-    weight: Float  # [V, 4], sums to 1
-    region: Int  # [V]
-    along_mm: Float  # [V], along the limb from its shoulder or hip joint; 0 on the trunk, z on the head
-    shade: Float  # [V], 0 in a crease to 1 in the open
+    rest_mm: Float64  # [V, 3]
+    normal: Float64  # [V, 3]
+    triangles: Int32  # [F, 3]
+    frame: Int32  # [V, 4], the frames that a vertex follows
+    weight: Float64  # [V, 4], sums to 1
+    region: Int32  # [V]
+    along_mm: Float64  # [V], along the limb from its shoulder or hip joint; 0 on the trunk, z on the head
+    shade: Float64  # [V], 0 in a crease to 1 in the open
 
 
-def _ramp(value: Float, start: float, end: float) -> Float:
+def _ramp(value: Float64, start: float, end: float) -> Float64:
     """Rise smoothly from 0 at start to 1 at end."""
     t = np.clip((value - start) / (end - start), 0, 1)
     return np.asarray(t * t * (3 - 2 * t))
 
 
-def _chain(dense: Float, share: Float, value: Float, steps: list[tuple[str, float, float]], first: str) -> None:
+def _chain(dense: Float64, share: Float64, value: Float64, steps: list[tuple[str, float, float]], first: str) -> None:
     """Spread `share` [V] over frames: each step hands on to its frame as `value` goes from start to end."""
     rest = share
     name = first
@@ -49,7 +47,7 @@ def _chain(dense: Float, share: Float, value: Float, steps: list[tuple[str, floa
     dense[:, FRAME[name]] += rest
 
 
-def _weights(bones: Bones, points: Float, arm_share: Float) -> Float:
+def _weights(bones: Bones, points: Float64, arm_share: Float64) -> Float64:
     """Skin weights [V, frames]; `arm_share` [V] is how far a vertex belongs to an arm rather than to the trunk."""
     dense = np.zeros((len(points), len(FRAME)))
     joints = rest_joints(bones)
@@ -86,7 +84,7 @@ def _weights(bones: Bones, points: Float, arm_share: Float) -> Float:
     return np.asarray(dense + np.where(upper_part, high, low))
 
 
-def _strongest(dense: Float) -> tuple[Int, Float]:
+def _strongest(dense: Float64) -> tuple[Int32, Float64]:
     """Keep the four largest weights of each vertex."""
     order = np.argsort(-dense, axis=1, kind="stable")[:, :4]
     weight = np.take_along_axis(dense, order, axis=1)
@@ -105,7 +103,7 @@ def make_body(seed: int, subject: str, cell_mm: float = 14.0) -> Body:
     reach = float(joints["LWrist"][1]) + 60
     centre = head_centre(bones)
     box = [-210, -reach, joints["LFoot"][2] - 110], [260, reach, top + 110]
-    parts: list[tuple[int, Float, float, npt.ArrayLike, npt.ArrayLike]] = [(-1, whole, cell_mm, *box)]
+    parts: list[tuple[int, Float64, float, npt.ArrayLike, npt.ArrayLike]] = [(-1, whole, cell_mm, *box)]
     head = np.array(flesh.head(bones, look))
     parts.append((HEAD, head, 7.0, centre + [-175, -110, -142], centre + [145, 110, 125]))
     for side, sign in SIDES:

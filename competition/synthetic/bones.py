@@ -8,11 +8,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from competition.common.arrays import Float64
 from competition.common.seeds import generator
-
-Float = npt.NDArray[np.float64]
 
 ARM_RAISED = math.radians(45)  # rest pose, from straight down
 LEG_APART = math.radians(9)
@@ -80,7 +78,7 @@ def draw_bones(seed: int, subject: str) -> Bones:
     return Bones(**lengths)
 
 
-def rest_joints(bones: Bones) -> dict[str, Float]:
+def rest_joints(bones: Bones) -> dict[str, Float64]:
     """Place the joints (and ankles, fingertips) of the rest pose in mm."""
     thorax = np.array([0, 0, bones.lumbar + bones.thoracic])
     nose = thorax + bones.neck * np.array([math.sin(NOSE_LEAN), 0, math.cos(NOSE_LEAN)])
@@ -97,11 +95,11 @@ def rest_joints(bones: Bones) -> dict[str, Float]:
     return joints
 
 
-def leg_direction(sign: float) -> Float:
+def leg_direction(sign: float) -> Float64:
     """Direction of the rest pose's leg."""
     return np.array([0, sign * math.sin(LEG_APART), -math.cos(LEG_APART)])
 
 
-def arm_direction(sign: float) -> Float:
+def arm_direction(sign: float) -> Float64:
     """Direction of the rest pose's arm."""
     return np.array([0, sign * math.sin(ARM_RAISED), -math.cos(ARM_RAISED)])

@@ -7,12 +7,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from competition.common.arrays import Float64
 from competition.common.seeds import generator
 from competition.common.skeleton import CAMERAS
-
-Float = npt.NDArray[np.float64]
 
 CROP_PX = 256
 MARGIN_PX = 40.0  # added to the longer side of the joints' box, full-resolution pixels
@@ -29,20 +27,20 @@ _MEASURED = {
 class Camera:
     """A pinhole camera in the room: x_camera = rotation @ (x_room - position)."""
 
-    rotation: Float  # [3, 3]
-    position_mm: Float  # [3]
-    focal_px: Float  # [2]
-    centre_px: Float  # [2]
+    rotation: Float64  # [3, 3]
+    position_mm: Float64  # [3]
+    focal_px: Float64  # [2]
+    centre_px: Float64  # [2]
 
-    def see(self, points_mm: Float) -> Float:
+    def see(self, points_mm: Float64) -> Float64:
         """Move points [..., 3] from the room's space to the camera's."""
         return np.asarray((points_mm - self.position_mm) @ self.rotation.T)
 
-    def project(self, seen_mm: Float) -> Float:
+    def project(self, seen_mm: Float64) -> Float64:
         """Project points [..., 3] in camera space to pixels [..., 2]."""
         return np.asarray(seen_mm[..., :2] / seen_mm[..., 2:] * self.focal_px + self.centre_px)
 
-    def crop(self, joints_px: Float) -> "Camera":
+    def crop(self, joints_px: Float64) -> "Camera":
         """The camera whose picture is the crop around joints [17, 2]: a square on their box, at CROP_PX pixels."""
         low, high = joints_px.min(axis=0), joints_px.max(axis=0)
         side = float((high - low).max()) + MARGIN_PX

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
+from competition.common.arrays import Floats, Image
 from competition.common.skeleton import ACTIONS, BONES, LEFT, RIGHT
 
 COLUMNS = 8
@@ -14,10 +14,8 @@ TILE_PX = 160
 LABEL_PX = 110
 _LEFT_RGB, _RIGHT_RGB, _MIDDLE_RGB = (255, 140, 0), (0, 160, 255), (255, 255, 255)
 
-Image = npt.NDArray[np.uint8]
 
-
-def draw_skeleton(image: Image, pose_px: npt.NDArray[np.floating]) -> None:
+def draw_skeleton(image: Image, pose_px: Floats) -> None:
     """Draw a skeleton, joints [17, 2] in pixels, onto an RGB image: the subject's left orange, its right blue."""
     for parent, joint in BONES:
         colour = _LEFT_RGB if joint in LEFT else _RIGHT_RGB if joint in RIGHT else _MIDDLE_RGB
@@ -25,7 +23,7 @@ def draw_skeleton(image: Image, pose_px: npt.NDArray[np.floating]) -> None:
         cv2.line(image, ends[0], ends[1], colour, 2, cv2.LINE_AA, 4)
 
 
-def draw_sheet(folder: Path, names: Sequence[str], pose_px: npt.NDArray[np.floating]) -> bytes:
+def draw_sheet(folder: Path, names: Sequence[str], pose_px: Floats) -> bytes:
     """Draw the sheet of the images `names` in `folder`, joints [N, 17, 2] in pixels; return it as a JPEG."""
     rows = []
     for action in ACTIONS:

@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from competition.common.arrays import Float64
 from competition.common.seeds import generator
 from competition.synthetic.bones import (
     ARM_RAISED,
@@ -18,8 +18,6 @@ from competition.synthetic.bones import (
     rest_joints,
 )
 from competition.synthetic.surfaces import cone, ellipsoid
-
-Float = npt.NDArray[np.float64]
 
 SKINS = ((236, 196, 172), (222, 178, 148), (198, 150, 118), (160, 112, 82), (112, 74, 52), (240, 206, 186))  # RGB
 HAIRS = ((38, 28, 24), (70, 46, 30), (112, 76, 46), (176, 140, 88), (128, 60, 32), (138, 134, 130))
@@ -49,7 +47,7 @@ def draw_look(seed: int, subject: str) -> Look:
     )
 
 
-def torso(bones: Bones, look: Look) -> list[Float]:
+def torso(bones: Bones, look: Look) -> list[Float64]:
     """Primitives of the trunk, pelvis to neck."""
     heavy, male = look.build, float(look.male)
     wide = 0.90 + 0.22 * heavy
@@ -76,7 +74,7 @@ def torso(bones: Bones, look: Look) -> list[Float]:
     return rows
 
 
-def leg(bones: Bones, look: Look, sign: float) -> list[Float]:
+def leg(bones: Bones, look: Look, sign: float) -> list[Float64]:
     """Primitives of one leg with its shoe."""
     wide = 0.88 + 0.24 * look.build
     joints = rest_joints(bones)
@@ -105,7 +103,7 @@ def leg(bones: Bones, look: Look, sign: float) -> list[Float]:
     ]
 
 
-def arm(bones: Bones, look: Look, sign: float) -> list[Float]:
+def arm(bones: Bones, look: Look, sign: float) -> list[Float64]:
     """Primitives of one arm to the wrist."""
     wide = 0.9 + 0.18 * look.build + 0.06 * look.male
     joints = rest_joints(bones)
@@ -124,14 +122,14 @@ def arm(bones: Bones, look: Look, sign: float) -> list[Float]:
     ]
 
 
-def hand(bones: Bones, sign: float) -> list[Float]:
+def hand(bones: Bones, sign: float) -> list[Float64]:
     """Primitives of one hand: x towards the thumb, the palm towards the body."""
     wrist = rest_joints(bones)[("L" if sign > 0 else "R") + "Wrist"]
     direction = arm_direction(sign)
     thumb = np.array([1.0, 0, 0])
     palm = np.array([0, -sign * math.cos(ARM_RAISED), -math.sin(ARM_RAISED)])
 
-    def at(far: float, across: float, in_palm: float = 0) -> Float:
+    def at(far: float, across: float, in_palm: float = 0) -> Float64:
         return wrist + far * direction + across * thumb + in_palm * palm
 
     rows = [cone(at(-40, 0), 27, at(4, 0), 25, 12)]
@@ -145,13 +143,13 @@ def hand(bones: Bones, sign: float) -> list[Float]:
     return rows
 
 
-def head_centre(bones: Bones) -> Float:
+def head_centre(bones: Bones) -> Float64:
     """Middle of the skull in the rest frame: the crown is 28 mm above the Head joint."""
     head = rest_joints(bones)["Head"]
     return np.array([10, 0, head[2] + 28 - 92])
 
 
-def head(bones: Bones, look: Look) -> list[Float]:
+def head(bones: Bones, look: Look) -> list[Float64]:
     """Primitives of the head: skull, face, ears, nose, hair."""
     x, _, z = head_centre(bones)
     male = float(look.male)

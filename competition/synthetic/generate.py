@@ -19,11 +19,11 @@ from typing import Any
 import cv2
 import h5py
 import numpy as np
-import numpy.typing as npt
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from competition.common import files
+from competition.common.arrays import Float32, Float64
 from competition.common.errors import DataError, UserError
 from competition.common.geometry import centre_on_root
 from competition.common.pose_csv import HEADER
@@ -41,16 +41,14 @@ PUBLIC_SHARE = 0.3  # of the test takes
 NOTE = "synthetic people: scores on them are not Human3.6M scores"
 MARKER = ".synthetic.json"  # says whose folder it is before the manifest says that it is whole
 
-Float = npt.NDArray[np.float64]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Labels:
     """Labels of images in the order of `names`."""
 
     names: list[str]
-    pose_px: Float  # [N, 17, 2] in the crop
-    pose_mm: Float  # [N, 17, 3] in camera axes, relative to the pelvis
+    pose_px: Float64  # [N, 17, 2] in the crop
+    pose_mm: Float64  # [N, 17, 3] in camera axes, relative to the pelvis
 
 
 def generate(root: Path, n: int, n_test: int, seed: int, workers: int | None = None) -> None:
@@ -145,7 +143,7 @@ def _body(seed: int, subject: str) -> bodies.Body:
 
 
 @lru_cache(maxsize=1)
-def _textures() -> tuple[render.Float32, render.Float32]:
+def _textures() -> tuple[Float32, Float32]:
     cv2.setNumThreads(1)
     return render.make_textures()
 

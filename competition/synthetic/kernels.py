@@ -3,21 +3,19 @@
 import math
 
 import numpy as np
-import numpy.typing as npt
 
+from competition.common.arrays import Float32, Float64, Int32
 from competition.synthetic.compiled import jit
 from competition.synthetic.materials import PROP_REGION, floor_colour, surface_colour, wall_colour
-
-Float = npt.NDArray[np.float64]
-Float32 = npt.NDArray[np.float32]
-Int = npt.NDArray[np.int32]
 
 FINE = 2  # samples a pixel along each axis
 SHADOW_CELLS, SHADOW_REACH_MM = 256, 1500.0  # of the map of what the light sees, around the subject
 
 
 @jit
-def skin(rest: Float, normal: Float, frame: Int, weight: Float, matrix: Float, shift: Float) -> tuple[Float, Float]:
+def skin(
+    rest: Float64, normal: Float64, frame: Int32, weight: Float64, matrix: Float64, shift: Float64
+) -> tuple[Float64, Float64]:
     """Linear blend skinning: points and normals [V, 3] by frames' matrices [B, 3, 3] and shifts [B, 3]."""
     points, turned = np.empty_like(rest), np.empty_like(rest)
     for i in range(rest.shape[0]):
@@ -41,7 +39,7 @@ def skin(rest: Float, normal: Float, frame: Int, weight: Float, matrix: Float, s
 
 
 @jit
-def see(points: Float, rotation: Float, position: Float, focal: Float, centre: Float) -> Float:
+def see(points: Float64, rotation: Float64, position: Float64, focal: Float64, centre: Float64) -> Float64:
     """Project points [V, 3] to samples: x, y, and inverse depth (negative behind the camera)."""
     screen = np.empty_like(points)
     for i in range(points.shape[0]):
@@ -57,7 +55,7 @@ def see(points: Float, rotation: Float, position: Float, focal: Float, centre: F
 
 
 @jit
-def draw_depth(points: Float, triangles: Int, depth: Float32) -> None:
+def draw_depth(points: Float64, triangles: Int32, depth: Float32) -> None:
     """Keep the largest third coordinate of triangles over a square map whose cells are the first two coordinates."""
     size = depth.shape[0]
     for f in range(triangles.shape[0]):
@@ -80,7 +78,7 @@ def draw_depth(points: Float, triangles: Int, depth: Float32) -> None:
 
 
 @jit
-def draw_triangles(screen: Float, triangles: Int, depth: Float32, owner: Int) -> None:
+def draw_triangles(screen: Float64, triangles: Int32, depth: Float32, owner: Int32) -> None:
     """Find the triangle seen at each sample: screen [V, 3] holds sample x, y and inverse depth."""
     height, width = depth.shape
     for f in range(triangles.shape[0]):
@@ -105,7 +103,7 @@ def draw_triangles(screen: Float, triangles: Int, depth: Float32, owner: Int) ->
 
 
 @jit
-def _lit(shadow: Float32, axes: Float, centre: Float, x: float, y: float, z: float) -> float:
+def _lit(shadow: Float32, axes: Float64, centre: Float64, x: float, y: float, z: float) -> float:
     """Share of the light that reaches a place: 0 in shadow, 1 outside, between at its edge."""
     size = shadow.shape[0]
     scale = size / (2 * SHADOW_REACH_MM)
@@ -128,7 +126,7 @@ def _lit(shadow: Float32, axes: Float, centre: Float, x: float, y: float, z: flo
 
 
 @jit
-def choose_samples(owner: Int, triangles: Int, region: Int, count: Int) -> Int:
+def choose_samples(owner: Int32, triangles: Int32, region: Int32, count: Int32) -> Int32:
     """List the samples to shade, [S, 3] of x, y, weight: all where a pixel shows several things, else two of its four.
 
     `count` [H, W] is set to the number of samples in each pixel that show something solid.
@@ -157,9 +155,9 @@ def choose_samples(owner: Int, triangles: Int, region: Int, count: Int) -> Int:
 
 @jit
 def shade_solid(
-    samples: Int, screen: Float, points: Float, normal: Float, triangles: Int, rest: Float32, region: Int, owner: Int,
-    wear: Float, noise: Float32, light: Float, light_colour: Float, ambient: Float, shadow: Float32, axes: Float,
-    centre: Float, eye: Float, total: Float32,
+    samples: Int32, screen: Float64, points: Float64, normal: Float64, triangles: Int32, rest: Float32,
+    region: Int32, owner: Int32, wear: Float64, noise: Float32, light: Float64, light_colour: Float64, ambient: Float64,
+    shadow: Float32, axes: Float64, centre: Float64, eye: Float64, total: Float32,
 ) -> None:  # fmt: skip
     """Add the colour of every chosen sample to its pixel."""
     colour = np.empty(3)
@@ -209,9 +207,9 @@ def shade_solid(
 
 @jit
 def shade_room(
-    turn: Float, eye: Float, focal: Float, middle: Float, room: Float, colours: Float, panels: Float, noise: Float32,
-    light: Float, light_colour: Float, ambient: Float, shadow: Float32, axes: Float, centre: Float, feet: Float,
-    total: Float32, count: Int,
+    turn: Float64, eye: Float64, focal: Float64, middle: Float64, room: Float64, colours: Float64, panels: Float64,
+    noise: Float32, light: Float64, light_colour: Float64, ambient: Float64, shadow: Float32, axes: Float64,
+    centre: Float64, feet: Float64, total: Float32, count: Int32,
 ) -> None:  # fmt: skip
     """Fill what is left of each pixel with the floor, wall or ceiling behind it."""
     colour = np.empty(3)

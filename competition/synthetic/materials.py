@@ -2,9 +2,7 @@
 
 import math
 
-import numpy as np
-import numpy.typing as npt
-
+from competition.common.arrays import Float32, Float64
 from competition.synthetic.bodies import ARM, FOOT, HAND, HEAD, LEG
 from competition.synthetic.compiled import jit
 from competition.synthetic.scenes import (
@@ -38,9 +36,6 @@ from competition.synthetic.scenes import (
     TROUSERS,
 )
 
-Float = npt.NDArray[np.float64]
-Float32 = npt.NDArray[np.float32]
-
 PROP_REGION = PROP
 
 
@@ -57,19 +52,19 @@ def grain_at(noise: Float32, u: float, v: float) -> float:
 
 
 @jit
-def _set(colour: Float, source: Float, start: int, factor: float) -> None:
+def _set(colour: Float64, source: Float64, start: int, factor: float) -> None:
     for k in range(3):
         colour[k] = source[start + k] * factor
 
 
 @jit
-def _mix(colour: Float, source: Float, start: int, share: float) -> None:
+def _mix(colour: Float64, source: Float64, start: int, share: float) -> None:
     for k in range(3):
         colour[k] = colour[k] * (1 - share) + source[start + k] * share
 
 
 @jit
-def _shirt(along: float, across: float, wear: Float, colour: Float) -> None:
+def _shirt(along: float, across: float, wear: Float64, colour: Float64) -> None:
     """Cloth of the shirt: `along` runs down the trunk or the sleeve, `across` runs around."""
     _set(colour, wear, SHIRT, 1.0)
     kind = int(wear[PATTERN])
@@ -95,7 +90,7 @@ def _around_trunk(x: float, y: float, below_neck: float) -> float:
 
 
 @jit
-def _face(x: float, y: float, z: float, wear: Float, colour: Float) -> float:
+def _face(x: float, y: float, z: float, wear: Float64, colour: Float64) -> float:
     """Skin, hair, eyes, brows and mouth; x, y, z from the middle of the head, mm. Returns the shine."""
     style = wear[HAIR_STYLE]
     front = 84 - 26 * math.exp(-(((abs(y) - 58) / 22) ** 2)) if z > 30 else 0.0
@@ -135,7 +130,9 @@ def _face(x: float, y: float, z: float, wear: Float, colour: Float) -> float:
 
 
 @jit
-def surface_colour(region: int, place: Float, wear: Float, noise: Float32, colour: Float) -> tuple[float, float, float]:
+def surface_colour(
+    region: int, place: Float64, wear: Float64, noise: Float32, colour: Float64
+) -> tuple[float, float, float]:
     """Set the colour [3] at a place on body or furniture; return its shine and how cloth tilts the normal (x, y)."""
     x, y, z, along = place[0], place[1], place[2], place[3]
     if region == PROP:
@@ -192,7 +189,7 @@ def surface_colour(region: int, place: Float, wear: Float, noise: Float32, colou
 
 
 @jit
-def floor_colour(x: float, y: float, room: Float, colours: Float, noise: Float32, colour: Float) -> None:
+def floor_colour(x: float, y: float, room: Float64, colours: Float64, noise: Float32, colour: Float64) -> None:
     """Set the colour [3] of the floor: tiles, boards or plain."""
     kind, tile = int(room[5]), room[6]
     share = 0.0
@@ -209,7 +206,7 @@ def floor_colour(x: float, y: float, room: Float, colours: Float, noise: Float32
 
 @jit
 def wall_colour(
-    side: int, along: float, z: float, room: Float, colours: Float, panels: Float, noise: Float32, colour: Float
+    side: int, along: float, z: float, room: Float64, colours: Float64, panels: Float64, noise: Float32, colour: Float64
 ) -> None:
     """Set the colour [3] of a wall: its paint, the skirting, and what hangs there."""
     shade = 0.93 + 0.14 * grain_at(noise, along * 0.008 + side * 50, z * 0.008)

@@ -10,14 +10,12 @@ from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
-import numpy.typing as npt
 
+from competition.common.arrays import Float64
 from competition.common.seeds import generator
 from competition.synthetic.bones import SIDES, Bones
 from competition.synthetic.postures import POSTURES, SIT, WALK, draw_key
 from competition.synthetic.skeletons import INDEX, Posture, pose_body, turn_about
-
-Float = npt.NDArray[np.float64]
 
 TAKE_FRAMES = 600  # written frames of a take
 FRAME_STEP, FRAMES_PER_SECOND = 5, 50.0  # every 5th frame of 50 a second
@@ -39,7 +37,7 @@ class Take:
     action: str
     part: str
     bones: Bones
-    _keys: dict[int, Float] = field(default_factory=dict)
+    _keys: dict[int, Float64] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.name = (self.subject, self.action, self.part)
@@ -85,7 +83,7 @@ class Take:
                 values = (1 - walking) * values + walking * _step(walked / STRIDE_MM, values, self.bones)
         return place_posture(pose_body(values, self.bones), heading, place)
 
-    def key(self, number: int) -> Float:
+    def key(self, number: int) -> Float64:
         """The values of a key posture."""
         if number not in self._keys:
             rng = generator(self.seed, "key", *self.name, number)
@@ -95,7 +93,7 @@ class Take:
         return self._keys[number]
 
 
-def place_posture(posture: Posture, heading: float, place: Float) -> Posture:
+def place_posture(posture: Posture, heading: float, place: Float64) -> Posture:
     """Turn a posture about the vertical by `heading` degrees and move it to its place in the room."""
     turn = turn_about(2, heading)
     return Posture(
@@ -107,7 +105,7 @@ def place_posture(posture: Posture, heading: float, place: Float) -> Posture:
     )
 
 
-def _on_ellipse(walked_mm: float, way: float) -> tuple[float, Float]:
+def _on_ellipse(walked_mm: float, way: float) -> tuple[float, Float64]:
     """Heading in degrees and place in mm after so many mm along the ellipse."""
     lengths, angles = _ellipse()
     angle = way * float(np.interp(walked_mm % lengths[-1], lengths, angles))
@@ -117,14 +115,14 @@ def _on_ellipse(walked_mm: float, way: float) -> tuple[float, Float]:
 
 
 @cache
-def _ellipse() -> tuple[Float, Float]:
+def _ellipse() -> tuple[Float64, Float64]:
     angles = np.linspace(0, 2 * math.pi, 721)
     path = np.stack([WALK_AXES_MM[0] * np.cos(angles), WALK_AXES_MM[1] * np.sin(angles)], axis=1)
     steps = np.linalg.norm(np.diff(path, axis=0), axis=1)
     return np.concatenate([[0.0], np.cumsum(steps)]), angles
 
 
-def _step(cycle: float, values: Float, bones: Bones) -> Float:
+def _step(cycle: float, values: Float64, bones: Bones) -> Float64:
     """Lay the walking cycle over a key's values: legs, pelvis and the swing of the arms."""
     result = values.copy()
     half = 0.25 * STRIDE_MM + 15

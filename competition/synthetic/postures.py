@@ -6,12 +6,10 @@ Trunk and legs come from the kind of posture (standing, bent, crouching, seated,
 import math
 
 import numpy as np
-import numpy.typing as npt
 
+from competition.common.arrays import Float64
 from competition.synthetic.bones import SIDES, Bones
 from competition.synthetic.skeletons import KEYS, pose_body
-
-Float = npt.NDArray[np.float64]
 
 STAND_BEFORE_SEAT_MM, LIE_BEFORE_SEAT_MM = 430.0, 1000.0  # room for the legs, for the head of who lies down
 KNEELING_MM = 62.0  # height of a knee that kneels
@@ -60,7 +58,7 @@ def between(rng: np.random.Generator, low: float, middle: float, high: float) ->
 
 def draw_key(
     rng: np.random.Generator, action: str, kind: int, bones: Bones, seat_mm: float | None, right_handed: bool
-) -> Float:
+) -> Float64:
     """Draw a key posture: trunk and legs by kind, then arms by action, drawn again while they run into the body."""
     v = dict.fromkeys(KEYS, 0.0)
     v |= {side + "knee_up": 20.0 for side, _ in SIDES} | {side + "flat": 1.0 for side, _ in SIDES}
@@ -284,7 +282,7 @@ def _collides(v: dict[str, float], bones: Bones, side: str) -> bool:
     return any(_distance_to_line(points, joints[hip], joints[knee]) < 105 for hip, knee in ((1, 2), (4, 5)))
 
 
-def _distance_to_line(points: Float, start: Float, end: Float) -> float:
+def _distance_to_line(points: Float64, start: Float64, end: Float64) -> float:
     line = end - start
     along = np.clip((points - start) @ line / float(line @ line), 0, 1)
     return float(np.linalg.norm(points - start - along[:, None] * line, axis=1).min())

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
+from competition.common.arrays import Float32, Float64, Int32
 from competition.common.seeds import generator
 from competition.synthetic import kernels
 from competition.synthetic.bodies import Body
@@ -20,11 +20,6 @@ from competition.synthetic.materials import PROP_REGION
 from competition.synthetic.scenes import Scene
 from competition.synthetic.skeletons import Posture
 
-Float = npt.NDArray[np.float64]
-Float32 = npt.NDArray[np.float32]
-Int = npt.NDArray[np.int32]
-Image = npt.NDArray[np.uint8]
-
 JPEG_QUALITY = 90
 
 
@@ -32,14 +27,14 @@ JPEG_QUALITY = 90
 class Solid:
     """Everything solid at one instant, in the room's space, with what the shading needs to know of it."""
 
-    points_mm: Float  # [V, 3]
-    normal: Float  # [V, 3]
-    triangles: Int  # [F, 3]
+    points_mm: Float64  # [V, 3]
+    normal: Float64  # [V, 3]
+    triangles: Int32  # [F, 3]
     rest: Float32  # [V, 5] place in the rest pose, along, shade; for furniture its colour
-    region: Int  # [V]
+    region: Int32  # [V]
     shadow: Float32  # [SHADOW_CELLS, SHADOW_CELLS] depth below the light, mm
-    shadow_axes: Float  # [3, 3] across, up, towards the light
-    centre_mm: Float  # [3]
+    shadow_axes: Float64  # [3, 3] across, up, towards the light
+    centre_mm: Float64  # [3]
 
 
 def make_solid(body: Body, posture: Posture, scene: Scene) -> Solid:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from competition.common.arrays import Float64, Int32
 from competition.common.seeds import generator
 from competition.synthetic.bodies import ARM, FOOT, HEAD, LEG, TORSO, Body
 from competition.synthetic.bones import rest_joints
@@ -17,9 +18,6 @@ from competition.synthetic.flesh import head_centre
 from competition.synthetic.poses import Take
 from competition.synthetic.postures import FLOOR, POSTURES
 from competition.synthetic.skeletons import turn_about
-
-Float = npt.NDArray[np.float64]
-Int = npt.NDArray[np.int32]
 
 PROP = 6  # a region beyond those of bodies: furniture, coloured by its corners
 OCCLUDER_SHARE = 0.48  # of takes, in front of one of four cameras: 12 % of images
@@ -46,28 +44,28 @@ WOODS = ((150, 112, 74), (92, 66, 46), (88, 98, 118), (60, 60, 64), (190, 170, 1
 class Scene:
     """All that is drawn once for a take."""
 
-    room: Float  # [8] walls at x low, x high, y low, y high; ceiling; floor kind, tile mm, wall stripes mm
-    colours: Float  # [8, 3] floor, floor's second, four walls, ceiling, skirting
-    panels: Float  # [P, 8] wall (0-3), along low, high, z low, high, RGB
-    light: Float  # [3] unit, towards the light
-    light_colour: Float  # [3]
-    ambient: Float  # [3]
-    gain: Float  # [3] white balance
+    room: Float64  # [8] walls at x low, x high, y low, y high; ceiling; floor kind, tile mm, wall stripes mm
+    colours: Float64  # [8, 3] floor, floor's second, four walls, ceiling, skirting
+    panels: Float64  # [P, 8] wall (0-3), along low, high, z low, high, RGB
+    light: Float64  # [3] unit, towards the light
+    light_colour: Float64  # [3]
+    ambient: Float64  # [3]
+    gain: Float64  # [3] white balance
     blur_px: float
     noise: float
-    wear: Float  # [WEAR_SIZE]
-    puff_mm: Float  # [V] how far cloth stands off the body
-    props_mm: Float  # [Q, 3]
-    props_normal: Float  # [Q, 3]
-    props_colour: Float  # [Q, 3]
-    props_triangles: Int  # [T, 3]
+    wear: Float64  # [WEAR_SIZE]
+    puff_mm: Float64  # [V] how far cloth stands off the body
+    props_mm: Float64  # [Q, 3]
+    props_normal: Float64  # [Q, 3]
+    props_colour: Float64  # [Q, 3]
+    props_triangles: Int32  # [T, 3]
 
 
-def _tint(rng: np.random.Generator, colour: tuple[int, int, int], sigma: float) -> Float:
+def _tint(rng: np.random.Generator, colour: tuple[int, int, int], sigma: float) -> Float64:
     return np.clip(np.array(colour) + rng.normal(0, sigma) + rng.normal(0, 0.5 * sigma, 3), 4, 250)
 
 
-def draw_wear(rng: np.random.Generator, body: Body) -> Float:
+def draw_wear(rng: np.random.Generator, body: Body) -> Float64:
     """Draw the clothes of a take."""
     bones, look = body.bones, body.look
     wear = np.zeros(WEAR_SIZE)
@@ -97,7 +95,7 @@ def draw_wear(rng: np.random.Generator, body: Body) -> Float:
     return wear
 
 
-def puff(body: Body, wear: Float) -> Float:
+def puff(body: Body, wear: Float64) -> Float64:
     """How far the cloth stands off each vertex in mm: looser towards hems and cuffs."""
     along, z = body.along_mm, body.rest_mm[:, 2]
     result = np.zeros(len(along))
@@ -113,11 +111,11 @@ def puff(body: Body, wear: Float) -> Float:
     return result
 
 
-def _box(low: npt.ArrayLike, high: npt.ArrayLike, colour: npt.ArrayLike) -> tuple[Float, Float, Float, Int]:
+def _box(low: npt.ArrayLike, high: npt.ArrayLike, colour: npt.ArrayLike) -> tuple[Float64, Float64, Float64, Int32]:
     """A box: 24 vertices, so that its edges stay sharp."""
     low, high = np.asarray(low, float), np.asarray(high, float)
-    points: list[Float] = []
-    outward: list[Float] = []
+    points: list[Float64] = []
+    outward: list[Float64] = []
     faces: list[list[int]] = []
     for axis in range(3):
         u, w = (axis + 1) % 3, (axis + 2) % 3
@@ -138,7 +136,7 @@ def _box(low: npt.ArrayLike, high: npt.ArrayLike, colour: npt.ArrayLike) -> tupl
     return np.array(points), np.array(outward), colours, np.array(faces, np.int32)
 
 
-Part = tuple[Float, Float, Float, Int]
+Part = tuple[Float64, Float64, Float64, Int32]
 
 
 def _join(parts: list[Part]) -> Part:
@@ -150,7 +148,7 @@ def _join(parts: list[Part]) -> Part:
     return points, outward, colours, faces.astype(np.int32)
 
 
-def _move(part: Part, degrees: float, place: Float) -> Part:
+def _move(part: Part, degrees: float, place: Float64) -> Part:
     turn = turn_about(2, degrees)
     return part[0] @ turn.T + place, part[1] @ turn.T, part[2], part[3]
 
@@ -178,7 +176,7 @@ def _chair(rng: np.random.Generator, seat_mm: float) -> Part:
     return _join(parts)
 
 
-def _room(rng: np.random.Generator) -> tuple[Float, Float, Float]:
+def _room(rng: np.random.Generator) -> tuple[Float64, Float64, Float64]:
     """Draw walls, floor and what hangs on the walls."""
     room = np.array([
         -rng.uniform(3800, 5200), rng.uniform(3800, 5200), -rng.uniform(5700, 6600), rng.uniform(5700, 6600),

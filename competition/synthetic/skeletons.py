@@ -9,8 +9,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from competition.common.arrays import Float64
 from competition.synthetic.bones import (
     FRAME,
     HEAD_LEAN,
@@ -23,8 +23,6 @@ from competition.synthetic.bones import (
     leg_direction,
     rest_joints,
 )
-
-Float = npt.NDArray[np.float64]
 
 TRUNK_KEYS = (
     "x", "y", "height", "yaw", "pitch", "roll",  # of the pelvis; height in mm over the floor
@@ -48,14 +46,14 @@ STRAIGHT = 0.9995  # of the leg's length: a knee is never quite straight
 class Posture:
     """One instant of a subject, mm: joints in the competition's order, and the frames of the surface."""
 
-    joints_mm: Float  # [17, 3]
-    tips_mm: Float  # [4, 3] left, right fingertip, left, right toe
-    rotation: Float  # [frames, 3, 3]
-    origin_mm: Float  # [frames, 3], where the frame's rest origin goes
-    rest_origin_mm: Float  # [frames, 3]
+    joints_mm: Float64  # [17, 3]
+    tips_mm: Float64  # [4, 3] left, right fingertip, left, right toe
+    rotation: Float64  # [frames, 3, 3]
+    origin_mm: Float64  # [frames, 3], where the frame's rest origin goes
+    rest_origin_mm: Float64  # [frames, 3]
 
 
-def turn_about(axis: int, degrees: float) -> Float:
+def turn_about(axis: int, degrees: float) -> Float64:
     """Rotation matrix about x (0), y (1) or z (2)."""
     c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     i, j = (axis + 1) % 3, (axis + 2) % 3
@@ -64,23 +62,23 @@ def turn_about(axis: int, degrees: float) -> Float:
     return matrix
 
 
-def bend(flex: float, side: float, twist: float) -> Float:
+def bend(flex: float, side: float, twist: float) -> Float64:
     """Rotation of a part of the trunk on the one below: forward, to the left, turning to the left."""
     return turn_about(2, twist) @ turn_about(1, flex) @ turn_about(0, -side)
 
 
-def _unit(vector: Float) -> Float:
+def _unit(vector: Float64) -> Float64:
     return vector / max(math.sqrt(float(vector @ vector)), 1e-12)
 
 
-def _cross(first: Float, second: Float) -> Float:
+def _cross(first: Float64, second: Float64) -> Float64:
     """The cross product of two vectors [3]; numpy's own takes twenty times as long on so little."""
     a, b, c = first.tolist()
     x, y, z = second.tolist()
     return np.array([b * z - c * y, c * x - a * z, a * y - b * x])
 
 
-def _swing(start: Float, end: Float) -> Float:
+def _swing(start: Float64, end: Float64) -> Float64:
     """The smallest rotation that takes one unit vector to another."""
     cross = _cross(start, end)
     cosine = float(start @ end)
@@ -88,7 +86,7 @@ def _swing(start: Float, end: Float) -> Float:
     return np.asarray(np.eye(3) + skew + skew @ skew / max(1 + cosine, 1e-6))
 
 
-def _half(first: Float, second: Float) -> Float:
+def _half(first: Float64, second: Float64) -> Float64:
     """The rotation half way between two."""
     u, _, vt = np.linalg.svd(first + second)
     turn = u @ vt
@@ -98,14 +96,14 @@ def _half(first: Float, second: Float) -> Float:
     return np.asarray(turn)
 
 
-def _limb_frame(direction: Float, bending: Float, rest_direction: Float, rest_bending: Float) -> Float:
+def _limb_frame(direction: Float64, bending: Float64, rest_direction: Float64, rest_bending: Float64) -> Float64:
     """The rotation that takes a limb's rest axes (its direction, the way it bends) to the posed ones."""
     posed = np.stack([direction, bending, _cross(direction, bending)], axis=1)
     rest = np.stack([rest_direction, rest_bending, _cross(rest_direction, rest_bending)], axis=1)
     return np.asarray(posed @ rest.T)
 
 
-def two_bones(start: Float, target: Float, first: float, second: float, pole: Float) -> tuple[Float, Float]:
+def two_bones(start: Float64, target: Float64, first: float, second: float, pole: Float64) -> tuple[Float64, Float64]:
     """Middle and end of a chain of two bones that reaches for `target`, its middle pushed towards `pole`."""
     line = target - start
     distance = min(max(math.sqrt(float(line @ line)), abs(first - second) + 1.0), STRAIGHT * (first + second))
@@ -118,12 +116,12 @@ def two_bones(start: Float, target: Float, first: float, second: float, pole: Fl
     return middle, middle + second * _unit(end - middle)
 
 
-def pose_body(values: Float, bones: Bones) -> Posture:
+def pose_body(values: Float64, bones: Bones) -> Posture:
     """Pose a body by values in the order of KEYS; lift it where a part would be under the floor."""
     v = dict(zip(KEYS, values.tolist(), strict=True))
-    points: dict[str, Float] = {}
-    turns: dict[str, Float] = {}
-    origins: dict[str, Float] = {}
+    points: dict[str, Float64] = {}
+    turns: dict[str, Float64] = {}
+    origins: dict[str, Float64] = {}
     _pose_trunk(v, bones, points, turns, origins)
     for side, sign in SIDES:
         _pose_leg(v, bones, side, sign, points, turns, origins)
@@ -145,13 +143,13 @@ def pose_body(values: Float, bones: Bones) -> Posture:
     )
 
 
-def _clearance(joints: Float, tips: Float, bones: Bones) -> float:
+def _clearance(joints: Float64, tips: Float64, bones: Bones) -> float:
     """How far the lowest part is over the floor, by the flesh around each joint, in mm."""
     flesh = np.array([95, 85, 60, 42, 85, 60, 42, 95, 95, 110, 90, 60, 45, 32, 60, 45, 32.0])
     return min(float((joints[:, 2] - flesh).min()), float((tips[:, 2] - [12, 12, 8, 8]).min()))
 
 
-def _rest_origins(bones: Bones) -> dict[str, Float]:
+def _rest_origins(bones: Bones) -> dict[str, Float64]:
     joints = rest_joints(bones)
     origins = {name: joints[joint] for name, joint in TRUNK_ORIGINS.items()}
     for side, _ in SIDES:
@@ -169,7 +167,11 @@ LIMB_ORIGINS = {
 
 
 def _pose_trunk(
-    v: dict[str, float], bones: Bones, points: dict[str, Float], turns: dict[str, Float], origins: dict[str, Float]
+    v: dict[str, float],
+    bones: Bones,
+    points: dict[str, Float64],
+    turns: dict[str, Float64],
+    origins: dict[str, Float64],
 ) -> None:
     pelvis = turn_about(2, v["yaw"]) @ turn_about(1, v["pitch"]) @ turn_about(0, -v["roll"])
     lumbar = pelvis @ bend(v["lumbar_flex"], v["lumbar_side"], v["lumbar_twist"])
@@ -187,7 +189,7 @@ def _pose_trunk(
 
 def _pose_leg(
     v: dict[str, float], bones: Bones, side: str, sign: float,
-    points: dict[str, Float], turns: dict[str, Float], origins: dict[str, Float],
+    points: dict[str, Float64], turns: dict[str, Float64], origins: dict[str, Float64],
 ) -> None:  # fmt: skip
     pelvis = turns["pelvis"]
     hip = points["Hip"] + sign * bones.hip * pelvis[:, 1]
@@ -218,7 +220,7 @@ def _pose_leg(
     origins |= {side + name: points[side + joint] for name, joint in LIMB_ORIGINS.items() if side + joint in points}
 
 
-def _above_floor(foot: Float, level: Float, toe: Float, least: float) -> Float:
+def _above_floor(foot: Float64, level: Float64, toe: Float64, least: float) -> Float64:
     """Turn a foot towards level as far as its toe needs to be `least` mm over the ankle (mostly below it)."""
     if float(foot[2] @ toe) >= least:
         return foot
@@ -232,13 +234,13 @@ def _above_floor(foot: Float, level: Float, toe: Float, least: float) -> Float:
     return _between(foot, level, high)
 
 
-def _between(first: Float, second: Float, share: float) -> Float:
+def _between(first: Float64, second: Float64, share: float) -> Float64:
     """A rotation between two, near enough to even for the small turns of a foot."""
     u, _, vt = np.linalg.svd((1 - share) * first + share * second)
     return np.asarray(u @ np.diag([1, 1, np.linalg.det(u @ vt)]) @ vt)
 
 
-def arm_directions(chest: Float, sign: float, v: dict[str, float], side: str) -> tuple[Float, Float, Float]:
+def arm_directions(chest: Float64, sign: float, v: dict[str, float], side: str) -> tuple[Float64, Float64, Float64]:
     """Upper arm's direction, the way its elbow bends, and that way before the arm's own turn; in the chest's space."""
     elevation, plane = math.radians(v[side + "elevation"]), math.radians(v[side + "plane"])
     sine = math.sin(elevation)
@@ -251,7 +253,7 @@ def arm_directions(chest: Float, sign: float, v: dict[str, float], side: str) ->
 
 def _pose_arm(
     v: dict[str, float], bones: Bones, side: str, sign: float,
-    points: dict[str, Float], turns: dict[str, Float], origins: dict[str, Float],
+    points: dict[str, Float64], turns: dict[str, Float64], origins: dict[str, Float64],
 ) -> None:  # fmt: skip
     chest, head = turns["chest"], turns["head"]
     offset = np.array([-SHOULDER_BACK, sign * bones.shoulder_side, -SHOULDER_DOWN])
@@ -288,7 +290,7 @@ def _pose_arm(
     origins |= {side + name: points[side + joint] for name, joint in LIMB_ORIGINS.items() if side + joint in points}
 
 
-def _axis_turn(axis: Float, degrees: float) -> Float:
+def _axis_turn(axis: Float64, degrees: float) -> Float64:
     """Rotation about any unit axis (Rodrigues)."""
     c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     x, y, z = axis.tolist()

@@ -12,30 +12,28 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from competition.common.arrays import Float64, Int32
 from competition.synthetic.compiled import jit
-
-Float = npt.NDArray[np.float64]
-Int = npt.NDArray[np.int32]
 
 CONE, ELLIPSOID = 0, 1
 BLOCK = 4  # cells along an edge of the blocks that are skipped when far from the surface
 
 
-def cone(start: npt.ArrayLike, start_radius: float, end: npt.ArrayLike, end_radius: float, blend: float) -> Float:
+def cone(start: npt.ArrayLike, start_radius: float, end: npt.ArrayLike, end_radius: float, blend: float) -> Float64:
     """Make the row of a round cone: two spheres and what lies between them."""
     first, last = np.asarray(start, float), np.asarray(end, float)
     around = 0.5 * float(np.linalg.norm(last - first)) + max(start_radius, end_radius)
     return np.concatenate([[CONE], first, [start_radius], last, [end_radius, blend], 0.5 * (first + last), [around]])
 
 
-def ellipsoid(centre: npt.ArrayLike, axes: npt.ArrayLike, blend: float) -> Float:
+def ellipsoid(centre: npt.ArrayLike, axes: npt.ArrayLike, blend: float) -> Float64:
     """Make the row of an ellipsoid with semi-axes along x, y and z."""
     middle, axis = np.asarray(centre, float), np.asarray(axes, float)
     return np.concatenate([[ELLIPSOID], middle, [0], axis, [0, blend], middle, [axis.max()]])
 
 
 @jit
-def _distance(row: Float, x: float, y: float, z: float) -> float:
+def _distance(row: Float64, x: float, y: float, z: float) -> float:
     px, py, pz = x - row[1], y - row[2], z - row[3]
     if row[0] == ELLIPSOID:
         k0 = math.sqrt((px / row[5]) ** 2 + (py / row[6]) ** 2 + (pz / row[7]) ** 2)
@@ -51,7 +49,7 @@ def _distance(row: Float, x: float, y: float, z: float) -> float:
 
 
 @jit
-def field(primitives: Float, x: float, y: float, z: float) -> float:
+def field(primitives: Float64, x: float, y: float, z: float) -> float:
     """Signed distance in mm (roughly, where primitives melt together) of a point to the joined surface."""
     value = 1e9
     for i in range(primitives.shape[0]):
@@ -67,7 +65,7 @@ def field(primitives: Float, x: float, y: float, z: float) -> float:
 
 
 @jit
-def fields(primitives: Float, points: Float) -> Float:
+def fields(primitives: Float64, points: Float64) -> Float64:
     """Signed distance of points [N, 3]."""
     values = np.empty(points.shape[0])
     for i in range(points.shape[0]):
@@ -76,7 +74,7 @@ def fields(primitives: Float, points: Float) -> Float:
 
 
 @jit
-def _fill(primitives: Float, low: Float, step: float, grid: Float) -> None:
+def _fill(primitives: Float64, low: Float64, step: float, grid: Float64) -> None:
     """Evaluate the field on a grid; a block whose centre lies far off the surface takes the centre's value."""
     reach = step * BLOCK * 0.9 + 40.0
     for i in range(0, grid.shape[0], BLOCK):
@@ -97,7 +95,7 @@ def _fill(primitives: Float, low: Float, step: float, grid: Float) -> None:
 
 
 @jit
-def _nets(grid: Float, low: Float, step: float) -> tuple[Float, Int]:
+def _nets(grid: Float64, low: Float64, step: float) -> tuple[Float64, Int32]:
     """One vertex in each cell that the surface crosses, two triangles across each grid edge that it crosses."""
     size_x, size_y, size_z = grid.shape
     index = np.full(grid.shape, -1, np.int32)
@@ -157,7 +155,7 @@ def _nets(grid: Float, low: Float, step: float) -> tuple[Float, Int]:
     return vertices[:count].copy(), triangles[:faces].copy()
 
 
-def normals(primitives: Float, points: Float, step: float = 2.0) -> Float:
+def normals(primitives: Float64, points: Float64, step: float = 2.0) -> Float64:
     """Unit outward normals [N, 3] of the field at points, by differences over `step` mm."""
     gradient = np.zeros_like(points)
     for corner in ((1, -1, -1), (-1, -1, 1), (-1, 1, -1), (1, 1, 1)):  # of a tetrahedron
@@ -166,7 +164,7 @@ def normals(primitives: Float, points: Float, step: float = 2.0) -> Float:
     return np.asarray(gradient / np.maximum(np.linalg.norm(gradient, axis=1, keepdims=True), 1e-9))
 
 
-def mesh(primitives: Float, step: float, low: npt.ArrayLike, high: npt.ArrayLike) -> tuple[Float, Int]:
+def mesh(primitives: Float64, step: float, low: npt.ArrayLike, high: npt.ArrayLike) -> tuple[Float64, Int32]:
     """Mesh the surface within a box, cells of `step` mm: vertices [V, 3] in mm, triangles [F, 3] facing outward."""
     start = np.asarray(low, float)
     shape = np.ceil((np.asarray(high, float) - start) / step).astype(int) + 1

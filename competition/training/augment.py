@@ -11,7 +11,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from competition.common.geometry import mirror_pose_mm, mirror_pose_px, rotate_pose_mm, warp_px
 from competition.common.seeds import derive
@@ -19,14 +18,13 @@ from competition.common.seeds import derive
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the network for a newer release
 import albumentations as A
 
-Image = npt.NDArray[np.uint8]
-Pose = npt.NDArray[np.float32]
+from competition.common.arrays import Float32, Float64, Floats, Image
 
 
 class Affine(A.Affine):  # type: ignore[misc]  # the library has no types
     """The library's, by one call on four channels: OpenCV 5 warps those in half the time of three."""
 
-    def apply(self, img: Image, matrix: npt.NDArray[np.float64], output_shape: tuple[int, int], **_: Any) -> Image:
+    def apply(self, img: Image, matrix: Float64, output_shape: tuple[int, int], **_: Any) -> Image:
         four = cv2.cvtColor(img, cv2.COLOR_RGB2RGBA)
         warped: Image = cv2.cvtColor(cv2.warpAffine(four, matrix[:2], output_shape[::-1]), cv2.COLOR_RGBA2RGB)
         return warped
@@ -35,7 +33,7 @@ class Affine(A.Affine):  # type: ignore[misc]  # the library has no types
 class RGBShift(A.RGBShift):  # type: ignore[misc]
     """The library's, by one saturating sum instead of a table for each channel."""
 
-    def apply(self, img: Image, noise_map: npt.NDArray[np.floating], **_: Any) -> Image:
+    def apply(self, img: Image, noise_map: Floats, **_: Any) -> Image:
         shifted: Image = cv2.add(img, (*np.rint(noise_map).tolist(), 0.0))
         return shifted
 
@@ -63,8 +61,8 @@ class Augment:
         self.pipeline = default_pipeline(size)
 
     def __call__(
-        self, image: Image, pose2d_px: Pose, pose_mm: Pose, *, epoch: int, index: int
-    ) -> tuple[Image, Pose, Pose]:
+        self, image: Image, pose2d_px: Float32, pose_mm: Float32, *, epoch: int, index: int
+    ) -> tuple[Image, Float32, Float32]:
         """Augment an image [S, S, 3] with its poses: pose2d_px [17, 2] in its pixels, pose_mm [17, 3]."""
         seed = derive(self.seed, "augment", epoch, index)
         self.pipeline.set_random_state(np.random.Generator(np.random.PCG64(seed)), random.Random(seed))

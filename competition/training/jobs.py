@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from competition.common.arrays import Int64
 from competition.common.errors import FoldsError, RunError
 from competition.common.workspace import Workspace
 from competition.data.folds import read_folds
@@ -45,8 +45,8 @@ class Data:
 
     labels: Labels
     test: TestSet
-    train_rows: npt.NDArray[np.int64]
-    valid_rows: npt.NDArray[np.int64]  # none for FULL
+    train_rows: Int64
+    valid_rows: Int64  # none for FULL
     folds_sha256: str
 
 

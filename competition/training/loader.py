@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from competition.common.arrays import Int64
 from competition.common.errors import DataError, UserError
 from competition.common.seeds import generator
 from competition.data.images import read_image, to_input_px
@@ -98,7 +99,7 @@ class KeyedBatches(Sampler[list[Key]]):
 
     def __init__(
         self,
-        rows: npt.NDArray[np.int64],
+        rows: Int64,
         batch: int,
         *,
         shuffle_seed: int | None = None,

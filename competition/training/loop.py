@@ -10,11 +10,11 @@ from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader
 
 import models
+from competition.common.arrays import Int64
 from competition.common.console import Advance, Console, duration
 from competition.common.errors import RunError
 from competition.common.files import locked, read_json, write_json
@@ -120,9 +120,7 @@ def training_loader(job: Job, data: Data, trainer: Trainer) -> tuple[KeyedBatche
     return keys, make_loader(images, keys, workers=job.workers, device=trainer.device)
 
 
-def prediction_loader(
-    job: Job, source: Labels | TestSet, rows: npt.NDArray[np.int64], trainer: Trainer
-) -> DataLoader[Batch]:
+def prediction_loader(job: Job, source: Labels | TestSet, rows: Int64, trainer: Trainer) -> DataLoader[Batch]:
     """Load rows in order, as they are; every process its own."""
     images = PoseImages(job.workspace.data, source, size=trainer.model.input_size)
     mine = KeyedBatches(rows[trainer.world.rank :: trainer.world.size], images_at_once(trainer.device, job.recipe))

@@ -15,9 +15,9 @@ from typing import Any, Final, TypeAlias
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from competition.common.arrays import Float64, Image
 from competition.common.choices import Box
 from competition.common.console import printable
 from competition.common.errors import DataError, RunError, UserError
@@ -38,14 +38,12 @@ LEAST_PX: Final = 16  # of the box's longer side; less is no person
 _PNG: Final = b"\x89PNG"  # whose decoder takes broken-off files for whole ones
 MOST_BYTES: Final = 1 << 28  # of a photo's file
 
-Image: TypeAlias = npt.NDArray[np.uint8]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Predicted:
     """What was found in a photo and written."""
 
-    pose_mm: npt.NDArray[np.float64]  # [17, 3], camera axes, relative to the pelvis
+    pose_mm: Float64  # [17, 3], camera axes, relative to the pelvis
     table: Path
     picture: Path
     page: Path  # HTML with a skeleton that turns
@@ -124,7 +122,7 @@ def crop_photo(photo: Image, box: Box | None, name: Path) -> Image:
     return _resize(np.asarray(square, np.uint8), IMAGE_PX)
 
 
-def place_pose(pose_mm: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def place_pose(pose_mm: Float64) -> Float64:
     """Lay a pose [17, 3] in mm over its crop: pixels [17, 2], its box where the crop rule puts that of the joints."""
     flat = pose_mm[:, :2]
     low, high = flat.min(axis=0), flat.max(axis=0)
@@ -132,7 +130,7 @@ def place_pose(pose_mm: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray((flat - (low + high) / 2) * scale + (IMAGE_PX - 1) / 2)
 
 
-def pose_csv(pose_mm: npt.NDArray[np.float64]) -> str:
+def pose_csv(pose_mm: Float64) -> str:
     """Write a pose [17, 3] as CSV, a row a joint: joint,x,y,z in mm."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -170,7 +168,7 @@ def find_networks(workspace: Workspace, run: str, epoch: int | None) -> list[Net
 
 def _predict(
     crop: Image, weights: Path, _epoch: int, config: dict[str, Any], decoder: str | None, flip: bool | None
-) -> npt.NDArray[np.float64]:
+) -> Float64:
     """Predict one pose [17, 3] by one fold's network."""
     device = choose_device()
     model = load_network(weights, decoder, device)

@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from timm.optim import create_optimizer_v2, get_optimizer_class
 from timm.scheduler import create_scheduler_v2
@@ -19,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import models
+from competition.common.arrays import Int64
 from competition.common.errors import RunError, UserError
 from competition.common.seeds import derive
 from competition.runs.folders import fold_folder
@@ -115,9 +114,7 @@ def told_where_it_breaks(name: str) -> Iterator[None]:
         raise RunError(f"model {name}: {what} ({where})") from error
 
 
-def build(
-    job: Job, train_rows: npt.NDArray[np.int64], pose_mm: Tensor, device: torch.device, precision: str, world: World
-) -> Trainer:
+def build(job: Job, train_rows: Int64, pose_mm: Tensor, device: torch.device, precision: str, world: World) -> Trainer:
     """Make the network, its optimiser and schedule, with the state of the last checkpoint if there is one.
 
     pose_mm [n, 17, 3]: the training poses, whose statistics the network is told.
