@@ -8,13 +8,11 @@ The usual methods are computed every time and stand side by side in the table; `
 Granularity `auto` leaves it to held-out groups how the search is tied and shrunk, and whether the mean is shipped.
 """
 
-import csv
-import io
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -25,21 +23,12 @@ from competition.blending.search import Progress, choose_rows, journal
 from competition.common.arrays import Float64, Int64
 from competition.common.choices import check_blend
 from competition.common.errors import UserError
-from competition.common.files import sha256_facts, sha256_file, write_bytes, write_json, write_text
+from competition.common.files import sha256_file, write_bytes, write_text
 from competition.common.pose_csv import Poses, read_poses, write_poses
 from competition.common.skeleton import AXES, JOINTS
 from competition.report.pictures import weights_picture
+from competition.runs.blends import FACTS, WRITTEN, weights_csv, write_facts
 from competition.runs.candidates import Candidate
-
-WRITTEN: Final = (
-    "blend.json", "submission.csv.gz", "submission_mean.csv.gz", "submission_coordinate.csv.gz", "study.journal",
-    "weights.csv", "weights.png",
-)  # fmt: skip
-FACTS: Final = (
-    "method", "granularity", "shrink", "candidates", "n_rows", "groups", "mpjpe_mean", "mpjpe_blend_in_sample",
-    "mpjpe_nested", "gain_nested", "gain_nested_se", "mpjpe_optimum", "gap_percent", "shipped", "why", "seconds",
-    "best_single", "gain_joint", "gain_axis", "table", "provenance", "inputs", "outputs", "facts_sha256",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,15 +118,7 @@ def _write(
     else:
         write_text(out / "weights.csv", table)
         write_bytes(out / "weights.png", picture)
-    _write_facts(out, facts)
-
-
-def _write_facts(out: Path, facts: dict[str, Any]) -> None:
-    """Write blend.json with the hashes of the other files, the journal aside as times stand in it, and of itself."""
-    there = [name for name in WRITTEN[1:] if name != "study.journal" and (out / name).exists()]
-    facts["outputs"] = {name: sha256_file(out / name) for name in there}
-    facts["facts_sha256"] = sha256_facts({key: value for key, value in facts.items() if key != "facts_sha256"})
-    write_json(out / "blend.json", facts)
+    write_facts(out, facts)
 
 
 def blend_files(
@@ -176,7 +157,7 @@ def blend_files(
     for name in WRITTEN:
         (out / name).unlink(missing_ok=True)  # an earlier blend's aren't this one's
     write_poses(out / "submission.csv.gz", np.sort(test_ids), pose_mm)
-    _write_facts(out, facts)
+    write_facts(out, facts)
     return out / "submission.csv.gz"
 
 
@@ -251,13 +232,3 @@ def _axis_gains(joined: Joined, mean: Float64, shipped: Float64 | None) -> dict[
         return None
     gains = weights.axis_errors(joined.residual, mean) - weights.axis_errors(joined.residual, shipped)
     return dict(zip(AXES, gains.tolist(), strict=True))
-
-
-def weights_csv(names: Sequence[str], shipped: Float64) -> str:
-    """Write weights [17, 3, M] as CSV: joint, axis, and a column a candidate, each number in full."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["joint", "axis", *names])
-    for joint, of_joint in zip(JOINTS, shipped.tolist(), strict=True):
-        writer.writerows([joint, axis, *row] for axis, row in zip(AXES, of_joint, strict=True))
-    return text.getvalue()

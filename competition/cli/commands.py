@@ -176,8 +176,8 @@ def blend(options: argparse.Namespace, workspace: Workspace, console: Console) -
 def score(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
     from competition.cli.tables import score_table
     from competition.common.files import write_json
-    from competition.leaderboard.score import record, standing
     from competition.leaderboard.score import score as score_file
+    from competition.leaderboard.scores import record, standing
 
     files = options.file or [workspace.submissions / "blend" / "submission.csv.gz"]
     if options.json is not None and len(files) > 1:
@@ -199,8 +199,9 @@ def score(options: argparse.Namespace, workspace: Workspace, console: Console) -
 def board(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
     from competition.cli.tables import board_table
     from competition.common.files import write_json
-    from competition.leaderboard.board import link_rows, warnings
-    from competition.leaderboard.score import board as read_board
+    from competition.leaderboard.board import board as read_board
+    from competition.leaderboard.board import warnings
+    from competition.report.links import link_rows
 
     rows = read_board(workspace.submissions, workspace.folds)
     if not rows:

@@ -5,26 +5,19 @@ places are those of the rest. Nothing here knows why a file was sent; what can b
 """
 
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import Any, Final, TypeAlias
-from urllib.parse import quote
 
-from competition.common.files import read_text
-from competition.leaderboard.submit import read_ledger
+from competition.common.files import sha256_file
+from competition.leaderboard.ledger import public_scores, sent_scores
+from competition.leaderboard.scores import latest_scores, places, scores_of
+from competition.runs.blends import SCORED, blend_folders, read_facts
+from competition.runs.candidates import Candidate, best_epoch, candidates, folds_of
+from competition.runs.folders import fold_folders, run_folders
 
 Row: TypeAlias = dict[str, Any]
 
 RANKED: Final = ("out_of_fold", "public", "private")
-ANCHOR: Final = "run-"  # and the name of a run or a blend: its row in the report
-DIGITS: Final = 4  # of the recorded scores: what is equal in them is a tie
-
-
-def places(scores: Sequence[float | None]) -> list[int | None]:
-    """Give each score its place, 1 for the lowest; equal ones share it and the next is left out: 1, 1, 3."""
-    rounded = [None if score is None else round(score, DIGITS) for score in scores]
-    known = sorted(score for score in rounded if score is not None)
-    return [None if score is None else 1 + known.index(score) for score in rounded]
 
 
 def with_places(rows: Sequence[Row]) -> list[Row]:
@@ -59,7 +52,7 @@ def warnings(rows: Sequence[Row], ledger: Path) -> list[str]:
                 f"warning: {by_public['name']} leads on the public score, {by_fold['name']} out of fold: choosing the "
                 "former would tune on the public part of the test; out of fold has more rows and decides better"
             )
-    for competition, scores in sorted(_sent(ledger).items()):
+    for competition, scores in sorted(public_scores(ledger).items()):
         if len(scores) > 1:
             found.append(
                 f"note: {len(scores)} files were scored by {competition}: the best, {min(scores.values()):.2f}, is the "
@@ -68,25 +61,51 @@ def warnings(rows: Sequence[Row], ledger: Path) -> list[str]:
     return found
 
 
-def sent_scores(ledger: Path) -> dict[str, float]:
-    """Return the latest public score of each file by its sha256; none where several competitions were asked."""
-    scores = list(_sent(ledger).values())
-    return scores[0] if len(scores) == 1 else {}
+def board(submissions: Path, folds: Path) -> list[dict[str, Any]]:
+    """List runs and blends with their out-of-fold MPJPE and, where they were scored, the public and private one.
 
-
-def link_rows(rows: list[dict[str, Any]], report: Path) -> None:
-    """Add to every row of the board its `link` into a report; None where the report doesn't tell of it."""
-    text = read_text(report, what="report") if report.exists() else ""
+    A run trained on the folds in `folds` has to have all of them. Where no hidden answers gave a public score, it is
+    the one that the competition gave the same file. Places are added as in `with_places`.
+    """
+    scores = latest_scores(submissions)
+    by_run: dict[str, list[Any]] = {}
+    for candidate in candidates(submissions):
+        by_run.setdefault(candidate.run, []).append(candidate)
+    rows = []
+    for run in run_folders(submissions):
+        of_run = by_run.get(run.name, [])
+        best = best_epoch(of_run)
+        row = {"name": run.name, "kind": "run", "folds": len(fold_folders(run)), "of_folds": folds_of(run, folds)}
+        row["epochs"] = len(of_run)
+        row |= {"best_epoch": best.epoch if best else None, "out_of_fold": best.valid_mpjpe if best else None}
+        row["in_sample"], row["why"] = False, "" if row["out_of_fold"] is not None else _unscored(run, of_run)
+        rows.append(row | scores_of(run / "submission.csv.gz", scores))
+    for folder in blend_folders(submissions):
+        facts = read_facts(folder, SCORED)
+        row = {
+            "name": folder.name,
+            "kind": f"blend ({facts['method']})",
+            "folds": None,
+            "of_folds": None,
+            "epochs": None,
+        }
+        nested = facts["mpjpe_nested"]
+        row |= {"best_epoch": None, "out_of_fold": facts["mpjpe_blend_in_sample"] if nested is None else nested}
+        row["in_sample"] = nested is None and facts.get("shipped") != "mean"
+        row["why"] = "" if row["out_of_fold"] is not None else "a blend of files, of whose error nothing is known"
+        rows.append(row | scores_of(folder / "submission.csv.gz", scores))
+    sent = sent_scores(submissions / "ledger.csv")
     for row in rows:
-        anchor = ANCHOR + row["name"]
-        known = f'id="{escape(anchor)}"' in text
-        row["link"] = f"{report.resolve().as_uri()}#{quote(anchor)}" if known else None
+        file = submissions / str(row["name"]) / "submission.csv.gz"
+        if row["public"] is None and sent and file.exists():
+            row["public"] = sent.get(sha256_file(file))
+    return with_places(rows)
 
 
-def _sent(ledger: Path) -> dict[str, dict[str, float]]:
-    """Collect the public scores that each competition gave, by the file's sha256."""
-    sent: dict[str, dict[str, float]] = {}
-    for row in read_ledger(ledger):
-        if row["status"] == "complete" and row["public"]:
-            sent.setdefault(row["competition"], {})[row["sha256"]] = float(row["public"])
-    return sent
+def _unscored(run: Path, of_run: Sequence[Candidate]) -> str:
+    """Say why a run has no out-of-fold MPJPE."""
+    if of_run:
+        return "no log.jsonl tells it; the table of `make blend` has what it is worth in a blend"
+    if fold_folders(run):
+        return "no epoch has its files in every fold"
+    return "trained on everything, so nothing was held out"

@@ -1,33 +1,27 @@
-"""Uploading a submission with the official client, and SUBMISSIONS/ledger.csv, the record of what was sent.
+"""Uploading a submission with the official client.
 
 validate -> ask -> list what is there -> send -> list until it is scored; the ledger is written at every step
 """
 
 import csv
 import datetime
-import io
 import re
 import time
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple, TypeAlias
-
-import numpy as np
+from typing import Final
 
 from competition.common.errors import UserError
-from competition.common.files import locked, read_json, read_text, sha256_file, write_text
-from competition.common.pose_csv import Poses, check_plausible, read_poses
+from competition.common.files import sha256_file
+from competition.common.pose_csv import check_plausible, read_poses
 from competition.common.workspace import Workspace
 from competition.data.labels import read_test
 from competition.leaderboard.kaggle import SITE, Failure, call, diagnose
-from competition.runs.candidates import best_epoch, candidates, read_test_poses
-from competition.runs.record import read_log
+from competition.leaderboard.ledger import LEDGER, Row, read_ledger, write_row
+from competition.runs.origin import find_origin
 
-LEDGER: Final = ("time", "competition", "file", "sha256", "run", "out_of_fold", "message", "ref", "status", "public")
-Row: TypeAlias = dict[str, str]
-_NUMBER: Final = re.compile(r"-?\d+(\.\d+)?([eE][-+]?\d+)?")
 _HOPELESS: Final = ("client not installed", "no credentials", "network down", "timeout")  # sending would fail too
 _UNSURE: Final = ("network down", "service error", "timeout", "client failed")  # perhaps only the answer was lost
 
@@ -40,14 +34,6 @@ class Patience:
     list: float = 120  # one look at the list of submissions
     score: float = 900  # from the upload to its score
     pause: float = 2  # between the first two looks; each pause is half as long again, up to 30 s
-
-
-class Origin(NamedTuple):
-    """Where a file of test poses came from."""
-
-    name: str  # run:epoch or the blend's folder; empty when unknown; the ledger's run
-    mpjpe: float | None  # mm out of fold
-    told: str
 
 
 def submit(
@@ -99,7 +85,7 @@ def submit(
 def _send(row: Row, file: Path, ledger: Path, patience: Patience) -> tuple[Row, set[str]]:
     """Upload a file; return its row, now pending, and the refs of the submissions before it."""
     competition = row["competition"]
-    _record(ledger, row)  # before it is sent: an interrupted submission may have arrived
+    write_row(ledger, row)  # before it is sent: an interrupted submission may have arrived
     listed, failure = _submissions(competition, patience)
     if failure is None or failure.status not in _HOPELESS:
         options = ["submit", "-c", competition, f"--message={row['message']}", "-f", str(file.absolute())]
@@ -110,10 +96,10 @@ def _send(row: Row, file: Path, ledger: Path, patience: Patience) -> tuple[Row, 
             told = f"{failure.told}; it may have arrived: see {_page(row)} before sending it again"
             failure = failure._replace(told=told)
     if failure is not None:
-        _record(ledger, row | {"status": f"failed: {failure.status}"})
+        write_row(ledger, row | {"status": f"failed: {failure.status}"})
         raise UserError(f"{file}: sending it to {competition} failed: {failure.told}")
     row |= {"status": "pending"}
-    _record(ledger, row)
+    write_row(ledger, row)
     return row, {other["ref"] for other in listed}
 
 
@@ -121,7 +107,7 @@ def _await_score(row: Row, file: Path, ledger: Path, known: set[str], patience: 
     """Wait for a score and return the row with it; UserError when the scorer refuses the file or patience ends."""
     found, failure = _look_for(row, known, patience)
     row = row | found
-    _record(ledger, row)
+    write_row(ledger, row)
     if row["status"] == "failed: scorer error":
         raise UserError(f"{_sent(row, file)}, but its scorer refused it: see {_page(row)} for the reason")
     if row["status"] != "complete":
@@ -150,77 +136,6 @@ def _question(competition: str, facts: dict[str, str], ledger: list[Row]) -> str
         if arrived and _key(old) == (competition, facts["sha256"]):
             lines.append(f"  before   the same file at {old['time']}: {old['status']} {old['public']}")
     return "\n".join(lines)
-
-
-def read_ledger(path: Path) -> list[Row]:
-    """Read what was sent, oldest first; empty when nothing was; raise UserError on another file of that name."""
-    reader = csv.DictReader(io.StringIO(read_text(path, what="ledger") if path.exists() else ",".join(LEDGER)))
-    rows = list(reader)
-    ragged = any(None in row or None in row.values() for row in rows)
-    if ragged or tuple(reader.fieldnames or ()) != LEDGER:
-        raise UserError(f"{path}: expected a header and rows of {', '.join(LEDGER)}: mend this file or move it away")
-    for line, row in enumerate(rows, start=2):
-        if row["public"] and not _NUMBER.fullmatch(row["public"]):
-            raise UserError(f"{path}:{line}: public score {row['public'][:40]!r}, expected a number: mend this file")
-    return rows
-
-
-def _record(path: Path, row: Row) -> None:
-    """Write a row of the ledger, in the place of its earlier state if there is one."""
-    with locked(path.parent):  # another upload may be under way
-        rows = {tuple(one[key] for key in LEDGER[:4]): one for one in [*read_ledger(path), row]}
-        text = io.StringIO(newline="")
-        csv.writer(text, lineterminator="\n").writerows([LEDGER, *(one.values() for one in rows.values())])
-        write_text(path, text.getvalue())
-
-
-def find_origin(submissions: Path, file: Path, poses: Poses) -> Origin:
-    """Find out which run, epoch or blend a file of test poses came from, and its out-of-fold MPJPE."""
-    file, submissions = file.resolve(), submissions.resolve()
-    try:
-        return _of_blend(file) if (file.parent / "blend.json").exists() else _of_run(submissions, file, poses)
-    except (UserError, KeyError, TypeError, ValueError) as error:  # a damaged run must not stop a sound file
-        return Origin("", None, f"unknown ({error})")
-
-
-def _of_blend(file: Path) -> Origin:
-    facts, name = read_json(file.parent / "blend.json", what="blend"), file.parent.name
-    table = {row["method"]: row for row in facts.get("table", ())}
-    contents = {  # of the files that a blend writes, and its errors
-        "submission": (f"ships the {facts['shipped']}", {"mpjpe_in_sample": facts["mpjpe_blend_in_sample"]} | facts),
-        "submission_mean": ("its mean", table.get("mean", {})),
-        "submission_coordinate": ("its optuna coordinate", table.get("optuna coordinate", table.get("optuna", {}))),
-    }
-    if (stem := file.name.removesuffix(".csv.gz")) not in contents:
-        raise UserError(f"{file.name} is not a file that the blend {name} wrote")
-    what, errors = contents[stem]
-    in_sample, nested = errors.get("mpjpe_in_sample"), errors.get("mpjpe_nested")
-    score = f"in sample {_mm(in_sample)}" if nested is None else f"nested {_mm(nested)}"
-    members = f"{len(facts['candidates'])} candidates ({', '.join(facts['candidates'])})"
-    told = f"blend {name} of {members} by {facts['method']}, {what}; out-of-fold MPJPE {score}"
-    return Origin(name, in_sample if nested is None else nested, told)
-
-
-def _of_run(submissions: Path, file: Path, poses: Poses) -> Origin:
-    run, *folds = (file.relative_to(submissions).parts[:-1] if file.is_relative_to(submissions) else ()) or ("",)
-    if folds and (test := re.fullmatch(r"test_epoch(\d{2,})\.csv(\.gz)?", file.name)):
-        epoch = int(test[1])
-        mpjpe = next((row["valid_mpjpe"] for row in read_log(file.parent) if row["epoch"] == epoch), None)
-        told = f"run {run}, epoch {epoch}, {folds[0]} alone; out-of-fold MPJPE of this fold {_mm(mpjpe)}"
-        return Origin(f"{run}:{epoch}", mpjpe, told)
-    if folds or file.name != "submission.csv.gz" or not any(file.parent.glob("fold*/")):
-        raise UserError("no file that a run or a blend writes")
-    best = best_epoch([candidate for candidate in candidates(submissions) if candidate.run == run])
-    if best is None:
-        return Origin(run, None, f"run {run}; out-of-fold MPJPE {_mm(None)}")
-    if np.abs(read_test_poses(best, poses.id) - poses.pose_mm).max() > 0.001:  # written with three decimals
-        return Origin(run, None, f"run {run}, but not the poses of its best epoch, {best.epoch}: an earlier file?")
-    told = f"run {run}, epoch {best.epoch}; out-of-fold MPJPE {_mm(best.valid_mpjpe)}"
-    return Origin(best.name, best.valid_mpjpe, told)
-
-
-def _mm(mpjpe: float | None) -> str:
-    return "unknown" if mpjpe is None else f"{mpjpe:.2f} mm"
 
 
 def _submissions(competition: str, patience: Patience) -> tuple[list[Row], Failure | None]:

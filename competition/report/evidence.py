@@ -15,7 +15,7 @@ from competition.common.pose_csv import Poses
 from competition.common.workspace import Workspace
 from competition.data.labels import Labels, read_labels
 from competition.data.names import ImageName, parse_name
-from competition.leaderboard.score import board
+from competition.leaderboard.board import board
 from competition.runs.candidates import Candidate, candidates, folds_of, out_of_fold_mpjpe, read_out_of_fold, select
 
 MOST_RUNS: Final = 6  # that a chart can tell apart

@@ -1,37 +1,16 @@
 """The weights of the blends as heat maps."""
 
-import csv
-import io
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from competition.common.arrays import Float64
-from competition.common.errors import UserError
-from competition.common.files import read_text
 from competition.common.skeleton import AXES, JOINTS, ROOT
 from competition.report.charts import heat
 from competition.report.evidence import Evidence
 from competition.report.markup import Section, chart, escape, paragraph, skipped, table
+from competition.runs.blends import read_weights
 
 MOST_BLENDS: Final = 3
-
-
-def read_weights(path: Path) -> tuple[list[str], Float64]:
-    """Read a blend's weights.csv: the candidates' names [M] and the weights [17, 3, M]; raise UserError."""
-    rows = list(csv.reader(io.StringIO(read_text(path, what="weights"))))
-    expected = [[joint, axis] for joint in JOINTS for axis in AXES]
-    if [row[:2] for row in rows] != [["joint", "axis"], *expected]:
-        raise UserError(f"{path}: expected a header joint,axis and the {len(expected)} coordinates: make blend again")
-    names = rows[0][2:]
-    try:
-        values = np.array([row[2:] for row in rows[1:]], np.float64).reshape(len(JOINTS), len(AXES), len(names))
-    except ValueError:
-        raise UserError(f"{path}: expected {len(names)} numbers in every row: make blend again") from None
-    if not np.isfinite(values).all():
-        raise UserError(f"{path}: a weight is not finite: make blend again")
-    return names, values
 
 
 def mixture(evidence: Evidence) -> Section:

@@ -3,9 +3,9 @@
 from typing import Any, Final
 
 from competition.common.files import read_json
-from competition.leaderboard.board import ANCHOR
 from competition.report.charts import Series, identity, points
 from competition.report.evidence import Evidence
+from competition.report.links import ANCHOR
 from competition.report.markup import Section, chart, escape, paragraph, skipped, table
 from competition.report.poster import POSTER, POSTER_MEAN_MM
 from competition.runs.candidates import best_epoch

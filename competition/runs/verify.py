@@ -16,6 +16,7 @@ from competition.common.skeleton import AXES, JOINTS
 from competition.common.workspace import Workspace
 from competition.data.folds import read_folds
 from competition.data.labels import Labels, read_labels, read_test
+from competition.runs.blends import VERIFIED, is_blend, read_facts
 from competition.runs.candidates import best_epoch, candidates_of, read_test_poses
 from competition.runs.folders import fold_folders, read_valid, valid_file
 from competition.runs.record import manifest, read_config, read_log
@@ -27,7 +28,7 @@ WRITTEN_MM = 0.00051  # half of the last decimal of a CSV
 
 def verify(workspace: Workspace, folder: Path) -> tuple[list[str], list[str]]:
     """Recompute what a run's or a blend's folder claims; return what was found right, and what was found wrong."""
-    if (folder / "blend.json").exists():
+    if is_blend(folder):
         return _verify_blend(workspace, folder)
     folds = [*fold_folders(folder), *(path for path in [folder / "foldfull"] if path.is_dir())]
     if (folder / "config.json").exists():
@@ -126,8 +127,7 @@ def _other_data(workspace: Workspace, made: dict[str, Any]) -> str | None:
 
 
 def _verify_blend(workspace: Workspace, folder: Path) -> tuple[list[str], list[str]]:
-    needs = {"inputs": dict, "candidates": list, "provenance": dict | None, "outputs": dict | None}
-    facts = read_json(folder / "blend.json", what="blend", needs=needs)
+    facts = read_facts(folder, VERIFIED)
     inputs = _named(facts["inputs"], f"{folder / 'blend.json'}: inputs")
     outputs = _named(facts["outputs"] or {}, f"{folder / 'blend.json'}: outputs")
     _refuse_paths(outputs, folder / "blend.json")

@@ -17,9 +17,10 @@ from competition.common.errors import UserError
 from competition.common.files import sha256_file
 from competition.common.pose_csv import write_poses
 from competition.common.workspace import Workspace
-from competition.leaderboard.board import link_rows, places, sent_scores, warnings, with_places
-from competition.leaderboard.score import board, record, standing
-from competition.leaderboard.submit import LEDGER
+from competition.leaderboard.board import board, warnings, with_places
+from competition.leaderboard.ledger import LEDGER, sent_scores
+from competition.leaderboard.scores import places, record, standing
+from competition.report.links import link_rows
 from competition.runs.folders import write_valid
 from competition.runs.record import append_log
 from tests.helpers import N_TEST

@@ -17,8 +17,9 @@ from competition.common.files import sha256_file
 from competition.common.pose_csv import read_poses, write_poses
 from competition.common.workspace import Workspace
 from competition.leaderboard import kaggle as client
-from competition.leaderboard import submit as module
-from competition.leaderboard.submit import LEDGER, Patience, find_origin, read_ledger, submit
+from competition.leaderboard.ledger import LEDGER, read_ledger, write_row
+from competition.leaderboard.submit import Patience, submit
+from competition.runs.origin import find_origin
 from tests.leaderboard.fake_kaggle import SIGNED, TOKEN, FakeKaggle
 
 N = 7
@@ -104,7 +105,7 @@ def send(workspace: Workspace) -> Sender:
 def test_two_uploads_at_once_keep_both_rows(tmp_path: Path):
     rows = [{key: f"{key} {number}" for key in LEDGER} | {"public": str(number)} for number in range(8)]
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(module._record, [tmp_path / "ledger.csv"] * 8, rows))
+        list(pool.map(write_row, [tmp_path / "ledger.csv"] * 8, rows))
     assert sorted(row["file"] for row in read_ledger(tmp_path / "ledger.csv")) == [f"file {n}" for n in range(8)]
 
 
@@ -193,8 +194,8 @@ def test_a_submission_that_was_never_listed_is_found_later(service: FakeKaggle, 
     service.add("wide", status="COMPLETE", publicScore="99.9")
     row = dict.fromkeys(LEDGER, "") | {"competition": "human-pose", "sha256": sha256_file(file), "message": "wide"}
     ledger = send.workspace.submissions / "ledger.csv"
-    module._record(ledger, row | {"time": "2026-11-01", "ref": "9000", "status": "complete", "public": "99.9"})
-    module._record(ledger, row | {"time": "2026-11-02", "status": "pending"})
+    write_row(ledger, row | {"time": "2026-11-01", "ref": "9000", "status": "complete", "public": "99.9"})
+    write_row(ledger, row | {"time": "2026-11-02", "status": "pending"})
     service.add("wide")
     service.looks_until_scored = 0
     assert send(file)["ref"] == "9001"
@@ -347,10 +348,10 @@ def test_the_question_tells_of_a_blend(workspace: Workspace, send: Sender, tmp_p
 def test_the_question_tells_that_the_same_file_was_sent_before(send: Sender, file: Path):
     row = dict.fromkeys(LEDGER, "") | {"competition": "human-pose", "sha256": sha256_file(file), "status": "complete"}
     ledger = send.workspace.submissions / "ledger.csv"
-    module._record(ledger, row | {"time": "2026-11-01", "ref": "1", "public": "45.6"})
-    module._record(ledger, row | {"time": "2026-11-02", "status": "sending"})  # interrupted
-    module._record(ledger, row | {"time": "2026-11-03", "status": "failed: no credentials"})  # never left
-    module._record(ledger, row | {"time": "2026-11-04", "competition": "another"})
+    write_row(ledger, row | {"time": "2026-11-01", "ref": "1", "public": "45.6"})
+    write_row(ledger, row | {"time": "2026-11-02", "status": "sending"})  # interrupted
+    write_row(ledger, row | {"time": "2026-11-03", "status": "failed: no credentials"})  # never left
+    write_row(ledger, row | {"time": "2026-11-04", "competition": "another"})
     send.refused(file, confirmed=lambda text: bool(send.asked.append(text)))
     before = [line for line in send.asked[0].splitlines() if line.startswith("  before ")]
     assert before == [
@@ -399,5 +400,5 @@ def test_the_ledger_is_a_csv_that_others_read(send: Sender, workspace: Workspace
     row = dict.fromkeys(LEDGER, "") | {"time": "2026-11-22", "message": 'a "quoted", word'}
     path = workspace.submissions / "ledger.csv"
     for status in ("sending", "complete"):
-        module._record(path, row | {"status": status})  # the later state takes the earlier one's place
+        write_row(path, row | {"status": status})  # the later state takes the earlier one's place
     assert list(csv.reader(path.read_text().splitlines())) == [list(LEDGER), [*(row | {"status": "complete"}).values()]]

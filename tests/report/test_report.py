@@ -16,20 +16,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from competition.blending.blend import weights_csv
 from competition.common.errors import UserError
 from competition.common.metrics import mpjpe
 from competition.common.pose_csv import write_poses
 from competition.common.workspace import Workspace
 from competition.data.labels import read_labels
-from competition.leaderboard.score import record
+from competition.leaderboard.scores import record
 from competition.report.charts import plain
 from competition.report.compose import SECTIONS, write_report
 from competition.report.gallery import choose_rows
-from competition.report.mixture import read_weights
 from competition.report.photo import photo_page
 from competition.report.rarity import nearest_of_others, quantile_bins
 from competition.report.viewer import draw_pose
+from competition.runs.blends import read_weights, weights_csv
 from competition.runs.candidates import candidates as list_candidates
 from competition.runs.candidates import write_submission
 from competition.runs.folders import write_valid

@@ -1,0 +1,19 @@
+"""Links from the board into the report."""
+
+from html import escape
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from competition.common.files import read_text
+
+ANCHOR: Final = "run-"  # and the name of a run or a blend: its row in the report
+
+
+def link_rows(rows: list[dict[str, Any]], report: Path) -> None:
+    """Add to every row of the board its `link` into a report; None where the report doesn't tell of it."""
+    text = read_text(report, what="report") if report.exists() else ""
+    for row in rows:
+        anchor = ANCHOR + row["name"]
+        known = f'id="{escape(anchor)}"' in text
+        row["link"] = f"{report.resolve().as_uri()}#{quote(anchor)}" if known else None
