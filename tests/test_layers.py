@@ -29,7 +29,7 @@ def test_models_know_nothing_of_the_machinery_and_recipes_nothing_of_torch():
 
 
 def test_help_loads_neither_torch_nor_timm():
-    code = "import sys; from competition.cli.main import parse\ntry: parse(['train', '--model', '3dhg', '--help'])\n"
+    code = "import sys; from competition.cli.flags import parse\ntry: parse(['train', '--model', '3dhg', '--help'])\n"
     code += "except SystemExit: pass\nassert not {'torch', 'timm', 'pandas', 'optuna'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 

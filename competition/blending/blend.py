@@ -19,14 +19,14 @@ import numpy as np
 from competition.blending import weights
 from competition.blending.join import Joined, join
 from competition.blending.methods import Blended, Computed, Plan, compute, make_plan
+from competition.blending.options import check_blend
+from competition.blending.picture import weights_picture
 from competition.blending.search import Progress, choose_rows, journal
 from competition.common.arrays import Float64, Int64
-from competition.common.choices import check_blend
 from competition.common.errors import UserError
 from competition.common.files import sha256_file, write_bytes, write_text
 from competition.common.pose_csv import Poses, read_poses, write_poses
 from competition.common.skeleton import AXES, JOINTS
-from competition.report.pictures import weights_picture
 from competition.runs.blends import FACTS, WRITTEN, weights_csv, write_facts
 from competition.runs.candidates import Candidate
 

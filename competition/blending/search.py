@@ -23,9 +23,10 @@ import optuna
 from optuna.storages.journal import BaseJournalBackend
 
 from competition.blending import weights
+from competition.blending.options import SAMPLERS
 from competition.blending.weights import TIED
 from competition.common.arrays import Float32, Float64
-from competition.common.choices import SAMPLERS, one_of
+from competition.common.choices import one_of
 from competition.common.seeds import derive
 from competition.common.skeleton import AXES, JOINTS
 

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from competition.blending import blend
+from competition.cli.hints import with_knobs
 from competition.cli.tables import blend_table
 from competition.common.console import Console
 from competition.common.errors import UserError
@@ -75,7 +76,7 @@ def _tell_half_trained(whole: set[str], runs: list[str] | None, workspace: Works
     for name in runs or [folder.name for folder in run_folders(workspace.submissions)]:
         lacking = untrained(workspace.submissions / name, workspace.folds)
         if lacking and name in whole:
-            console.note(workspace.tell(f"{name} is blended on the folds it has: {lacking}"))
+            console.note(with_knobs(f"{name} is blended on the folds it has: {lacking}", workspace))
         elif lacking and (runs or not whole):
             nothing = "" if runs else "nothing to blend: "
             raise UserError(f"{nothing}run {name} has no epoch of all its folds: {lacking}")

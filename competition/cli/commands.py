@@ -8,7 +8,8 @@ from collections import defaultdict
 from dataclasses import fields
 
 import models
-from competition.common.choices import check_blend
+from competition.blending.options import check_blend
+from competition.cli.hints import with_knobs
 from competition.common.console import Console
 from competition.common.errors import FoldsError, UserError, unknown
 from competition.common.workspace import Workspace
@@ -30,12 +31,16 @@ def check(options: argparse.Namespace, workspace: Workspace, console: Console) -
 
     with console.bar("images", None) as advance:
         found = look(workspace.data, workspace.folds, everything=options.all, advance=advance)
-    console.table(facts_table(str(workspace.data), found.facts, workspace.tell))
+    console.table(facts_table(str(workspace.data), found.facts, lambda text: with_knobs(text, workspace)))
     if found.problems or found.oddities:
-        console.table(faults_table(found.problems, found.oddities, workspace.data, workspace.tell))
+        console.table(
+            faults_table(found.problems, found.oddities, workspace.data, lambda text: with_knobs(text, workspace))
+        )
     if found.problems:
         console.note(
-            workspace.tell(f"would make wrong results: {len(found.problems)} of these; mend them, then `make check`")
+            with_knobs(
+                f"would make wrong results: {len(found.problems)} of these; mend them, then `make check`", workspace
+            )
         )
         return MENDABLE
     if found.folds_fit:
@@ -45,7 +50,7 @@ def check(options: argparse.Namespace, workspace: Workspace, console: Console) -
         if not found.names_parse:
             todo, why = 'folds ARGS="--strategy sequence"', ", or holdout, as the names tell no subjects"
     wrong = f"{len(found.oddities)} odd things to understand first" if found.oddities else "nothing wrong found"
-    console.note(workspace.tell(f"{wrong}; next: `make {todo}`{why}"))
+    console.note(with_knobs(f"{wrong}; next: `make {todo}`{why}", workspace))
     return 0
 
 
@@ -116,7 +121,7 @@ def train(options: argparse.Namespace, workspace: Workspace, console: Console) -
     elif (written := write_submission(workspace.submissions, run, read_test(workspace.data).id)) is not None:
         file, best = written
         console.note(f"{run}: out-of-fold MPJPE {best.valid_mpjpe:.2f} mm at epoch {best.epoch}; test poses in {file}")
-    console.note(workspace.tell("next: `make board`, train another model, or `make blend`"))
+    console.note(with_knobs("next: `make board`, train another model, or `make blend`", workspace))
 
 
 def predict(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
@@ -127,7 +132,7 @@ def predict(options: argparse.Namespace, workspace: Workspace, console: Console)
         return
     if options.box is not None or options.out is not None:
         raise UserError("--box or --out without --image: expected the picture, --image photo.jpg")
-    from competition.training.predict import predict_run
+    from competition.training.predict_run import predict_run
 
     folder, epoch, mpjpe = predict_run(
         workspace,
@@ -144,6 +149,7 @@ def predict(options: argparse.Namespace, workspace: Workspace, console: Console)
 def _predict_photo(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
     if not options.image.is_file():
         raise UserError(f"photo: no such file: {options.image}")
+    from competition.report.photo import write_photo
     from competition.training.photo import predict_photo
 
     found = predict_photo(
@@ -154,11 +160,12 @@ def _predict_photo(options: argparse.Namespace, workspace: Workspace, console: C
         epoch=options.epoch,
         decoder=options.decoder,
         flip=options.flip,
-        out=options.out,
     )
+    folder = options.out or workspace.run(options.run) / "photos"
+    written = write_photo(folder, options.image, options.box, found.trained, found.crop, found.pose_px, found.pose_mm)
     console.note(f"predicted by {found.trained}")
     console.note("mm relative to the pelvis, depth too: x right, y down, z away; how far away it stands is not known")
-    console.note(f"joints: {found.table}; picture: {found.picture}; a skeleton that turns: {found.page}")
+    console.note(f"joints: {written.table}; picture: {written.picture}; a skeleton that turns: {written.page}")
 
 
 def blend(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
@@ -170,7 +177,7 @@ def blend(options: argparse.Namespace, workspace: Workspace, console: Console) -
     blended = blend_runs if options.files is None else blend_files
     written = blended(options, workspace, console, options.out or workspace.submissions / "blend")
     file = "" if written == workspace.submissions / "blend" / written.name else f" FILE={written}"
-    console.note(workspace.tell(f"{written}; next: `make score{file}`, `make submit{file}`"))
+    console.note(with_knobs(f"{written}; next: `make score{file}`, `make submit{file}`", workspace))
 
 
 def score(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
@@ -217,13 +224,13 @@ def board(options: argparse.Namespace, workspace: Workspace, console: Console) -
         unscored[row["why"]].append(row["name"])
     for why, names in unscored.items():
         if why:
-            console.note(workspace.tell(f"no score out of fold: {', '.join(names)}: {why}"))
+            console.note(with_knobs(f"no score out of fold: {', '.join(names)}: {why}", workspace))
     for line in warnings(rows, workspace.submissions / "ledger.csv"):
         console.note(line)
     if linked := [row["name"] for row in rows if row["link"]]:
         console.note(f"pictures of each: {report}#run-{linked[0]} and so on")
     elif not report.exists():
-        console.note(workspace.tell("pictures of each: `make report`"))
+        console.note(with_knobs("pictures of each: `make report`", workspace))
     if options.json is not None:
         write_json(options.json, rows)
 

@@ -7,14 +7,9 @@ from typing import Final, TypeAlias, TypeVar
 
 from competition.common.errors import UserError, unknown
 
-METHODS: Final = ("optuna", "exact", "greedy", "mean", "median")
-GRANULARITIES: Final = ("auto", "global", "axis", "joint", "coordinate")
-SAMPLERS: Final = ("cmaes", "tpe")
-PRECISIONS: Final = ("auto", "fp32", "bf16")
 EPOCHS: Final = ("best", "last", "all")
 N = TypeVar("N", int, float)
 Box: TypeAlias = tuple[float, float, float, float]  # x, y, width, height in pixels of an upright picture
-_FIXED: Final = {"greedy": ("auto", "coordinate"), "mean": ("auto",), "median": ("auto",)}  # others tie as asked
 
 
 def one_of(what: str, known: Sequence[str]) -> Callable[[str], str]:
@@ -58,15 +53,3 @@ def check_epochs(text: str) -> str:
     if text not in EPOCHS and not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", text, re.ASCII):
         raise UserError(f"epochs {text!r}: expected {', '.join(EPOCHS)}, or numbers such as 3,4")
     return text
-
-
-def check_blend(method: str, granularity: str) -> None:
-    """Refuse (UserError) unknown words, and a granularity that the method would not heed."""
-    one_of("method", METHODS)(method)
-    one_of("granularity", GRANULARITIES)(granularity)
-    if granularity not in (known := _FIXED.get(method, GRANULARITIES)):
-        ways = "knows only weights by coordinate" if method == "greedy" else "has no weights"
-        raise UserError(
-            f"method {method} with granularity {granularity}: {method} {ways}; expected granularity "
-            f"{' or '.join(known)}, or method optuna or exact"
-        )

@@ -1,12 +1,54 @@
-"""The page of one photo: the pose over the crop, the skeleton that turns, the joints in mm."""
+"""What is written of one photo: joints in mm as CSV, a picture, and a page with a skeleton that turns."""
+
+import csv
+import io
+from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from competition.common.arrays import Float64, Image
+from competition.common.choices import Box
+from competition.common.console import printable
+from competition.common.files import write_bytes, write_text
 from competition.common.skeleton import AXES, JOINTS
 from competition.report.markup import Section, escape, page, paragraph, table
+from competition.report.pictures import pose_picture
 from competition.report.viewer import as_data_url, draw_pose, shown_pose, viewer, viewer_data
+
+
+class Written(NamedTuple):
+    """The files of a photo's pose."""
+
+    table: Path
+    picture: Path
+    page: Path  # HTML with a skeleton that turns
+
+
+def write_photo(
+    folder: Path, photo: Path, box: Box | None, trained: str, crop: Image, pose_px: Float64, pose_mm: Float64
+) -> Written:
+    """Write a photo's pose to `folder`: joints as CSV, a picture and a page, named by the photo and its `box`."""
+    place = "" if box is None else "_" + "-".join(f"{value:g}" for value in box)
+    stem = f"{photo.stem}{place}_pose"
+    csv_file, picture, page_file = (folder / f"{stem}.{ending}" for ending in ("csv", "png", "html"))
+    drawn = pose_picture(crop, pose_px, pose_mm, f"{photo.name}: {trained}")
+    write_text(csv_file, pose_csv(pose_mm))
+    write_bytes(picture, drawn)
+    write_text(page_file, photo_page(printable(photo.name), printable(trained), crop, pose_px, pose_mm))
+    return Written(csv_file, picture, page_file)
+
+
+def pose_csv(pose_mm: Float64) -> str:
+    """Write a pose [17, 3] as CSV, a row a joint: joint,x,y,z in mm."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("joint", *AXES))
+    writer.writerows(
+        (joint, *(f"{v + 0.0:.3f}" for v in of_joint)) for joint, of_joint in zip(JOINTS, pose_mm.tolist(), strict=True)
+    )
+    return text.getvalue()
 
 
 def photo_page(

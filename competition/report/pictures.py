@@ -1,8 +1,6 @@
 """Pictures of what was found, as PNG."""
 
-import io
 import textwrap
-from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,7 +8,8 @@ from matplotlib.figure import Figure
 
 from competition.common.arrays import Float64, Image
 from competition.common.console import printable
-from competition.common.skeleton import AXES, BONES, JOINTS, LEFT, LEFT_COLOUR, RIGHT, RIGHT_COLOUR
+from competition.common.figures import png
+from competition.common.skeleton import AXES, BONES, LEFT, LEFT_COLOUR, RIGHT, RIGHT_COLOUR
 
 MIDDLE_COLOUR = "#1d2125"  # as in the report
 VIEWS = {  # which axis goes across and which up
@@ -18,27 +17,6 @@ VIEWS = {  # which axis goes across and which up
     "from the picture's right": ((2, 1), "depth z and height"),
     "from above": ((0, 2), "x and depth z"),
 }
-INCHES_A_NAME, INCHES_A_ROW = 0.55, 0.17
-
-
-def weights_picture(names: Sequence[str], weights: Float64) -> bytes:
-    """Draw weights [17, 3, M] as a heat map, a row a coordinate and a column a candidate; the root has none."""
-    rows = weights[1:].reshape(-1, len(names))
-    figure = Figure(figsize=(2.2 + INCHES_A_NAME * len(names), 1.8 + INCHES_A_ROW * len(rows)), layout="constrained")
-    axes = figure.add_subplot()
-    image = axes.imshow(rows, cmap="viridis", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
-    axes.set_xticks(
-        range(len(names)), [printable(name) for name in names], rotation=60, ha="right", rotation_mode="anchor",
-        fontsize=8, parse_math=False,
-    )  # fmt: skip
-    axes.set_yticks(range(len(rows)), [axis for _ in JOINTS[1:] for axis in AXES], fontsize=6)
-    for number, joint in enumerate(JOINTS[1:]):
-        axes.text(-0.9, 3 * number + 1, joint, ha="right", va="center", fontsize=8)
-        axes.axhline(3 * number - 0.5, color="white", linewidth=1)
-    axes.tick_params(length=0)
-    axes.set_title("weight of each candidate", fontsize=9)
-    figure.colorbar(image, ax=axes, shrink=0.4)
-    return _png(figure)
 
 
 def pose_picture(image: Image, pose_px: Float64, pose_mm: Float64, told: str) -> bytes:
@@ -63,7 +41,7 @@ def pose_picture(image: Image, pose_px: Float64, pose_mm: Float64, told: str) ->
     )
     title = "\n".join([*textwrap.wrap(printable(told), 150), legend])
     figure.suptitle(title, fontsize=9, parse_math=False)
-    return _png(figure)
+    return png(figure)
 
 
 def _draw_bones(axes: Axes, points: Float64, colour: str | None, width: float) -> None:
@@ -71,9 +49,3 @@ def _draw_bones(axes: Axes, points: Float64, colour: str | None, width: float) -
     for parent, joint in BONES:
         side = LEFT_COLOUR if joint in LEFT else RIGHT_COLOUR if joint in RIGHT else MIDDLE_COLOUR
         axes.plot(*points[[parent, joint]].T, color=colour or side, linewidth=width, solid_capstyle="round")
-
-
-def _png(figure: Figure) -> bytes:
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=110, metadata={"Software": None})
-    return content.getvalue()

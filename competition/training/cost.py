@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from competition.runs.record import read_log
-from competition.training.device import choose_device, choose_precision, told_when_out_of_memory
+from competition.training.device import choose_device, choose_precision
+from competition.training.failures import told_when_out_of_memory
 from competition.training.jobs import Job, open_data, recorded_precision
 from competition.training.loop import TIMED_STEPS, WARM_STEPS, prediction_loader, training_loader
 from competition.training.predict import predict

@@ -4,13 +4,12 @@ import ctypes
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from competition.common.choices import PRECISIONS, one_of
-from competition.common.errors import RunError
+from competition.common.choices import one_of
+from competition.training.options import PRECISIONS
 
 CLEARLY = 1.3  # times: some processors have bf16 instructions that gain nothing
 TRIES = 10
@@ -56,19 +55,6 @@ def keep_memory() -> None:
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(M_TRIM_THRESHOLD, -1)  # never
         libc.mallopt(M_MMAP_THRESHOLD, 2**25)  # bytes; larger pieces, as volumes of heatmaps, are given back
-
-
-@contextmanager
-def told_when_out_of_memory(what_to_do: str) -> Iterator[None]:
-    """Turn an allocation that failed, on a GPU or not, into RunError; a compilation that failed, too."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
-            raise RunError(f"out of memory: {what_to_do}") from error
-        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-            raise RunError(f"--compile fails here, {str(error).strip().splitlines()[0]}: leave it out") from error
-        raise
 
 
 def _seconds(precision: str, device: torch.device) -> float:

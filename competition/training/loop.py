@@ -27,12 +27,13 @@ from competition.runs.folders import test_file, valid_file, write_valid
 from competition.runs.record import append_log, best_row, manifest, read_log, settle
 from competition.training import graph
 from competition.training.augment import Augment
-from competition.training.device import choose_device, choose_precision, told_when_out_of_memory
+from competition.training.device import choose_device, choose_precision
+from competition.training.failures import LESS, told_when_out_of_memory, told_where_it_breaks
 from competition.training.jobs import Data, Job, describe, open_data, recorded_precision
 from competition.training.loader import Batch, KeyedBatches, PoseImages, batches, make_loader
 from competition.training.predict import images_at_once, predict
 from competition.training.step import graph_steps, train_step
-from competition.training.trainer import LESS, Trainer, build, told_where_it_breaks
+from competition.training.trainer import Trainer, build
 from competition.training.world import World, join_world
 
 LOOK_EVERY = 20  # steps between two looks at the loss, as each makes a GPU wait

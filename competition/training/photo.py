@@ -7,8 +7,6 @@ In those a person's box is some 330 pixels long, so the margin here is a share o
 lie relative to the pelvis and not where the pelvis is: over the picture the pose is drawn where the crop has its box.
 """
 
-import csv
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -19,19 +17,17 @@ import torch
 
 from competition.common.arrays import Float64, Image
 from competition.common.choices import Box
-from competition.common.console import printable
 from competition.common.errors import DataError, RunError, UserError
-from competition.common.files import read_bytes, read_json, write_bytes, write_text
-from competition.common.skeleton import AXES, IMAGE_PX, JOINTS
+from competition.common.files import read_bytes, read_json
+from competition.common.skeleton import IMAGE_PX
 from competition.common.workspace import Workspace
 from competition.data.labels import read_labels
-from competition.report.photo import photo_page
-from competition.report.pictures import pose_picture
 from competition.runs.candidates import untrained
 from competition.runs.folders import FULL, fold_folder, fold_folders
 from competition.runs.record import read_config
 from competition.training.device import autocast, choose_device, choose_precision
-from competition.training.predict import kept_weights, load_network, predict_images
+from competition.training.predict import predict_images
+from competition.training.predict_run import kept_weights, load_network
 
 MARGIN: Final = 0.124  # of the box's longer side: 40 px at the median of the embedded competition's pictures
 LEAST_PX: Final = 16  # of the box's longer side; less is no person
@@ -41,12 +37,11 @@ MOST_BYTES: Final = 1 << 28  # of a photo's file
 
 @dataclass(frozen=True, kw_only=True)
 class Predicted:
-    """What was found in a photo and written."""
+    """What was found in a photo."""
 
+    crop: Image  # [256, 256, 3], what the networks saw
     pose_mm: Float64  # [17, 3], camera axes, relative to the pelvis
-    table: Path
-    picture: Path
-    page: Path  # HTML with a skeleton that turns
+    pose_px: Float64  # [17, 2], laid over the crop
     trained: str  # what the networks were trained on
 
 
@@ -59,12 +54,11 @@ def predict_photo(
     epoch: int | None = None,
     decoder: str | None = None,
     flip: bool | None = None,
-    out: Path | None = None,
 ) -> Predicted:
-    """Predict the pose in a photo, the mean over the run's folds; write joints as CSV, a picture and a page to `out`.
+    """Predict the pose in a photo, the mean over the run's folds.
 
-    `box` is tight around the person's joints; without it the whole photo counts as a crop of the competition. `out` is
-    RUN/photos when unset. Raise UserError for what is no image, a box outside of it, or a run not trained to its end.
+    `box` is tight around the person's joints; without it the whole photo counts as a crop of the competition. Raise
+    UserError for what is no image, a box outside of it, or a run not trained to its end.
     """
     crop = crop_photo(read_photo(photo), box, photo)
     networks = find_networks(workspace, run, epoch)
@@ -72,15 +66,7 @@ def predict_photo(
     if not np.isfinite(pose_mm).all():
         raise RunError(f"run {run}: its pose is not finite: train it again with a lower --lr")
     trained = _tell_training(workspace, run, networks)
-    place = "" if box is None else "_" + "-".join(f"{value:g}" for value in box)
-    folder, stem = out or workspace.run(run) / "photos", f"{photo.stem}{place}_pose"
-    table, picture, page = (folder / f"{stem}.{ending}" for ending in ("csv", "png", "html"))
-    pose_px = place_pose(pose_mm)
-    drawn = pose_picture(crop, pose_px, pose_mm, f"{photo.name}: {trained}")
-    write_text(table, pose_csv(pose_mm))
-    write_bytes(picture, drawn)
-    write_text(page, photo_page(printable(photo.name), printable(trained), crop, pose_px, pose_mm))
-    return Predicted(pose_mm=pose_mm, table=table, picture=picture, page=page, trained=trained)
+    return Predicted(crop=crop, pose_mm=pose_mm, pose_px=place_pose(pose_mm), trained=trained)
 
 
 def read_photo(path: Path) -> Image:
@@ -128,17 +114,6 @@ def place_pose(pose_mm: Float64) -> Float64:
     low, high = flat.min(axis=0), flat.max(axis=0)
     scale = IMAGE_PX / (1 + MARGIN) / max(float((high - low).max()), 1e-6)
     return np.asarray((flat - (low + high) / 2) * scale + (IMAGE_PX - 1) / 2)
-
-
-def pose_csv(pose_mm: Float64) -> str:
-    """Write a pose [17, 3] as CSV, a row a joint: joint,x,y,z in mm."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("joint", *AXES))
-    writer.writerows(
-        (joint, *(f"{v + 0.0:.3f}" for v in of_joint)) for joint, of_joint in zip(JOINTS, pose_mm.tolist(), strict=True)
-    )
-    return text.getvalue()
 
 
 Network: TypeAlias = tuple[Path, int, dict[str, Any]]  # its weights, their epoch, config.json of the fold

@@ -1,11 +1,7 @@
 """A network in training: how it is made, what of it is kept in a checkpoint, and how it goes on from one."""
 
 import inspect
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,13 +18,12 @@ from competition.common.errors import RunError, UserError
 from competition.common.seeds import derive
 from competition.runs.folders import fold_folder
 from competition.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from competition.training.failures import LESS, told_where_it_breaks
 from competition.training.graph import StepGraph
 from competition.training.jobs import Job, check_origin
 from competition.training.loader import KeyedBatches
 from competition.training.world import World
 from models.contract import Module
-
-LESS = "lower --lr or set --clip-norm"  # against what is no longer finite
 
 
 @dataclass(kw_only=True)
@@ -87,31 +82,6 @@ class Trainer:
             ema=None if self.ema is None else self.ema.module.state_dict(),
             part=part or None,
         )
-
-
-@contextmanager
-def told_where_it_breaks(name: str) -> Iterator[None]:
-    """Turn what code in models/ raises into RunError: which entrant, what, and the file and line, as it may be one's
-    own."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        if str(error).startswith("CUDA error"):
-            raise  # the device's fault, wherever it comes to light
-        frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
-        if isinstance(error, SyntaxError):
-            frames.append((Path(error.filename or ""), error.lineno))
-        inside = [place for place in frames if str(place[0].parent) in models.__path__]
-        own = models.recipe(name).network.partition(":")[0].rpartition(".")[2]  # what it builds on is rarely at fault
-        places = [place for place in inside if place[0].stem == own] or inside
-        if not places or places[-1][0].name == "__init__.py":
-            raise
-        file, line = places[-1]
-        what = " ".join(str(error).split())[:300]
-        where = f"{type(error).__name__} at models/{file.name}:{line}; --debug shows the way there"
-        raise RunError(f"model {name}: {what} ({where})") from error
 
 
 def build(job: Job, train_rows: Int64, pose_mm: Tensor, device: torch.device, precision: str, world: World) -> Trainer:

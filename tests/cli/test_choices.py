@@ -9,9 +9,11 @@ import pytest
 import torch
 from timm.optim import create_optimizer_v2
 
+from competition.blending.options import GRANULARITIES, check_blend
 from competition.blending.weights import TIED
+from competition.cli.hints import with_knobs
 from competition.cli.main import main
-from competition.common.choices import GRANULARITIES, check_blend, check_epochs
+from competition.common.choices import check_epochs
 from competition.common.errors import UserError
 from competition.common.workspace import Workspace
 from competition.training import device
@@ -80,12 +82,12 @@ def test_epochs_are_words_or_numbers(text: str):
 
 def test_hints_name_the_folders_that_were_given():
     own = Workspace(data=Path("/data/pose"), submissions=Path("my runs"))
-    assert own.tell("next: `make board`, or `make data`") == (
+    assert with_knobs("next: `make board`, or `make data`", own) == (
         "next: `make board DATA=/data/pose SUBMISSIONS='my runs'`, or `make data`"
     )
-    assert own.tell("`make folds DATA=other`") == "`make folds DATA=other SUBMISSIONS='my runs'`"
-    assert own.tell("make room, `make it`") == "make room, `make it`"
-    assert Workspace().tell("`make board`") == "`make board`"
+    assert with_knobs("`make folds DATA=other`", own) == "`make folds DATA=other SUBMISSIONS='my runs'`"
+    assert with_knobs("make room, `make it`", own) == "make room, `make it`"
+    assert with_knobs("`make board`", Workspace()) == "`make board`"
 
 
 def test_errors_name_the_folders_too(data: Path, tmp_path: Path, capsys):

@@ -24,7 +24,7 @@ from competition.common.errors import RunError, UserError
 from competition.common.stop import Stop
 from competition.training import loader
 from competition.training import loop as train
-from competition.training.device import told_when_out_of_memory
+from competition.training.failures import told_when_out_of_memory
 from models.recipes import ThreeD
 from tests.helpers import TINY, contents
 

@@ -1,0 +1,114 @@
+"""Predicting anew with the networks of a finished run."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from competition.common.console import Console
+from competition.common.errors import RunError
+from competition.common.files import write_json
+from competition.common.metrics import mpjpe
+from competition.common.pose_csv import write_poses
+from competition.common.workspace import Workspace
+from competition.data.folds import read_folds
+from competition.data.images import check_images
+from competition.data.labels import read_labels, read_test
+from competition.runs.candidates import write_submission
+from competition.runs.folders import fold_folder, fold_folders, test_file, valid_file, write_valid
+from competition.runs.provenance import provenance
+from competition.runs.record import append_log, read_config
+from competition.training.checkpoint import load_checkpoint, rebuild
+from competition.training.device import choose_device, choose_precision
+from competition.training.loader import KeyedBatches, PoseImages, make_loader
+from competition.training.predict import images_at_once, predict
+from models.contract import HeatmapModule, Module
+
+
+def predict_run(
+    workspace: Workspace,
+    run: str,
+    *,
+    epoch: int | None,
+    decoder: str | None,
+    flip: bool | None,
+    workers: int | None,
+    console: Console,
+) -> tuple[Path, int, float]:
+    """Predict with the kept weights of every fold of a run, into a new run beside it that can be blended.
+
+    Without `epoch` each fold uses its best weights; `decoder` replaces the one that coordinates were read with, `flip`
+    what the recipe says of averaging with the mirrored image.
+    Return the new run's folder, its epoch number and its out-of-fold MPJPE in mm.
+    """
+    labels, test = read_labels(workspace.data), read_test(workspace.data)
+    check_images(workspace.data, labels.images + test.images)
+    fold_of_row, meta = read_folds(workspace.folds, labels.images_sha256)
+    source, target = workspace.run(run), workspace.run("-".join([run, *_named(decoder, flip)]))
+    found = [(folder, *kept_weights(folder, epoch)) for folder in fold_folders(source)]
+    if not found:
+        raise RunError(f"no run at {source}: expected fold folders there; `make board` lists the runs")
+    if any(target.glob("fold*/last.pt")):
+        raise RunError(f"{target} is a trained run, which predicting {run} would overwrite: rename one of them")
+    number = max(kept for _, _, kept in found)
+    device = choose_device()
+    for folder, checkpoint, _ in found:
+        config = read_config(folder)
+        if config.get("folds_sha256") != meta["folds_sha256"]:
+            raise RunError(f"{folder} was trained on other folds than {workspace.folds}: set FOLDS= to its own")
+        model = load_network(checkpoint, decoder, device)
+        if decoder is not None:
+            config["settings"]["decoder"] = decoder
+        precision = choose_precision(str(config["settings"].get("precision", "auto")), device)
+        out = fold_folder(target, config["fold"])
+        rows = np.flatnonzero(fold_of_row == config["fold"])
+        for images, image_rows in ((labels, rows), (test, np.arange(len(test.id)))):
+            dataset = PoseImages(workspace.data, images, size=model.spec.input_size)
+            loader = make_loader(
+                dataset, KeyedBatches(image_rows, images_at_once(device, model.recipe)), workers=workers, device=device
+            )
+            with console.bar(f"{run} fold {config['fold']}", len(image_rows)) as advance:
+                flipping = model.recipe.flip_test if flip is None else flip
+                poses = predict(model, loader, device=device, precision=precision, flip=flipping, advance=advance)
+            if images is labels:
+                write_valid(valid_file(out, number), poses.id, poses.pose_mm)
+                log = {"epoch": number, "valid_mpjpe": mpjpe(poses.pose_mm, labels.pose_mm[rows])}
+            else:
+                write_poses(test_file(out, number), poses.id, poses.pose_mm)
+        made = provenance(workspace.data, test, labels, meta["folds_sha256"])
+        write_json(out / "config.json", config | made | {"predicted_from": run})
+        append_log(out, log)
+    written = write_submission(workspace.submissions, target.name, test.id)
+    assert written is not None
+    assert written[1].valid_mpjpe is not None
+    return target, number, written[1].valid_mpjpe
+
+
+def _named(decoder: str | None, flip: bool | None) -> list[str]:
+    """Name what is different from the run."""
+    flipped = [] if flip is None else ["flip" if flip else "noflip"]
+    return [*([decoder] if decoder else []), *flipped] or ["again"]
+
+
+def kept_weights(folder: Path, epoch: int | None) -> tuple[Path, int]:
+    """Find the weights of an epoch among those a fold keeps, its best and its last; the best when none is named."""
+    states = {path: load_checkpoint(path) for path in (folder / "best.pt", folder / "last.pt")}
+    kept = {path: state["epoch"] for path, state in states.items() if state["part"] is None}
+    for path, number in kept.items():
+        if epoch in (None, number):
+            return path, number
+    raise RunError(f"{folder} keeps the weights of epochs {sorted(set(kept.values()))}, not of {epoch}")
+
+
+def load_network(checkpoint: Path, decoder: str | None, device: torch.device) -> Module:
+    """Make a checkpoint's network, ready to predict on a device; `decoder` replaces its own, where it has one."""
+    model, _ = rebuild(checkpoint)
+    if decoder is not None:
+        if not isinstance(model, HeatmapModule):
+            raise RunError(f"{checkpoint} predicts coordinates directly: it has no decoder to choose")
+        try:
+            model.decoder = decoder
+        except ValueError as error:
+            raise RunError(str(error)) from None
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.eval()
