@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.optimize
 
-from competition.bench.measure import Row, benchmark, faster, in_turn
+from competition.bench.measure import Row, faster, in_turn
 from competition.bench.simulator import Simulated, simulate
 from competition.blending import weights
 from competition.blending.gate import MEAN, Gate, Trust
@@ -18,7 +18,6 @@ HILL_STEPS = 200
 FRESH = 8_000  # rows that weights are judged on, a sequence each: what counts is sequences
 
 
-@benchmark("blend-objective")
 def objective() -> list[Row]:
     """One evaluation of MPJPE, against the expression that one would write."""
     residual = simulate(ROWS, members=MEMBERS).residual
@@ -35,7 +34,6 @@ def objective() -> list[Row]:
     return [faster("blend-objective", *seconds, "ms", note, 1000)]
 
 
-@benchmark("blend-search")
 def search_and_gate() -> list[Row]:
     """The parts of a blend at full size; the reference is a search that Kagglers use, SLSQP with a scalar a model."""
     simulated = simulate(ROWS, members=MEMBERS)
@@ -68,7 +66,6 @@ def search_and_gate() -> list[Row]:
     ]
 
 
-@benchmark("blend-quality")
 def quality() -> list[Row]:
     """MPJPE on fresh sequences of the shipped blend, against the mean, SLSQP and greedy hill climbing."""
     ours: list[float] = []
@@ -94,7 +91,6 @@ def quality() -> list[Row]:
     ]
 
 
-@benchmark("blend-fresh")
 def fresh() -> list[Row]:
     """What a blend promises and what it gives on sequences that nobody has seen, over many draws."""
     enough = [_draw(2188, 55, seed) for seed in range(10)]

@@ -13,7 +13,7 @@ from timm.optim import create_optimizer_v2
 from torch import Tensor
 
 import models
-from competition.bench.measure import Row, benchmark, extra_mib, faster, in_turn
+from competition.bench.measure import Row, extra_mib, faster, in_turn
 from competition.common.pose_csv import COLUMNS, read_poses, write_poses
 from competition.common.seeds import generator
 from competition.data.images import read_image
@@ -94,32 +94,26 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-@benchmark("train-2dhg-x1")
 def train_2d_x1() -> list[Row]:
     return [_step_row("train-2dhg-x1", "2dhg", 4, stacks=1)]
 
 
-@benchmark("train-2dhg-x2")
 def train_2d_x2() -> list[Row]:
     return [_step_row("train-2dhg-x2", "2dhg", 4, stacks=2)]
 
 
-@benchmark("train-2dhg-x8")
 def train_2d_x8() -> list[Row]:
     return [_step_row("train-2dhg-x8", "2dhg", 4)]
 
 
-@benchmark("train-3dhg")
 def train_3d() -> list[Row]:
     return [_step_row("train-3dhg", "3dhg", 4)]
 
 
-@benchmark("train-3dhg-small")
 def train_3d_small() -> list[Row]:
     return [_step_row("train-3dhg-small", "3dhg-small", 8)]
 
 
-@benchmark("volume-loss")
 def volume_loss() -> list[Row]:
     """The closed form of the volumetric loss against squares over a rendered target, forward and backward.
 
@@ -164,7 +158,6 @@ def _pictures(folder: Path, count: int) -> list[str]:
     return names
 
 
-@benchmark("loader")
 def loading() -> list[Row]:
     """Decoding and augmenting on one core, against PIL and torchvision's transforms."""
     from PIL import Image
@@ -212,7 +205,6 @@ def loading() -> list[Row]:
     return [Row("loader", rates[0], rates[1], rates[0] / rates[1], "images/s", note)]
 
 
-@benchmark("bottleneck")
 def bottleneck() -> list[Row]:
     """What the loader can feed on all cores, against what training takes: below 1 the network waits for pictures."""
     fed = loading()[0].ours * (os.cpu_count() or 1)
@@ -225,7 +217,6 @@ def bottleneck() -> list[Row]:
     return rows
 
 
-@benchmark("predict")
 def predict_set() -> list[Row]:
     """Predicting a test set in batches from files, against one image at a time."""
     device = choose_device()
@@ -256,7 +247,6 @@ def predict_set() -> list[Row]:
     return [Row("predict", rates[0], rates[1], rates[0] / rates[1], "images/s", note)]
 
 
-@benchmark("csv")
 def csv_files() -> list[Row]:
     """Writing and reading a submission of the competition's size."""
     count = 10_987
@@ -279,7 +269,6 @@ def csv_files() -> list[Row]:
     ]
 
 
-@benchmark("decoders")
 def decoders() -> list[Row]:
     """Errors of reading Gaussians off a 64^3 volume with noise of .05, against the highest voxel."""
     random = torch.Generator().manual_seed(0)

@@ -3,11 +3,9 @@
 import ctypes
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-from competition.common.errors import UserError, unknown
 
 if TYPE_CHECKING:
     import torch
@@ -24,31 +22,6 @@ class Row(NamedTuple):
     ratio: float
     unit: str
     note: str
-
-
-Benchmark = Callable[[], list[Row]]
-BENCHMARKS: dict[str, Benchmark] = {}  # by name, as the decorator below fills it
-
-
-def benchmark(name: str) -> Callable[[Benchmark], Benchmark]:
-    """Register a benchmark under a name."""
-
-    def register(function: Benchmark) -> Benchmark:
-        BENCHMARKS[name] = function
-        return function
-
-    return register
-
-
-def run(names: Sequence[str] | None = None) -> Iterator[tuple[str, list[Row]]]:
-    """Run benchmarks one after another, all when no names are given; raise UserError for an unknown name."""
-    from competition.bench import blending, engine  # noqa: F401  # they register themselves
-
-    for name in names or ():
-        if name not in BENCHMARKS:
-            raise UserError(unknown("benchmark", name, BENCHMARKS))
-    for name in names or BENCHMARKS:
-        yield name, BENCHMARKS[name]()
 
 
 def in_turn(ours: Callable[[], Any], reference: Callable[[], Any], repeats: int = REPEATS) -> tuple[float, float]:

@@ -236,7 +236,7 @@ def board(options: argparse.Namespace, workspace: Workspace, console: Console) -
 
 
 def bench(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
-    from competition.bench.measure import run as run_benchmarks
+    from competition.bench.suite import run as run_benchmarks
     from competition.cli.tables import bench_table
     from competition.common.files import write_json
 

@@ -9,7 +9,8 @@ import torch
 
 from competition.bench import blending
 from competition.bench.engine import render
-from competition.bench.measure import BENCHMARKS, extra_mib, in_turn, run
+from competition.bench.measure import extra_mib, in_turn
+from competition.bench.suite import BENCHMARKS, run
 from competition.cli.main import main
 from competition.common.errors import UserError
 from models.heatmaps import gaussian_squares

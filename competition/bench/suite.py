@@ -1,0 +1,37 @@
+"""All benchmarks by name, and running them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, TypeAlias
+
+from competition.bench import blending, engine
+from competition.bench.measure import Row
+from competition.common.errors import UserError, unknown
+
+Benchmark: TypeAlias = Callable[[], list[Row]]
+
+BENCHMARKS: Final[dict[str, Benchmark]] = {
+    "blend-objective": blending.objective,
+    "blend-search": blending.search_and_gate,
+    "blend-quality": blending.quality,
+    "blend-fresh": blending.fresh,
+    "train-2dhg-x1": engine.train_2d_x1,
+    "train-2dhg-x2": engine.train_2d_x2,
+    "train-2dhg-x8": engine.train_2d_x8,
+    "train-3dhg": engine.train_3d,
+    "train-3dhg-small": engine.train_3d_small,
+    "volume-loss": engine.volume_loss,
+    "loader": engine.loading,
+    "bottleneck": engine.bottleneck,
+    "predict": engine.predict_set,
+    "csv": engine.csv_files,
+    "decoders": engine.decoders,
+}
+
+
+def run(names: Sequence[str] | None = None) -> Iterator[tuple[str, list[Row]]]:
+    """Run benchmarks one after another, all when no names are given; raise UserError for an unknown name."""
+    for name in names or ():
+        if name not in BENCHMARKS:
+            raise UserError(unknown("benchmark", name, BENCHMARKS))
+    for name in names or BENCHMARKS:
+        yield name, BENCHMARKS[name]()
