@@ -1,14 +1,13 @@
 """What tests share: a small competition, made once, and the folders to work on it."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from competition.cli.main import main
 from competition.synthetic.generate import generate
-from tests.helpers import N_TEST, N
+from tests.helpers import N_TEST, Command, N
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +33,7 @@ def own_data(data: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def command(data: Path, tmp_path: Path) -> Callable[..., int]:
+def command(data: Path, tmp_path: Path) -> Command:
     """Run a subcommand on the small competition, with folds and submissions of this test's own."""
 
     def run(name: str, *arguments: str, data: Path = data) -> int:
@@ -42,3 +41,19 @@ def command(data: Path, tmp_path: Path) -> Callable[..., int]:
         return main([name, *folders, *arguments])
 
     return run
+
+
+@pytest.fixture
+def folds(command: Command) -> None:
+    """Make two folds of the small competition."""
+    assert command("folds", "--k", "2") == 0
+
+
+@pytest.fixture
+def trap(tmp_path: Path) -> Path:
+    return tmp_path / "trap"
+
+
+@pytest.fixture(scope="session")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("hostile")

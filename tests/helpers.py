@@ -2,7 +2,15 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
+
+from hypothesis import strategies as st
+
+from competition.common.errors import UserError
+
+Command: TypeAlias = Callable[..., int]  # the fixture `command`: a subcommand and its arguments to an exit code
 
 N, N_TEST = 40, 12
 
@@ -27,3 +35,30 @@ def contents(folder: Path) -> dict[str, object]:
         elif path.is_file():
             found[str(path.relative_to(folder))] = path.read_bytes()
     return found
+
+
+class Evil:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+def damaged(content: bytes, data: st.DataObject) -> bytes:
+    """Change some bytes, or cut the end off."""
+    changed = bytearray(content)
+    for place in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=8)):
+        changed[place] = data.draw(st.integers(0, 255))
+    return bytes(changed[: data.draw(st.integers(0, 2 * len(content)))])
+
+
+def refused_in_a_line(read: Callable[[], object]) -> None:
+    told = ""
+    try:
+        read()
+    except UserError as error:
+        told = str(error)
+    assert "\n" not in told

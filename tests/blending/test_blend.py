@@ -2,71 +2,24 @@
 
 import gzip
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from competition.bench.simulator import simulate
 from competition.blending import search
 from competition.blending.blend import blend
 from competition.blending.join import join
 from competition.blending.weights import exact, joint_errors, one_candidate
-from competition.common.errors import RunError, SubmissionError, UserError
-from competition.common.files import write_json
+from competition.common.errors import RunError, UserError
 from competition.common.metrics import mpjpe
 from competition.common.pose_csv import Poses, read_poses, write_poses
-from competition.runs.candidates import Candidate, candidates, out_of_fold_mpjpe, refitted, select
+from competition.runs.candidates import candidates, out_of_fold_mpjpe
 from competition.runs.folders import write_valid
+from tests.blending.helpers import ROWS, TEST_IDS, TEST_ROWS, write_nan, write_run
 
-ROWS, TEST_ROWS = 120, 11
-TEST_IDS = np.arange(1, TEST_ROWS + 1)
-
-
-@pytest.fixture(autouse=True)
-def short_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the search stop early: these tests are about what is done with its result."""
-    monkeypatch.setattr(search, "GAP", 0.002)
-
-
-@pytest.fixture
-def true() -> Poses:
-    pose = np.random.default_rng(1).normal(0, 300, (ROWS, 17, 3))
-    pose[:, 0] = 0
-    return Poses(np.arange(1, ROWS + 1), pose)
-
-
-def write_run(
-    root: Path,
-    name: str,
-    ids: np.ndarray,
-    pose: np.ndarray,
-    test: np.ndarray,
-    *,
-    epoch: int = 1,
-    folds: str | None = "f",
-) -> None:
-    """Write a run of two folds, its rows dealt out by turns, its test poses 10 mm apart around `test`."""
-    for fold in range(2):
-        folder = root / name / f"fold{fold}"
-        folder.mkdir(parents=True, exist_ok=True)
-        mine = ids % 2 == fold
-        write_valid(folder / f"valid_epoch{epoch:02d}.npz", ids[mine], pose[mine])
-        write_poses(folder / f"test_epoch{epoch:02d}.csv.gz", TEST_IDS, test + (5 if fold else -5))
-        if folds is not None:
-            write_json(folder / "config.json", {"recipe": name, "folds_sha256": folds})
-
-
-@pytest.fixture
-def submissions(tmp_path: Path, true: Poses) -> Path:
-    """Make runs a, b, c with correlated errors, the same for the test set."""
-    error = simulate(ROWS + TEST_ROWS, members=3, seed=2).residual.transpose(2, 3, 0, 1)
-    for name, member in zip("cab", error, strict=True):
-        test = member[ROWS:].round(3)
-        write_run(tmp_path / "submissions", name, true.id, true.pose_mm + member[:ROWS], test)
-    return tmp_path / "submissions"
+pytestmark = pytest.mark.usefixtures("short_search")
 
 
 def test_mean_equals_the_numpy_mean(submissions: Path, true: Poses, tmp_path: Path):
@@ -287,31 +240,6 @@ def test_a_gain_in_sample_is_told_with_what_is_known_of_others(
     assert not any("gain" in note for note in mean.notes)
 
 
-def test_virtual_members_are_columns_like_any_other(submissions: Path, true: Poses, tmp_path: Path):
-    result = blend(candidates(submissions), true, TEST_IDS, tmp_path / "out", granularity="coordinate", virtual=True)
-    names = ["a:1", "b:1", "c:1", "virtual-joint:0", "virtual-pose:0"]
-    assert result.facts["candidates"] == names
-    assert pd.read_csv(tmp_path / "out/weights.csv").columns.tolist() == ["joint", "axis", *names]
-    plain = blend(candidates(submissions), true, TEST_IDS, tmp_path / "plain", granularity="coordinate")
-    assert result.facts["mpjpe_optimum"] < plain.facts["mpjpe_optimum"]
-    assert result.facts["mpjpe_mean"] == plain.facts["mpjpe_mean"]  # of the members alone
-    means = [(tmp_path / out / "submission_mean.csv.gz").read_bytes() for out in ("out", "plain")]
-    assert means[0] == means[1]
-
-
-def test_refitting_takes_the_poses_of_the_runs_trained_on_everything(submissions: Path, true: Poses, tmp_path: Path):
-    found = candidates(submissions)
-    with pytest.raises(RunError, match="FOLD=full"):
-        refitted(found[0])
-    for run in "abc":
-        poses = read_poses(submissions / run / "fold0/test_epoch01.csv.gz").pose_mm
-        (submissions / run / "foldfull").mkdir()
-        write_poses(submissions / run / "foldfull/test_epoch01.csv.gz", TEST_IDS, poses)
-    result = blend([refitted(c) for c in found], true, TEST_IDS, tmp_path / "out", method="mean")
-    expected = np.mean([read_poses(submissions / run / "fold0/test_epoch01.csv.gz").pose_mm for run in "abc"], axis=0)
-    np.testing.assert_allclose(read_poses(result.submission).pose_mm, expected, atol=0.00051)
-
-
 def test_median_is_the_numpy_median_and_leaves_no_weights_of_an_earlier_blend(
     submissions: Path, true: Poses, tmp_path: Path
 ):
@@ -324,114 +252,6 @@ def test_median_is_the_numpy_median_and_leaves_no_weights_of_an_earlier_blend(
     assert "median" in {row["method"] for row in result.facts["table"]}
 
 
-def test_one_candidate_is_copied_and_said(submissions: Path, true: Poses, tmp_path: Path):
-    only = select(candidates(submissions), runs=["b"])
-    result = blend(only, true, TEST_IDS, tmp_path / "out")
-    joined = join(only, true, TEST_IDS)
-    np.testing.assert_allclose(read_poses(result.submission).pose_mm, joined.test_mm[0], atol=0.00051)
-    assert any("b:1 is the only candidate: it is copied" in note for note in result.notes)
-
-
-def test_copies_constants_and_unverified_folds_are_said(submissions: Path, true: Poses, tmp_path: Path):
-    source = submissions / "a"
-    poses = np.concatenate([np.load(source / f"fold{k}/valid_epoch01.npz")["pose"] for k in (0, 1)])
-    ids = np.concatenate([np.load(source / f"fold{k}/valid_epoch01.npz")["id"] for k in (0, 1)])
-    test = np.zeros((TEST_ROWS, 17, 3))
-    write_run(submissions, "copy", ids, poses, test, folds=None)
-    write_run(submissions, "flat", true.id, np.tile(true.pose_mm.mean(axis=0), (ROWS, 1, 1)), test)
-    result = blend(candidates(submissions), true, TEST_IDS, tmp_path / "out")
-    text = "\n".join(result.notes)
-    assert "copy:1 is a copy of a:1" in text
-    assert "flat:1 predicts the same pose for every image" in text
-    assert "copy: its folds can't be verified" in text
-    assert result.facts["mpjpe_blend_in_sample"] <= result.facts["mpjpe_mean"]
-
-
-def test_an_outsider_s_csv_is_a_candidate(submissions: Path, true: Poses, tmp_path: Path):
-    folder = submissions / "teammate" / "fold0"
-    folder.mkdir(parents=True)
-    write_poses(folder / "valid_epoch01.csv.gz", true.id, true.pose_mm + 1)
-    write_poses(folder / "test_epoch01.csv", TEST_IDS, np.ones((TEST_ROWS, 17, 3)))
-    chosen = select(candidates(submissions), runs=["teammate", "a"])
-    result = blend(chosen, true, TEST_IDS, tmp_path / "out", method="exact")
-    assert result.facts["candidates"] == ["a:1", "teammate:1"]
-    assert result.weights is not None
-    assert result.weights[13, :, 1].min() > 0.9
-
-
-def test_rows_are_those_that_all_candidates_have(submissions: Path, true: Poses, tmp_path: Path):
-    write_run(submissions, "half", true.id[40:90], true.pose_mm[40:90], np.zeros((TEST_ROWS, 17, 3)))
-    joined = join(candidates(submissions), true, TEST_IDS)
-    assert joined.id.tolist() == list(range(41, 91))
-    assert any("share 50 of up to 120 out-of-fold rows" in note for note in joined.notes)
-    np.testing.assert_allclose(joined.residual[:, :, joined.names.index("half:1")], 0, atol=1e-4)
-    full = join(select(candidates(submissions), runs=["a", "b", "c"]), true, TEST_IDS)
-    np.testing.assert_array_equal(joined.residual[:, :, [0, 1, 2]], full.residual[..., 40:90])
-
-
-def _nan(file: Path) -> None:
-    with np.load(file) as arrays:
-        ids, pose = arrays["id"], arrays["pose"]
-    pose[3, 5, 1] = np.nan
-    np.savez(file, id=ids, pose=pose)
-
-
-def _foreign_id(file: Path) -> None:
-    with np.load(file) as arrays:
-        ids, pose = arrays["id"], arrays["pose"]
-    ids[-1] = 7000
-    np.savez(file, id=ids, pose=pose)
-
-
-def _same_as_other_fold(file: Path) -> None:
-    (file.parent.parent / "fold1" / file.name).write_bytes(file.read_bytes())
-
-
-def _other_folds(file: Path) -> None:
-    for fold in range(2):
-        write_json(file.parent.parent / f"fold{fold}" / "config.json", {"recipe": "b", "folds_sha256": "other"})
-
-
-def _no_rows(file: Path) -> None:
-    for fold in range(2):
-        path = file.parent.parent / f"fold{fold}" / file.name
-        np.savez(path, id=np.zeros(0, np.int64), pose=np.zeros((0, 17, 3), np.float32))  # write_valid refuses them
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (_nan, r"b/fold0/valid_epoch01\.npz: the pose of Id 8 is not finite"),
-        (_foreign_id, r"b/fold0/valid_epoch01\.npz: Id 7000 is none of the 120 training images"),
-        (_same_as_other_fold, r"b:1: Id 2 is out of fold in two folds \(fold0, fold1\)"),
-        (_other_folds, r"runs a and b were trained on different folds\.csv"),
-        (_no_rows, r"b:1: its out-of-fold files hold no rows"),
-    ],
-)
-def test_bad_candidates_are_refused_and_nothing_is_written(
-    submissions: Path, true: Poses, tmp_path: Path, damage: Callable[[Path], None], message: str
-):
-    damage(submissions / "b/fold0/valid_epoch01.npz")
-    with pytest.raises(RunError, match=message) as caught:
-        blend(candidates(submissions), true, TEST_IDS, tmp_path / "out")
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "out").exists()
-
-
-def test_candidates_without_a_common_row_are_refused(tmp_path: Path, true: Poses):
-    test = np.zeros((TEST_ROWS, 17, 3))
-    write_run(tmp_path, "early", true.id[:60], true.pose_mm[:60], test)
-    write_run(tmp_path, "late", true.id[60:], true.pose_mm[60:], test)
-    with pytest.raises(RunError, match="late:1 shares no out-of-fold Id with early:1"):
-        join(candidates(tmp_path), true, TEST_IDS)
-
-
-def test_a_test_file_of_another_length_is_refused(submissions: Path, true: Poses, tmp_path: Path):
-    write_poses(submissions / "b/fold1/test_epoch01.csv.gz", TEST_IDS[:-1], np.zeros((TEST_ROWS - 1, 17, 3)))
-    with pytest.raises(SubmissionError, match=r"b/fold1/test_epoch01\.csv\.gz: 1 Ids missing, the first is 11"):
-        blend(candidates(submissions), true, TEST_IDS, tmp_path / "out")
-
-
 def test_an_earlier_blend_stays_when_a_later_one_fails(submissions: Path, true: Poses, tmp_path: Path):
     blend(candidates(submissions), true, TEST_IDS, tmp_path / "out", method="mean")
     before = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
@@ -439,71 +259,7 @@ def test_an_earlier_blend_stays_when_a_later_one_fails(submissions: Path, true: 
         blend(candidates(submissions), true, TEST_IDS, tmp_path / "out", method="optima")
     with pytest.raises(UserError, match="unknown granularity 'axes': did you mean 'axis'"):
         blend(candidates(submissions), true, TEST_IDS, tmp_path / "out", granularity="axes")
-    _nan(submissions / "b/fold0/valid_epoch01.npz")
+    write_nan(submissions / "b/fold0/valid_epoch01.npz")
     with pytest.raises(RunError):
         blend(candidates(submissions), true, TEST_IDS, tmp_path / "out")
     assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == before
-
-
-def candidate(run: str, epoch: int, valid_mpjpe: float | None) -> Candidate:
-    return Candidate(
-        run=run,
-        epoch=epoch,
-        valid_files=(),
-        test_files=(),
-        verified=True,
-        folds_sha256="f",
-        images_sha256="i",
-        valid_mpjpe=valid_mpjpe,
-    )
-
-
-FOUND = [
-    candidate("b", 2, 90),
-    candidate("b", 1, 95),
-    candidate("a", 1, 80),
-    candidate("a", 2, 80),
-    candidate("a", 10, 99),
-]
-
-
-@pytest.mark.parametrize(
-    ("runs", "epochs", "expected"),
-    [
-        (None, "best", ["a:1", "b:2"]),
-        (None, "last", ["a:10", "b:2"]),
-        (None, "all", ["a:1", "a:2", "a:10", "b:1", "b:2"]),
-        (None, "2, 10", ["a:2", "a:10", "b:2"]),
-        (["b"], "all", ["b:1", "b:2"]),
-        (["b", "a", "b"], "last", ["a:10", "b:2"]),
-    ],
-)
-def test_runs_and_epochs_are_selected(runs: list[str] | None, epochs: str, expected: list[str]):
-    assert [c.name for c in select(FOUND, runs, epochs)] == expected
-
-
-def test_the_best_epoch_of_an_outsider_is_computed():
-    found = [candidate("x", 1, None), candidate("x", 2, None), candidate("y", 1, None)]
-    chosen = select(found, score=lambda c: -float(c.epoch))
-    assert [c.name for c in chosen] == ["x:2", "y:1"]
-    with pytest.raises(RunError, match="run x: no score for every epoch"):
-        select(found)
-
-
-@pytest.mark.parametrize(
-    ("runs", "epochs", "message"),
-    [
-        (["bb"], "best", "unknown run 'bb': did you mean 'b'"),
-        (None, "first", "epochs 'first': expected best, last, all, or numbers such as 3,4"),
-        (None, "3,", "epochs '3,': expected"),
-        (None, "10", "run b has no epoch 10: complete for all its folds are 1, 2"),
-    ],
-)
-def test_what_is_not_there_cannot_be_selected(runs: list[str] | None, epochs: str, message: str):
-    with pytest.raises(UserError, match=message):
-        select(FOUND, runs, epochs)
-
-
-def test_nothing_to_blend_is_said():
-    with pytest.raises(RunError, match="nothing to blend"):
-        select([])

@@ -1,12 +1,7 @@
 """Submitting, with the official client against a stand-in for the service; one line for everything that goes wrong."""
 
-import csv
 import importlib.util
 import json
-import os
-import venv
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,97 +11,16 @@ from competition.common.errors import SubmissionError, UserError
 from competition.common.files import sha256_file
 from competition.common.pose_csv import read_poses, write_poses
 from competition.common.workspace import Workspace
-from competition.leaderboard import kaggle as client
-from competition.leaderboard.ledger import LEDGER, read_ledger, write_row
-from competition.leaderboard.submit import Patience, submit
+from competition.leaderboard.ledger import LEDGER, write_row
+from competition.leaderboard.submit import Patience
 from competition.runs.origin import find_origin
-from tests.leaderboard.fake_kaggle import SIGNED, TOKEN, FakeKaggle
-
-N = 7
-QUICK = Patience(send=60, list=60, score=60, pause=0.01)
+from tests.leaderboard.fake_kaggle import TOKEN, FakeKaggle
+from tests.leaderboard.helpers import N, Sender, pose_mm_of
 
 needs_client = pytest.mark.skipif(
     importlib.util.find_spec("kaggle") is None or importlib.util.find_spec("six") is None,
     reason="the official client is not installed: pip install kaggle six",
 )
-
-
-@pytest.fixture
-def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKaggle]:
-    """Serve, and lead the client there with a token and a home of its own."""
-    for name in list(os.environ):
-        if name.startswith("KAGGLE_") or name.lower() in ("no_proxy", "all_proxy", "http_proxy", "xdg_config_home"):
-            monkeypatch.delenv(name)
-    (tmp_path / "home").mkdir()
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
-    monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")
-    with FakeKaggle() as service:
-        monkeypatch.setenv("http_proxy", service.address)
-        yield service
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    """A competition of seven test images and no labels: all that submitting looks at."""
-    (tmp_path / "data/annot").mkdir(parents=True)
-    names = "".join(f"S1_Walking_1.54138969_{i:06}.jpg\n" for i in range(1, N + 1))
-    (tmp_path / "data/annot/valid_images.txt").write_text(names)
-    return Workspace(data=tmp_path / "data", submissions=tmp_path / "runs")
-
-
-def _pose_mm(seed: int = 0) -> np.ndarray:
-    pose_mm = np.random.default_rng(seed).normal(0, 200, (N, 17, 3))  # [7, 17, 3]
-    pose_mm[:, 0] = 0
-    return pose_mm
-
-
-@pytest.fixture
-def file(workspace: Workspace) -> Path:
-    path = workspace.submissions / "wide/submission.csv.gz"
-    write_poses(path, range(1, N + 1), _pose_mm())
-    return path
-
-
-class Sender:
-    """Sends to the competition, and keeps what was asked and noted."""
-
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
-        self.asked: list[str] = []
-        self.noted: list[str] = []
-
-    def __call__(self, file: Path, competition: str = "human-pose", message: str = "wide", **rest) -> dict[str, str]:
-        rest = {"patience": QUICK, "confirmed": lambda text: self.asked.append(text) is None} | rest
-        return submit(self.workspace, file, competition=competition, message=message, note=self.noted.append, **rest)
-
-    def refused(self, file: Path, **rest) -> str:
-        """Return the error's one line, which holds no credential; nor does the ledger."""
-        with pytest.raises(UserError) as caught:
-            self(file, **rest)
-        line = str(caught.value)
-        ledger = self.workspace.submissions / "ledger.csv"
-        kept = ledger.read_text() if ledger.exists() else ""
-        for secret in (TOKEN, SIGNED):
-            assert secret not in line + kept
-        assert "\n" not in line
-        assert line.startswith(str(file))
-        return line
-
-    def ledger(self) -> list[dict[str, str]]:
-        return read_ledger(self.workspace.submissions / "ledger.csv")
-
-
-@pytest.fixture
-def send(workspace: Workspace) -> Sender:
-    return Sender(workspace)
-
-
-def test_two_uploads_at_once_keep_both_rows(tmp_path: Path):
-    rows = [{key: f"{key} {number}" for key in LEDGER} | {"public": str(number)} for number in range(8)]
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(write_row, [tmp_path / "ledger.csv"] * 8, rows))
-    assert sorted(row["file"] for row in read_ledger(tmp_path / "ledger.csv")) == [f"file {n}" for n in range(8)]
 
 
 @needs_client
@@ -221,17 +135,8 @@ def test_a_network_that_is_down_is_told(service: FakeKaggle, send: Sender, file:
     assert send.ledger()[0]["status"] == "failed: network down"
 
 
-def test_a_missing_client_is_told(
-    service: FakeKaggle, send: Sender, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    venv.create(tmp_path / "bare", with_pip=False, symlinks=True)
-    monkeypatch.setattr(client.sys, "executable", str(tmp_path / "bare/bin/python"))
-    assert "make setup" in send.refused(file)
-    assert send.ledger()[0]["status"] == "failed: client not installed"
-
-
 def _broken(file: Path, name: str) -> None:
-    lines = _pose_mm()
+    lines = pose_mm_of()
     if name == "metres":
         lines /= 1000
     elif name == "root":
@@ -266,21 +171,11 @@ def test_declined_or_changed_meanwhile_is_not_sent(send: Sender, file: Path, wor
     assert send.refused(file, confirmed=lambda _: False) == f"{file}: not sent"
 
     def change(_: str) -> bool:
-        write_poses(file, range(1, N + 1), _pose_mm(1))
+        write_poses(file, range(1, N + 1), pose_mm_of(1))
         return True
 
     assert "changed while you were asked" in send.refused(file, confirmed=change)
     assert not (workspace.submissions / "ledger.csv").exists()
-
-
-def test_another_ledger_of_that_name_is_left_alone(send: Sender, file: Path, workspace: Workspace):
-    ledger = workspace.submissions / "ledger.csv"
-    for text in ("time,file\n", ",".join(LEDGER) + "\n1,2\n", ""):
-        ledger.write_text(text)
-        with pytest.raises(UserError, match="expected a header and rows of time, competition, "):
-            send(file)
-        assert ledger.read_text() == text
-    assert send.asked == []
 
 
 def _copy(file: Path, to: Path) -> Path:
@@ -303,7 +198,7 @@ def test_the_question_tells_where_the_file_came_from(workspace: Workspace, file:
         folder = file.parent / f"fold{fold}"
         for epoch, mpjpe in ((1, 120.0), (2, 100.0 + fold)):
             write_poses(
-                folder / f"test_epoch{epoch:02}.csv.gz", range(1, N + 1), _pose_mm() if epoch == 2 else _pose_mm(1)
+                folder / f"test_epoch{epoch:02}.csv.gz", range(1, N + 1), pose_mm_of() if epoch == 2 else pose_mm_of(1)
             )
             np.savez(folder / f"valid_epoch{epoch:02}.npz", id=np.arange(1, 4), pose=np.zeros((3, 17, 3), np.float32))
             with open(folder / "log.jsonl", "a") as log:
@@ -318,7 +213,7 @@ def test_the_question_tells_where_the_file_came_from(workspace: Workspace, file:
     assert "run wide, epoch 1, fold1 alone; out-of-fold MPJPE of this fold 120.00 mm" in told(
         file.parent / "fold1/test_epoch01.csv.gz"
     )
-    write_poses(file, range(1, N + 1), _pose_mm(2))
+    write_poses(file, range(1, N + 1), pose_mm_of(2))
     assert "not the poses of its best epoch, 2" in told(file)
     (file.parent / "fold1/log.jsonl").write_text("{")
     assert "unknown (" in told(file)
@@ -329,7 +224,7 @@ def test_the_question_tells_of_a_blend(workspace: Workspace, send: Sender, tmp_p
     facts = {"method": "optuna", "candidates": ["a:1", "b:2"], "shipped": "mean", "mpjpe_nested": 88.5}
     facts |= {"mpjpe_blend_in_sample": 80.25, "table": [{"method": "mean", "mpjpe_in_sample": 90.125}]}
     for name in ("submission", "submission_mean", "other"):
-        write_poses(folder / f"{name}.csv.gz", range(1, N + 1), _pose_mm())
+        write_poses(folder / f"{name}.csv.gz", range(1, N + 1), pose_mm_of())
     (folder / "blend.json").write_text(json.dumps(facts))
 
     def told(name: str) -> str:
@@ -358,47 +253,3 @@ def test_the_question_tells_that_the_same_file_was_sent_before(send: Sender, fil
         "  before   the same file at 2026-11-01: complete 45.6",
         "  before   the same file at 2026-11-02: sending ",
     ]
-
-
-@pytest.mark.parametrize(
-    ("printed", "status"),
-    [
-        ("/usr/bin/python: No module named kaggle", "client not installed"),
-        ("Traceback (most recent call last):\n  x\nModuleNotFoundError: No module named 'six'", "client not installed"),
-        ("Authentication required to call the Kaggle API.\n\nFirst, you will need", "no credentials"),
-        ("403 - You cannot submit until you accept the competition rules", "rules not accepted"),
-        ("Permission 'competitions.participate' was denied", "refused"),
-        ("429 Client Error: Too Many Requests for url: http://localhost/api", "daily limit"),
-        ("Your team has used its Submission allowance (5 of 5).\n0 submissions remaining today.", "daily limit"),
-        ("Competition deadline has passed", "competition closed"),
-        ("  0%|    | 0.00/404 Client\r100%|####| 503/503\nCould not submit to competition", "upload failed"),
-        ("502 Server Error: Bad Gateway for url: http://localhost/api", "service error"),
-        ("requests.exceptions.ConnectTimeout: HTTPSConnectionPool(host='api', port=443): Max", "network down"),
-        ("something new", "client failed"),
-        ("", "client failed"),
-    ],
-)
-def test_what_the_client_prints_is_understood(printed: str, status: str):
-    failure = client.diagnose(printed, "human-pose")
-    assert failure.status == status
-    assert "\n" not in failure.told
-    assert "{" not in failure.told
-
-
-@pytest.mark.parametrize("kept", ["kaggle.json", "access_token", "credentials.json"])
-def test_no_credential_is_told(service: FakeKaggle, tmp_path: Path, kept: str, monkeypatch: pytest.MonkeyPatch):
-    folder = tmp_path / "home/.kaggle"
-    folder.mkdir()
-    secret = "s3cr3t-of-" + kept
-    (folder / kept).write_text(json.dumps({"key": secret}) if kept.endswith("json") else secret + "\n")
-    monkeypatch.setenv("KAGGLE_KEY", "of-the-environment")
-    text = f"{secret} of-the-environment {TOKEN} Bearer abc https://u:pw@host/p?signature=x eyJhbGci {'0f' * 16}"
-    assert client.scrub(text) == "*** *** *** *** https://***host/p*** *** ***"
-
-
-def test_the_ledger_is_a_csv_that_others_read(send: Sender, workspace: Workspace):
-    row = dict.fromkeys(LEDGER, "") | {"time": "2026-11-22", "message": 'a "quoted", word'}
-    path = workspace.submissions / "ledger.csv"
-    for status in ("sending", "complete"):
-        write_row(path, row | {"status": status})  # the later state takes the earlier one's place
-    assert list(csv.reader(path.read_text().splitlines())) == [list(LEDGER), [*(row | {"status": "complete"}).values()]]

@@ -1,16 +1,11 @@
 """The report: what is on the page, that hostile names stay text, that it loads nothing, and that the skeleton turns."""
 
-import base64
 import builtins
-import hashlib
-import html
 import io
 import json
 import os
 import re
 import shutil
-import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -22,54 +17,18 @@ from competition.common.pose_csv import write_poses
 from competition.common.workspace import Workspace
 from competition.data.labels import read_labels
 from competition.leaderboard.scores import record
-from competition.report.charts import plain
 from competition.report.compose import SECTIONS, write_report
-from competition.report.gallery import choose_rows
-from competition.report.photo import photo_page
-from competition.report.rarity import nearest_of_others, quantile_bins
-from competition.report.viewer import draw_pose
-from competition.runs.blends import read_weights, weights_csv
+from competition.runs.blends import weights_csv
 from competition.runs.candidates import candidates as list_candidates
 from competition.runs.candidates import write_submission
 from competition.runs.folders import write_valid
 from competition.runs.record import append_log
 from tests.helpers import N_TEST, N
+from tests.report.helpers import CHROMIUM, HOSTILE, Page, turn
 
 KEYS = ("board", "curves", "poster", "breakdown", "rarity", "calibration", "weights", "gallery")
 SCORES = {"all": 40.0, "public": 41.0, "private": 39.5}  # mm
-HOSTILE = "<script>alert(1)</script>"
 HOSTILE_FOLDER = "<img src=x onerror=alert(1)>"  # a folder's name can't hold the slash
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
-
-
-class Page(HTMLParser):
-    """Collects a page's elements, its text and what its script elements hold."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.scripts: list[tuple[dict[str, str | None], str]] = []
-        self.text = ""
-        self.inside = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        self.inside = tag
-
-    def handle_endtag(self, tag: str) -> None:
-        self.inside = ""
-
-    def handle_data(self, data: str) -> None:
-        if self.inside == "script":
-            self.scripts.append((self.elements[-1][1], data))
-        elif self.inside != "style":
-            self.text += data
-
-    def block(self, key: str) -> dict:
-        return next(json.loads(data) for attributes, data in self.scripts if attributes.get("id") == key)
 
 
 def add_run(workspace: Workspace, run: str, spread_mm: float, recipe: str = "3dhg-small", epochs: int = 2) -> None:
@@ -288,98 +247,6 @@ def test_an_outsider_and_a_run_of_other_images_are_told(workspace: Workspace, tm
     assert [trace["name"] for trace in page.block("figures")["joint"]["data"]] == ["mate, epoch 2"]
 
 
-def test_nearest_of_others_is_the_least_mpjpe_to_another_subject():
-    draw = np.random.default_rng(0)
-    pose_mm, reference_mm = (draw.normal(0, 300, (rows, 17, 3)).astype(np.float32) for rows in (4, 7))
-    subject, reference = np.array(["S1", "S1", "S5", "S6"]), np.array(["S1", "S1", "S1", "S5", "S5", "S1", "S5"])
-    expected = [
-        min(mpjpe([pose], [other]) for other, whose in zip(reference_mm, reference, strict=True) if whose != own)
-        for pose, own in zip(pose_mm, subject, strict=True)
-    ]
-    np.testing.assert_allclose(nearest_of_others(pose_mm, subject, reference_mm, reference), expected, rtol=1e-5)
-    assert np.isinf(nearest_of_others(pose_mm[:1], subject[:1], reference_mm[:2], reference[:2]))[0]
-
-
-def test_quantile_bins_are_equally_full():
-    values = np.random.default_rng(0).permutation(12) * 1.5
-    np.testing.assert_array_equal(quantile_bins(values, 4), values // 1.5 // 3)
-
-
-def test_rows_are_chosen_from_the_ends_and_the_middle():
-    error_mm = np.array([5, 1, 4, 2, 8, 7, 3, 6, 9.0])
-    assert choose_rows(error_mm, 1) == {"Best": [1], "Median": [0], "Worst": [8]}
-    assert choose_rows(error_mm)["Worst"] == [8, 4, 5]  # a third each, where there are few
-    assert choose_rows(error_mm[:2])["Best"] == []
-
-
-def test_the_pose_is_drawn_at_its_pixels():
-    pose_px = np.full((17, 2), (20, 10), np.float32)
-    image = np.full((32, 48, 3), 100, np.uint8)
-    drawn = draw_pose(image, pose_px)
-    assert (drawn[10, 20] > 200).all()
-    assert (drawn[10, 16] < 60).all()  # the dark rim
-    assert (drawn[20, 10] == 100).all()
-    assert (image == 100).all()
-
-
-def test_names_for_plotly_hold_no_markup_and_are_short():
-    assert plain("<a href='x'>&") == "&lt;a href='x'&gt;&amp;"
-    assert len(plain("x" * 99)) == 28
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "complaint"),
-    [("Hip,x", "Hop,x", "coordinates"), (",0.5\n", "\n", "numbers"), (",0.5\n", ",nan\n", "finite")],
-)
-def test_damaged_weights_are_refused(tmp_path: Path, old: str, new: str, complaint: str):
-    path = tmp_path / "weights.csv"
-    text = weights_csv(["a:1", "b:2"], np.full((17, 3, 2), 0.5))
-    path.write_text(text)
-    names, values = read_weights(path)
-    assert names == ["a:1", "b:2"]
-    assert values.shape == (17, 3, 2)
-    path.write_text(text.replace(old, new, 1))
-    with pytest.raises(UserError, match=complaint):
-        read_weights(path)
-
-
-REMARKS = ("willReadFrequently", "GL Driver Message")  # of speed, by the browser
-TURN = """
-addEventListener("load", () => {
-  const plot = document.getElementById("viewer-plot");
-  plot.scrollIntoView();
-  const eye = () => Object.values(plot.layout.scene.camera.eye).map((v) => v.toFixed(3)).join(" ");
-  const said = () => document.getElementById("viewer-caption").textContent;
-  const wait = setInterval(() => {
-    if (plot.layout === undefined) return;
-    clearInterval(wait);
-    const found = [eye(), said()];
-    plot.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight" }));
-    document.querySelector('[data-pose="11"]')?.click();
-    setTimeout(() => {
-      const drawn = document.querySelectorAll("[data-figure] .main-svg").length;
-      document.title = JSON.stringify([...found, eye(), said(), drawn, plot.data.map((trace) => trace.name)]);
-    }, 500);
-  }, 50);
-});
-"""
-
-
-def turn(text: str, folder: Path) -> list:
-    """Open a page, press an arrow key, choose the last pose, and return what TURN tells; the console must be quiet."""
-    digest = base64.b64encode(hashlib.sha256(TURN.encode()).digest()).decode()
-    text = text.replace("script-src ", f"script-src 'sha256-{digest}' ", 1)  # the page lets no other run
-    page = folder / "page.html"
-    page.write_text(text.replace("</body>", f"<script>{TURN}</script></body>"))
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader", "--window-size=1280,900"]
-    flags += ["--enable-logging=stderr", f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=6000"]
-    command = [CHROMIUM, *flags, "--dump-dom", page.as_uri()]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    said = [line for line in found.stderr.splitlines() if "CONSOLE" in line]
-    assert [line for line in said if not any(remark in line for remark in REMARKS)] == []
-    return json.loads(html.unescape(re.search(r"<title>(.*?)</title>", found.stdout)[1]))
-
-
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: the page's scripts aren't run")
 def test_the_skeleton_turns_and_the_console_is_quiet(report: Path, tmp_path: Path):
     before, first, after, last, drawn, names = turn(report.read_text(), tmp_path)
@@ -387,42 +254,3 @@ def test_the_skeleton_turns_and_the_console_is_quiet(report: Path, tmp_path: Pat
     assert first != last
     assert drawn > 0
     assert names == ["truth", "predicted", "predicted", "predicted"]
-
-
-def a_photo(name: str = "holiday.jpg") -> tuple[str, np.ndarray]:
-    """Return the page of a photo, and the pose on it in mm."""
-    pose_mm = np.random.default_rng(0).normal(0, 300, (17, 3))
-    crop, pose_px = np.full((256, 256, 3), 99, np.uint8), 128 + pose_mm[:, :2] / 10
-    return photo_page(name, f"run {name}", crop, pose_px, pose_mm), pose_mm
-
-
-def test_the_page_of_a_photo_holds_its_pose_and_asks_for_nothing():
-    text, pose_mm = a_photo(HOSTILE)
-    page = Page(text)
-    assert "<script>alert" not in text
-    assert page.text.count(HOSTILE) == 3  # title, heading, and the run's name
-    (shown,) = page.block("gallery-poses")["poses"]
-    assert shown["truth"] is None
-    np.testing.assert_allclose(shown["predicted"], pose_mm, atol=0.051)
-    assert f"{pose_mm[16, 2]:.1f}" in page.text
-    assert "truth" not in page.text
-    assert all((a.get("src") or "data:").startswith("data:") for _, a in page.elements)
-    assert not [a for tag, a in page.elements if tag == "nav"]
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: the page's scripts aren't run")
-def test_the_skeleton_of_a_photo_turns_too(tmp_path: Path):
-    before, first, after, last, drawn, names = turn(a_photo()[0], tmp_path)
-    assert before != after
-    assert first == last == "the mean of the networks"
-    assert drawn == 0
-    assert names == ["predicted"] * 3
-
-
-def test_left_and_right_are_told_by_colour():
-    points = np.zeros((17, 2), np.float32)
-    points[[5, 6]] = (8, 8), (24, 8)  # left shank
-    points[[2, 3]] = (8, 40), (24, 40)  # right shank
-    drawn = draw_pose(np.full((48, 48, 3), 100, np.uint8), points, sides=True)
-    assert drawn[8, 20].tolist() == [0x00, 0x72, 0xB2]
-    assert drawn[40, 20].tolist() == [0xD5, 0x5E, 0x00]

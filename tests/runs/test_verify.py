@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +13,7 @@ import models
 from competition.cli.main import main
 from competition.common.files import sha256_file, sha256_lines
 from competition.common.pose_csv import read_poses, write_poses
-from tests.helpers import TINY
-
-Command = Callable[..., int]
+from tests.helpers import TINY, Command
 
 
 def test_what_was_written_is_verified_and_what_was_changed_is_named(command: Command, tmp_path: Path, capsys):

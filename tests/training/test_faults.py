@@ -7,35 +7,23 @@ import multiprocessing
 import os
 import resource
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 
-import models
 from competition.cli.main import main
 from competition.common import files
-from competition.common.errors import RunError, UserError
-from competition.common.stop import Stop
+from competition.common.errors import UserError
 from competition.training import loader
 from competition.training import loop as train
-from competition.training.failures import told_when_out_of_memory
-from models.recipes import ThreeD
-from tests.helpers import TINY, contents
+from tests.helpers import Command, contents
+from tests.training.helpers import TRAIN
 
-Command = Callable[..., int]
-TRAIN = ("train", *TINY, "--epochs", "1", "--fold", "0", "--augment")
 FOLD = "runs/3dhg-small/fold0"
-
-
-@pytest.fixture
-def folds(command: Command) -> None:
-    assert command("folds", "--k", "2") == 0
 
 
 @pytest.fixture(scope="module")
@@ -76,11 +64,11 @@ def failing(monkeypatch: pytest.MonkeyPatch, name: str, code: int) -> Iterator[N
         yield
 
 
-def _names(folder: Path) -> set[str]:
+def names_in(folder: Path) -> set[str]:
     return {path.name for path in folder.rglob("*") if path.is_file()}
 
 
-def _told_once(capsys: pytest.CaptureFixture[str], *words: str) -> None:
+def told_once(capsys: pytest.CaptureFixture[str], *words: str) -> None:
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1
@@ -105,9 +93,9 @@ def test_a_full_disk_at_any_file_loses_nothing(
         capsys.readouterr()
         with failing(monkeypatch, name, code):
             assert command(*TRAIN) == 2
-        _told_once(capsys, os.strerror(code), "make room or mend the permissions")
-        assert name not in _names(tmp_path / "runs")
-        assert not [left for left in _names(tmp_path / "runs") if left.endswith(".tmp")]
+        told_once(capsys, os.strerror(code), "make room or mend the permissions")
+        assert name not in names_in(tmp_path / "runs")
+        assert not [left for left in names_in(tmp_path / "runs") if left.endswith(".tmp")]
     (tmp_path / FOLD / ".last.pt.1.0a.tmp").write_bytes(b"half")  # as a killed process leaves it
     assert command(*TRAIN) == 0
     assert contents(tmp_path / FOLD) == whole
@@ -121,7 +109,7 @@ def test_an_epoch_s_files_bind_the_name_without_a_checkpoint(
         assert command(*TRAIN) == 2
     capsys.readouterr()
     assert command(*TRAIN, "--lr", "0.5") == 2
-    _told_once(capsys, "fold0 was trained with another configuration (lr 0.001 -> 0.5)")
+    told_once(capsys, "fold0 was trained with another configuration (lr 0.001 -> 0.5)")
 
 
 def test_a_disk_that_takes_no_large_files_is_told(
@@ -135,8 +123,8 @@ def test_a_disk_that_takes_no_large_files_is_told(
         assert command(*TRAIN) == 2
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    _told_once(capsys, "File too large", "make room")
-    assert _names(tmp_path / "runs") == {"config.json", "valid_epoch01.npz", "test_epoch01.csv.gz", "log.jsonl"}
+    told_once(capsys, "File too large", "make room")
+    assert names_in(tmp_path / "runs") == {"config.json", "valid_epoch01.npz", "test_epoch01.csv.gz", "log.jsonl"}
     assert command(*TRAIN) == 0
     assert contents(tmp_path / FOLD) == whole
 
@@ -148,7 +136,7 @@ def test_what_stood_before_stands_after_a_full_disk(tmp_path: Path, monkeypatch:
         with failing(monkeypatch, name, errno.ENOSPC), pytest.raises(OSError, match="No space left"):
             files.write_text(tmp_path / name, "after" * 100)
         assert (tmp_path / name).read_bytes() == before
-    assert _names(tmp_path) == {"a.json", "a.csv", "a.csv.gz"}
+    assert names_in(tmp_path) == {"a.json", "a.csv", "a.csv.gz"}
 
 
 def test_a_file_takes_its_name_when_it_is_whole_and_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -167,13 +155,13 @@ def test_a_file_takes_its_name_when_it_is_whole_and_on_the_disk(tmp_path: Path, 
     with pytest.raises(ValueError, match="not JSON compliant"):
         files.write_json(path, {"loss": float("nan")})
     assert path.read_text() == "one"
-    assert _names(tmp_path) == {"a.json"}
+    assert names_in(tmp_path) == {"a.json"}
 
 
 def test_a_folder_that_can_not_be_made_is_told(command: Command, folds: None, tmp_path: Path, capsys):
     (tmp_path / "runs").write_text("a file in the folder's place")
     assert command(*TRAIN) == 2
-    _told_once(capsys, str(tmp_path / "runs"), "make room or mend the permissions")
+    told_once(capsys, str(tmp_path / "runs"), "make room or mend the permissions")
     (tmp_path / "runs").unlink()
 
 
@@ -193,11 +181,11 @@ def test_a_data_folder_that_vanishes_is_told(
     with monkeypatch.context() as patch:
         patch.setattr(train, "train_step", vanish)
         assert command(*TRAIN, data=own_data) == 2
-    _told_once(capsys, str(images), "does not exist")
+    told_once(capsys, str(images), "does not exist")
     assert command(*TRAIN, data=own_data) == 2  # still away
-    _told_once(capsys, f"no folder {images}")
+    told_once(capsys, f"no folder {images}")
     away.rename(images)
-    assert _names(tmp_path / "runs") == {"config.json"}
+    assert names_in(tmp_path / "runs") == {"config.json"}
     assert command(*TRAIN, data=own_data) == 0
     assert contents(tmp_path / FOLD) == whole
 
@@ -215,7 +203,7 @@ def test_a_loading_process_that_dies_is_told(
     with monkeypatch.context() as patch:
         patch.setattr(loader, "read_image", dies)
         assert command(*TRAIN, "--workers", "1") == 2
-    _told_once(capsys, "a process that loads images died", "lower --workers", "goes on after the last checkpoint")
+    told_once(capsys, "a process that loads images died", "lower --workers", "goes on after the last checkpoint")
     assert command(*TRAIN, "--workers", "1") == 0
     assert contents(tmp_path / FOLD) == whole
 
@@ -272,11 +260,11 @@ def test_what_is_no_longer_finite_leaves_the_checkpoint(
     monkeypatch.setattr(train, "LOOK_EVERY", 1)
     monkeypatch.setattr(train, "train_step", not_finite)
     assert command(*TRAIN, "--epochs", "2") == 2
-    _told_once(capsys, "no longer finite in epoch 2", "Ids [", "last finite mean: ", " at step 1", "untouched")
+    told_once(capsys, "no longer finite in epoch 2", "Ids [", "last finite mean: ", " at step 1", "untouched")
     assert last.read_bytes() == before
     monkeypatch.setattr(train, "train_step", not_finite_and_told)
     assert command(*TRAIN, "--epochs", "2") == 2
-    _told_once(capsys, "the weights are no longer finite (epoch 2, step 1)", "untouched")
+    told_once(capsys, "the weights are no longer finite (epoch 2, step 1)", "untouched")
     assert last.read_bytes() == before
 
 
@@ -298,7 +286,7 @@ def test_told_to_end_it_keeps_the_steps_and_stops(
         assert command(*TRAIN) == 143
     assert capsys.readouterr().err == "interrupted: the same command goes on where this one stopped\n"
     assert torch.load(tmp_path / FOLD / "last.pt", weights_only=True)["part"]["step"] == steps
-    assert _names(tmp_path / FOLD) == {"config.json", "last.pt"}
+    assert names_in(tmp_path / FOLD) == {"config.json", "last.pt"}
     assert command(*TRAIN) == 0
     assert contents(tmp_path / FOLD) == whole
 
@@ -318,113 +306,6 @@ def test_a_checkpoint_is_written_within_an_epoch_when_it_is_due(
     assert contents(tmp_path / FOLD) == whole
 
 
-def test_stop_keeps_what_it_was_told_and_ends_with_it():
-    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    gone_on = []
-
-    def told_once() -> None:
-        with Stop() as stop:
-            signal.raise_signal(signal.SIGINT)
-            signal.raise_signal(signal.SIGINT)  # at once: the same one, by another way
-            gone_on.append(stop.signal)
-
-    def told_twice() -> None:
-        with Stop() as stop:
-            signal.raise_signal(signal.SIGTERM)
-            stop._when -= 2
-            signal.raise_signal(signal.SIGTERM)
-            raise AssertionError("still here")
-
-    with pytest.raises(KeyboardInterrupt):
-        told_once()
-    assert gone_on == [signal.SIGINT]
-    with pytest.raises(SystemExit) as ended:
-        told_twice()
-    assert ended.value.code == 143
-    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
-
-
-@pytest.mark.parametrize("in_pool", [False, True])
-def test_stop_hides_no_error_but_in_a_pool(monkeypatch: pytest.MonkeyPatch, in_pool: bool):
-    """Where the process would outlive it, waiting for more work."""
-    monkeypatch.setattr(multiprocessing, "parent_process", lambda: object() if in_pool else None)
-
-    def fails() -> None:
-        with Stop():
-            signal.raise_signal(signal.SIGINT)
-            raise RunError("another")
-
-    with pytest.raises(KeyboardInterrupt if in_pool else RunError):
-        fails()
-
-
-def test_stop_leaves_an_ignored_signal_and_other_threads_alone():
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as nohup does, and a shell for what it puts behind
-    try:
-        with Stop() as stop:
-            signal.raise_signal(signal.SIGINT)
-        assert stop.signal is None
-    finally:
-        signal.signal(signal.SIGINT, before)
-    with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(Stop().__enter__).result().signal is None
-
-
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), MemoryError()])
-def test_memory_that_runs_out_elsewhere_is_told(error: Exception):
-    with pytest.raises(RunError, match=r"^out of memory: take less$"), told_when_out_of_memory("take less"):
-        raise error
-
-
-BROKEN = {
-    "a file that can't be read as Python": ("class Own(:\n    pass\n", "SyntaxError at models/own.py:1"),
-    "another module that is missing": ("\nimport nowhere_to_be_found\n", "ModuleNotFoundError at models/own.py:2"),
-    "a network that can't be made": ("def Own(recipe):\n    return int('wide')\n", "ValueError at models/own.py:2"),
-    "a step that can't be taken": (
-        """
-from models.three_d import ThreeDHourglass
-class Own(ThreeDHourglass):
-    def forward(self, images):
-        return super().forward(images.flatten())
-""",
-        "at models/own.py:5",
-    ),
-    "a loss that isn't there": (
-        """
-from models.three_d import ThreeDHourglass
-class Own(ThreeDHourglass):
-    def loss(self, output, target):
-        return {"total": output.poses_mm}
-""",
-        "AttributeError at models/own.py:5",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_model_of_ones_own_is_named_with_its_line(
-    command: Command, folds: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, name: str
-):
-    code, where = BROKEN[name]
-    folder = tmp_path / "models"
-    folder.mkdir()
-    (folder / "own.py").write_text(code)
-    monkeypatch.setattr(models, "__path__", [*models.__path__, str(folder)])
-    monkeypatch.setattr(ThreeD, "network", "models.own:Own")
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    capsys.readouterr()
-    try:
-        assert command(*TRAIN) == 2
-        told = capsys.readouterr().err
-        assert command(*TRAIN, "--debug") == 2
-    finally:
-        sys.modules.pop("models.own", None)
-    assert told.startswith("error: model 3dhg-small: ")
-    assert told.count("\n") == 1
-    assert where in told
-    assert "Traceback" in capsys.readouterr().err
-
-
 def test_labels_or_a_test_set_that_changed_meanwhile_are_refused(
     command: Command, folds: None, own_data: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ):
@@ -435,12 +316,12 @@ def test_labels_or_a_test_set_that_changed_meanwhile_are_refused(
     names.write_text("\n".join(reversed(lines.splitlines())) + "\n")
     capsys.readouterr()
     assert command(*TRAIN, data=own_data) == 2
-    _told_once(capsys, "test_images_sha256")
+    told_once(capsys, "test_images_sha256")
     names.write_text(lines)
     labels = own_data / "annot/train.h5"
     before = labels.read_bytes()
     labels.write_bytes(before + b"more")  # which HDF5 doesn't mind
     assert command(*TRAIN, data=own_data) == 2
-    _told_once(capsys, "(labels_sha256 ")
+    told_once(capsys, "(labels_sha256 ")
     labels.write_bytes(before)
     assert command(*TRAIN, data=own_data) == 0

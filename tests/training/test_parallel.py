@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,16 +14,10 @@ from competition.common.pose_csv import read_poses
 from competition.runs import folders
 from competition.runs.folders import read_valid, valid_file
 from competition.runs.record import read_log
-from tests.helpers import N_TEST, TINY
+from tests.helpers import N_TEST, TINY, Command
+from tests.training.helpers import DIVERGING
 
-Command = Callable[..., int]
 EPOCHS = 4
-DIVERGING = ("--optimizer", "sgd", "--lr", "1e30")  # refused only when training has begun
-
-
-@pytest.fixture
-def folds(command: Command) -> None:
-    assert command("folds", "--k", "2") == 0
 
 
 def test_when_one_of_two_dies_both_end_and_the_same_command_goes_on_to_predict_every_id_once(

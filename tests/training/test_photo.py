@@ -1,7 +1,6 @@
 """A picture of one's own: read upright, cropped by the competition's rule, predicted as the test set is."""
 
 import csv
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -15,9 +14,8 @@ from competition.common.pose_csv import read_poses
 from competition.data.images import read_image
 from competition.data.labels import read_labels, read_test
 from competition.training.photo import MARGIN, crop_photo, place_pose, read_photo
-from tests.helpers import N_TEST, TINY
+from tests.helpers import N_TEST, TINY, Command
 
-Command = Callable[..., int]
 UPRIGHT, TURNED = 1, 6  # of EXIF's orientation: 6 is to be turned right by a quarter
 
 

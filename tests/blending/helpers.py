@@ -1,0 +1,40 @@
+"""What tests of the blender share: the size of its data, and runs written by hand."""
+
+from pathlib import Path
+
+import numpy as np
+
+from competition.common.files import write_json
+from competition.common.pose_csv import write_poses
+from competition.runs.folders import write_valid
+
+ROWS, TEST_ROWS = 120, 11
+TEST_IDS = np.arange(1, TEST_ROWS + 1)
+
+
+def write_run(
+    root: Path,
+    name: str,
+    ids: np.ndarray,
+    pose: np.ndarray,
+    test: np.ndarray,
+    *,
+    epoch: int = 1,
+    folds: str | None = "f",
+) -> None:
+    """Write a run of two folds, its rows dealt out by turns, its test poses 10 mm apart around `test`."""
+    for fold in range(2):
+        folder = root / name / f"fold{fold}"
+        folder.mkdir(parents=True, exist_ok=True)
+        mine = ids % 2 == fold
+        write_valid(folder / f"valid_epoch{epoch:02d}.npz", ids[mine], pose[mine])
+        write_poses(folder / f"test_epoch{epoch:02d}.csv.gz", TEST_IDS, test + (5 if fold else -5))
+        if folds is not None:
+            write_json(folder / "config.json", {"recipe": name, "folds_sha256": folds})
+
+
+def write_nan(file: Path) -> None:
+    with np.load(file) as arrays:
+        ids, pose = arrays["id"], arrays["pose"]
+    pose[3, 5, 1] = np.nan
+    np.savez(file, id=ids, pose=pose)

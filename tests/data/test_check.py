@@ -1,0 +1,117 @@
+"""`make check`: what it finds, tells and passes."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from competition.cli.tables import faults_table
+from competition.data import labels as dataset
+from competition.data.check import check
+from tests.data.damage import blank, change_labels, change_lines, look, put, saved
+from tests.helpers import Command, N
+
+
+def test_check_tells_all_faults_at_once_and_ten_places_of_each(command: Command, own_data: Path, capsys):
+    images = [own_data / "images" / name for name in (own_data / "annot/train_images.txt").read_text().split()]
+    for number, path in enumerate(images[10:30]):
+        path.unlink()
+        if number >= 12:  # the first twelve go missing
+            path.write_bytes((b"", b"hello", blank(256, 200), saved(blank(256, 256), "CMYK"))[number % 4])
+    change_lines(lambda lines: ["", f"/tmp/{lines[1]}", lines[5], "", *lines[4:]])(own_data)
+    change_labels("pose2d", put(np.nan, 2))(own_data)
+    change_labels("pose3d", lambda a: a[:39] / 1000)(own_data)
+    (own_data / "annot/valid_images.txt").write_text(f"{images[35].name}\n[bold].jpg\n")
+    assert command("check", "--all", data=own_data) == 2
+    told = capsys.readouterr().out
+    for kind in (
+        "blank lines", "a path", "stand twice", "training images as test images", "pose3d has 39 rows",
+        "pose2d has NaN", "metres?", "missing images", "an empty file", "not a JPEG", "not 256x256 px", "CMYK",
+        "names not like", "[bold].jpg",
+    ):  # fmt: skip
+        assert kind in told, told
+    found = look(own_data)
+    (missing,) = (problem for problem in found.problems if problem.what == "missing images")
+    assert len(missing.places) == 13  # [bold].jpg, too
+    where = next(iter(faults_table([missing], [], own_data, str).columns[2].cells)).plain
+    assert where.startswith("images, 13: ")
+    assert where.endswith(" and 3 more")
+    assert where.count(".jpg") == 10
+    assert str(own_data) not in where
+
+
+def test_a_sound_folder_passes_the_check(command: Command, data: Path, capsys):
+    assert command("check", data=data) == 0
+    out = capsys.readouterr().out
+    assert "as named" in out
+    assert "none yet: `make folds" in out
+    found = look(data)
+    assert not found.problems
+    assert not found.oddities
+    assert found.facts["training"]["images"] == str(N)
+    assert found.facts["training"]["subjects"].startswith("S1 8, S5 8")
+    assert found.facts["images"]["decoded"] == "52 of 52"
+    assert found.facts["images"]["same bytes as another"] == "0"
+
+
+def test_a_large_folder_is_sampled_unless_all_is_asked_for(data: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("competition.data.check.SAMPLE", 10)
+    found = check(data, data / "folds", everything=False, advance=lambda count, text: None)
+    assert found.facts["images"]["decoded"] == '9 of 52 (all by ARGS="--all")'
+    assert look(data).facts["images"]["decoded"] == "52 of 52"
+
+
+@pytest.mark.parametrize("there", ["nothing", "pictures"])
+def test_a_folder_of_something_else_is_told_in_one_line(command: Command, tmp_path: Path, there: str, capsys):
+    if there == "pictures":
+        (tmp_path / "images").mkdir()
+        (tmp_path / "images/cat.jpg").write_bytes(blank(256, 256))
+    assert command("check", data=tmp_path) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert re.fullmatch(r"error: no competition at .*: expected images/\*.jpg, annot/train_images.txt, .*\n", told.err)
+
+
+def test_check_warns_of_what_is_odd(own_data: Path):
+    names = (own_data / "annot/train_images.txt").read_text().split()
+    images = own_data / "images"
+    (images / "holiday.jpg").write_bytes((images / names[4]).read_bytes())
+    change_lines(lambda lines: ["holiday.jpg", *lines[1:]])(own_data)
+    change_labels("pose3d", lambda a: a * np.where(np.arange(N) == 5, 1.3, 1).astype(np.float32)[:, None, None])(
+        own_data
+    )
+    found = look(own_data)
+    assert not found.problems
+    assert not found.names_parse
+    odd = {oddity.what: list(oddity.places) for oddity in found.oddities}
+    assert odd["names not like S1_Directions_1.54138969_000001.jpg"] == ["holiday.jpg"]
+    assert odd["images with the same bytes as another"] == [f"holiday.jpg as {names[4]}"] or odd[
+        "images with the same bytes as another"
+    ] == [f"{names[4]} as holiday.jpg"]
+    (loose,) = odd["bones that change their length within a subject"]
+    assert re.fullmatch(r"S\d+ by 1\d\d mm", loose)
+    assert found.facts["images"]["in no list"] == "1"  # whose name holiday.jpg took
+
+
+def test_check_finds_what_leaks_between_folds(command: Command, own_data: Path, tmp_path: Path):
+    def leaks(*arguments: str) -> list[str]:
+        assert command("folds", "--force", *arguments, data=own_data) == 0
+        found = check(own_data, tmp_path / "folds", everything=True, advance=lambda count, text: None)
+        assert not found.problems
+        return [oddity.what for oddity in found.oddities]
+
+    assert leaks() == []
+    assert [what.split()[1] for what in leaks("--strategy", "holdout")] == ["images"]
+    rows = dataset.read_labels(own_data).images
+    first, other = (next(i for i, name in enumerate(rows) if name.startswith(s)) for s in ("S1_", "S5_"))
+
+    def copy(array: np.ndarray) -> np.ndarray:
+        array[other, 1:] = array[first, 1:] + 0.3
+        return array
+
+    change_labels("pose3d", copy)(own_data)
+    assert "held-out poses within 1 mm of one that is trained on: scores flatter" in leaks()
+    (own_data / "annot/train_images.txt").write_text("\n".join([*rows[:-2], rows[-1], rows[-2]]))
+    found = check(own_data, tmp_path / "folds", everything=True, advance=lambda count, text: None)
+    assert "lists other images" in next(iter(found.facts["folds"].values()))

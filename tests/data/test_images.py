@@ -1,0 +1,40 @@
+"""Images: how they are decoded, and how positions follow them."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from competition.common.errors import DataError
+from competition.data.images import read_image, to_input_px
+from tests.data.damage import exif, image_path
+
+
+def test_images_are_decoded_at_the_size_that_is_asked_for(data: Path):
+    path = image_path(data)
+    full = read_image(path).astype(float)
+    assert full.shape == (256, 256, 3)
+    for size, tolerance in ((128, 3), (64, 3), (96, 4)):
+        small = read_image(path, size).astype(float)
+        assert small.shape == (size, size, 3)
+        expected = cv2.resize(full, (size, size), interpolation=cv2.INTER_AREA)
+        assert np.abs(small - expected).mean() < tolerance
+    red = path.parent / "red.jpg"
+    cv2.imwrite(str(red), np.full((256, 256, 3), (0, 0, 250), np.uint8))  # OpenCV writes blue, green, red
+    assert read_image(red)[0, 0, 0] > 240
+    red.unlink()
+    turned = path.parent / "turned.jpg"
+    turned.write_bytes(path.read_bytes()[:2] + exif(6) + path.read_bytes()[2:])
+    for size in (256, 128):  # as stored, as the labels fit it
+        np.testing.assert_array_equal(read_image(turned, size), read_image(path, size))
+    turned.unlink()
+
+
+def test_pixel_positions_follow_the_image_down():
+    np.testing.assert_allclose(to_input_px(np.array([[0, 255]], np.float32), 128), [[-0.25, 127.25]])
+
+
+def test_a_missing_image_is_named(tmp_path: Path):
+    with pytest.raises(DataError, match="does not exist"):
+        read_image(tmp_path / "none.jpg")

@@ -1,0 +1,48 @@
+"""A service to upload to, and a workspace with a file to send."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from competition.common.pose_csv import write_poses
+from competition.common.workspace import Workspace
+from tests.leaderboard.fake_kaggle import TOKEN, FakeKaggle
+from tests.leaderboard.helpers import N, Sender, pose_mm_of
+
+
+@pytest.fixture
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKaggle]:
+    """Serve, and lead the client there with a token and a home of its own."""
+    for name in list(os.environ):
+        if name.startswith("KAGGLE_") or name.lower() in ("no_proxy", "all_proxy", "http_proxy", "xdg_config_home"):
+            monkeypatch.delenv(name)
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
+    monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")
+    with FakeKaggle() as service:
+        monkeypatch.setenv("http_proxy", service.address)
+        yield service
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """A competition of seven test images and no labels: all that submitting looks at."""
+    (tmp_path / "data/annot").mkdir(parents=True)
+    names = "".join(f"S1_Walking_1.54138969_{i:06}.jpg\n" for i in range(1, N + 1))
+    (tmp_path / "data/annot/valid_images.txt").write_text(names)
+    return Workspace(data=tmp_path / "data", submissions=tmp_path / "runs")
+
+
+@pytest.fixture
+def file(workspace: Workspace) -> Path:
+    path = workspace.submissions / "wide/submission.csv.gz"
+    write_poses(path, range(1, N + 1), pose_mm_of())
+    return path
+
+
+@pytest.fixture
+def send(workspace: Workspace) -> Sender:
+    return Sender(workspace)

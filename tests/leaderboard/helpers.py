@@ -1,0 +1,50 @@
+"""What tests of the upload share."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from competition.common.errors import UserError
+from competition.common.workspace import Workspace
+from competition.leaderboard.ledger import read_ledger
+from competition.leaderboard.submit import Patience, submit
+from tests.leaderboard.fake_kaggle import SIGNED, TOKEN
+
+N = 7
+QUICK = Patience(send=60, list=60, score=60, pause=0.01)
+
+
+def pose_mm_of(seed: int = 0) -> np.ndarray:
+    pose_mm = np.random.default_rng(seed).normal(0, 200, (N, 17, 3))  # [7, 17, 3]
+    pose_mm[:, 0] = 0
+    return pose_mm
+
+
+class Sender:
+    """Sends to the competition, and keeps what was asked and noted."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.asked: list[str] = []
+        self.noted: list[str] = []
+
+    def __call__(self, file: Path, competition: str = "human-pose", message: str = "wide", **rest) -> dict[str, str]:
+        rest = {"patience": QUICK, "confirmed": lambda text: self.asked.append(text) is None} | rest
+        return submit(self.workspace, file, competition=competition, message=message, note=self.noted.append, **rest)
+
+    def refused(self, file: Path, **rest) -> str:
+        """Return the error's one line, which holds no credential; nor does the ledger."""
+        with pytest.raises(UserError) as caught:
+            self(file, **rest)
+        line = str(caught.value)
+        ledger = self.workspace.submissions / "ledger.csv"
+        kept = ledger.read_text() if ledger.exists() else ""
+        for secret in (TOKEN, SIGNED):
+            assert secret not in line + kept
+        assert "\n" not in line
+        assert line.startswith(str(file))
+        return line
+
+    def ledger(self) -> list[dict[str, str]]:
+        return read_ledger(self.workspace.submissions / "ledger.csv")

@@ -1,0 +1,78 @@
+"""The parts of the report: what they compute, draw and escape."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from competition.common.errors import UserError
+from competition.common.metrics import mpjpe
+from competition.report.charts import plain
+from competition.report.gallery import choose_rows
+from competition.report.rarity import nearest_of_others, quantile_bins
+from competition.report.viewer import draw_pose
+from competition.runs.blends import read_weights, weights_csv
+
+
+def test_nearest_of_others_is_the_least_mpjpe_to_another_subject():
+    draw = np.random.default_rng(0)
+    pose_mm, reference_mm = (draw.normal(0, 300, (rows, 17, 3)).astype(np.float32) for rows in (4, 7))
+    subject, reference = np.array(["S1", "S1", "S5", "S6"]), np.array(["S1", "S1", "S1", "S5", "S5", "S1", "S5"])
+    expected = [
+        min(mpjpe([pose], [other]) for other, whose in zip(reference_mm, reference, strict=True) if whose != own)
+        for pose, own in zip(pose_mm, subject, strict=True)
+    ]
+    np.testing.assert_allclose(nearest_of_others(pose_mm, subject, reference_mm, reference), expected, rtol=1e-5)
+    assert np.isinf(nearest_of_others(pose_mm[:1], subject[:1], reference_mm[:2], reference[:2]))[0]
+
+
+def test_quantile_bins_are_equally_full():
+    values = np.random.default_rng(0).permutation(12) * 1.5
+    np.testing.assert_array_equal(quantile_bins(values, 4), values // 1.5 // 3)
+
+
+def test_rows_are_chosen_from_the_ends_and_the_middle():
+    error_mm = np.array([5, 1, 4, 2, 8, 7, 3, 6, 9.0])
+    assert choose_rows(error_mm, 1) == {"Best": [1], "Median": [0], "Worst": [8]}
+    assert choose_rows(error_mm)["Worst"] == [8, 4, 5]  # a third each, where there are few
+    assert choose_rows(error_mm[:2])["Best"] == []
+
+
+def test_the_pose_is_drawn_at_its_pixels():
+    pose_px = np.full((17, 2), (20, 10), np.float32)
+    image = np.full((32, 48, 3), 100, np.uint8)
+    drawn = draw_pose(image, pose_px)
+    assert (drawn[10, 20] > 200).all()
+    assert (drawn[10, 16] < 60).all()  # the dark rim
+    assert (drawn[20, 10] == 100).all()
+    assert (image == 100).all()
+
+
+def test_names_for_plotly_hold_no_markup_and_are_short():
+    assert plain("<a href='x'>&") == "&lt;a href='x'&gt;&amp;"
+    assert len(plain("x" * 99)) == 28
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [("Hip,x", "Hop,x", "coordinates"), (",0.5\n", "\n", "numbers"), (",0.5\n", ",nan\n", "finite")],
+)
+def test_damaged_weights_are_refused(tmp_path: Path, old: str, new: str, complaint: str):
+    path = tmp_path / "weights.csv"
+    text = weights_csv(["a:1", "b:2"], np.full((17, 3, 2), 0.5))
+    path.write_text(text)
+    names, values = read_weights(path)
+    assert names == ["a:1", "b:2"]
+    assert values.shape == (17, 3, 2)
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(UserError, match=complaint):
+        read_weights(path)
+
+
+def test_left_and_right_are_told_by_colour():
+    points = np.zeros((17, 2), np.float32)
+    points[[5, 6]] = (8, 8), (24, 8)  # left shank
+    points[[2, 3]] = (8, 40), (24, 40)  # right shank
+    drawn = draw_pose(np.full((48, 48, 3), 100, np.uint8), points, sides=True)
+    assert drawn[8, 20].tolist() == [0x00, 0x72, 0xB2]
+    assert drawn[40, 20].tolist() == [0xD5, 0x5E, 0x00]

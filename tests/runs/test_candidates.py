@@ -1,0 +1,70 @@
+"""Candidates: which epochs of which runs are chosen."""
+
+import pytest
+
+from competition.common.errors import RunError, UserError
+from competition.runs.candidates import Candidate, select
+
+
+def candidate(run: str, epoch: int, valid_mpjpe: float | None) -> Candidate:
+    return Candidate(
+        run=run,
+        epoch=epoch,
+        valid_files=(),
+        test_files=(),
+        verified=True,
+        folds_sha256="f",
+        images_sha256="i",
+        valid_mpjpe=valid_mpjpe,
+    )
+
+
+FOUND = [
+    candidate("b", 2, 90),
+    candidate("b", 1, 95),
+    candidate("a", 1, 80),
+    candidate("a", 2, 80),
+    candidate("a", 10, 99),
+]
+
+
+@pytest.mark.parametrize(
+    ("runs", "epochs", "expected"),
+    [
+        (None, "best", ["a:1", "b:2"]),
+        (None, "last", ["a:10", "b:2"]),
+        (None, "all", ["a:1", "a:2", "a:10", "b:1", "b:2"]),
+        (None, "2, 10", ["a:2", "a:10", "b:2"]),
+        (["b"], "all", ["b:1", "b:2"]),
+        (["b", "a", "b"], "last", ["a:10", "b:2"]),
+    ],
+)
+def test_runs_and_epochs_are_selected(runs: list[str] | None, epochs: str, expected: list[str]):
+    assert [c.name for c in select(FOUND, runs, epochs)] == expected
+
+
+def test_the_best_epoch_of_an_outsider_is_computed():
+    found = [candidate("x", 1, None), candidate("x", 2, None), candidate("y", 1, None)]
+    chosen = select(found, score=lambda c: -float(c.epoch))
+    assert [c.name for c in chosen] == ["x:2", "y:1"]
+    with pytest.raises(RunError, match="run x: no score for every epoch"):
+        select(found)
+
+
+@pytest.mark.parametrize(
+    ("runs", "epochs", "message"),
+    [
+        (["bb"], "best", "unknown run 'bb': did you mean 'b'"),
+        (None, "first", "epochs 'first': expected best, last, all, or numbers such as 3,4"),
+        (None, "3,", "epochs '3,': expected"),
+        (None, "10", "run b has no epoch 10: complete for all its folds are 1, 2"),
+    ],
+)
+def test_what_is_not_there_cannot_be_selected(runs: list[str] | None, epochs: str, message: str):
+    with pytest.raises(UserError, match=message):
+        select(FOUND, runs, epochs)
+
+
+def test_nothing_to_blend_is_said():
+    with pytest.raises(RunError, match="nothing to blend"):
+        select([])

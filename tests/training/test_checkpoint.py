@@ -1,0 +1,131 @@
+"""Checkpoints from anywhere: nothing in them is run, and what is wrong with them is one line."""
+
+import io
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import models
+from competition.common.errors import RunError
+from competition.training.checkpoint import FORMAT, load_checkpoint, rebuild, save_checkpoint
+from tests.helpers import TINY, Command, Evil, damaged, refused_in_a_line
+
+
+@pytest.fixture(scope="session")
+def checkpoint(scratch: Path) -> bytes:
+    model = models.create("3dhg-small", channels=16, depths=(1, 8), input_size=64)
+    save_checkpoint(scratch / "last.pt", "3dhg-small", model, epoch=1)
+    return (scratch / "last.pt").read_bytes()
+
+
+# checkpoints
+
+
+@pytest.mark.parametrize("protocol", [2, 5])
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_checkpoint_with_code_is_refused_and_the_code_is_not_run(
+    tmp_path: Path, trap: Path, packed: bool, protocol: int
+):
+    state = {"format": FORMAT, "recipe": "3dhg-small", "model": Evil(trap)}
+    if packed:
+        torch.save(state, tmp_path / "last.pt", pickle_protocol=protocol)
+    else:
+        (tmp_path / "last.pt").write_bytes(pickle.dumps(state, protocol=protocol))
+    with pytest.raises(RunError, match=r"last\.pt is no whole checkpoint of this toolkit .*: delete it to train anew$"):
+        load_checkpoint(tmp_path / "last.pt")
+    assert not trap.exists()
+
+
+def test_training_does_not_go_on_from_a_checkpoint_with_code(command: Command, tmp_path: Path, trap: Path, capsys):
+    assert command("folds", "--k", "2") == 0
+    folder = tmp_path / "runs/3dhg-small/fold0"
+    folder.mkdir(parents=True)
+    torch.save(Evil(trap), folder / "last.pt")
+    assert command("train", *TINY, "--epochs", "1", "--fold", "0") == 2
+    error = capsys.readouterr().err
+    assert "last.pt is no whole checkpoint" in error
+    assert error.count("\n") == 1
+    assert not trap.exists()
+
+
+def test_training_does_not_go_on_from_a_checkpoint_of_another_optimiser(command: Command, tmp_path: Path, capsys):
+    train = ("train", *TINY, "--fold", "0", "--epochs")
+    assert command("folds", "--k", "2") == 0
+    assert command(*train, "1") == 0
+    last = tmp_path / "runs/3dhg-small/fold0/last.pt"
+    state = torch.load(last, weights_only=True)
+    for wrong in ({"optimizer": {"state": {}, "param_groups": []}}, {"optimizer": {}}, {"part": {"step": 1}}):
+        torch.save(state | wrong, last)
+        capsys.readouterr()
+        assert command(*train, "2") == 2
+        error = capsys.readouterr().err
+        assert "last.pt is of another optimiser, of an earlier version or damaged" in error
+        assert error.count("\n") == 1
+
+
+WRONG_STATES = {
+    "a list": [1, 2],
+    "another format": {"format": 1},
+    "no more than a format": {"format": FORMAT},
+    "another recipe": {"recipe": "3dgh-small"},
+    "settings that are none": {"settings": [1]},
+    "settings of no recipe": {"settings": {"colour": "red"}},
+    "impossible settings": {"settings": {"channels": -1}},
+    "weights of another network": {"settings": {"channels": 8, "depths": (1, 4), "input_size": 64}},
+    "weights that are none": {"model": {"a": 1}},
+    "averaged weights that are none": {"ema": 3},
+}
+
+
+@pytest.mark.parametrize("name", WRONG_STATES)
+def test_a_checkpoint_of_another_content_is_refused(checkpoint: bytes, tmp_path: Path, name: str):
+    wrong = WRONG_STATES[name]
+    state = torch.load(io.BytesIO(checkpoint), weights_only=True)
+    kept = isinstance(wrong, dict) and "format" not in wrong
+    torch.save(state | wrong if kept else wrong, tmp_path / "best.pt")
+    with pytest.raises(RunError, match=r"best\.pt") as caught:
+        rebuild(tmp_path / "best.pt")
+    assert "\n" not in str(caught.value)
+
+
+LACKING: dict[str, Callable[[dict[str, object]], object]] = {
+    **{f"no {key}": lambda state, key=key: state.pop(key) for key in ("ema", "optimizer", "part", "recipe", "epoch")},
+    "a later format": lambda state: state.update(format=FORMAT + 1),
+    "an epoch in words": lambda state: state.update(epoch="one"),
+    "a number for the recipe": lambda state: state.update(recipe=3),
+}
+
+
+@pytest.mark.parametrize("name", LACKING)
+def test_a_checkpoint_that_is_whole_but_for_one_thing_is_refused(checkpoint: bytes, tmp_path: Path, name: str):
+    state = torch.load(io.BytesIO(checkpoint), weights_only=True)
+    LACKING[name](state)
+    torch.save(state, tmp_path / "last.pt")
+    with pytest.raises(RunError, match=r"last\.pt is not a checkpoint of this toolkit"):
+        load_checkpoint(tmp_path / "last.pt")
+
+
+@given(data=st.data())
+def test_a_damaged_checkpoint_is_refused_or_read(scratch: Path, checkpoint: bytes, data: st.DataObject):
+    (scratch / "damaged.pt").write_bytes(damaged(checkpoint, data))
+    refused_in_a_line(lambda: load_checkpoint(scratch / "damaged.pt"))
+
+
+def test_a_checkpoint_that_was_packed_is_not_unpacked(checkpoint: bytes, tmp_path: Path):
+    """Ten gigabytes of zeros pack into ten megabytes, and torch would make them again."""
+    with zipfile.ZipFile(io.BytesIO(checkpoint)) as plain:
+        entries = {entry.filename: plain.read(entry) for entry in plain.infolist()}
+    for name, method in (("packed.pt", zipfile.ZIP_DEFLATED), ("plain.pt", zipfile.ZIP_STORED)):
+        with zipfile.ZipFile(tmp_path / name, "w", method) as archive:
+            for entry, content in entries.items():
+                archive.writestr(entry, bytes(len(content)) if "/data/" in entry else content)
+    assert len(torch.load(tmp_path / "packed.pt", weights_only=True)["model"]) > 10
+    load_checkpoint(tmp_path / "plain.pt")
+    with pytest.raises(RunError, match=r"packed\.pt is no whole checkpoint .*unpacks to [\d,]+ bytes"):
+        load_checkpoint(tmp_path / "packed.pt")

@@ -1,0 +1,74 @@
+"""Several processes, or parts of a batch, make the step of the whole."""
+
+import multiprocessing
+import os
+import socket
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import models
+from competition.common.workspace import Workspace
+from competition.training import loop as training
+from competition.training import trainer
+from competition.training.jobs import Job, open_data
+from competition.training.loader import KeyedBatches
+from competition.training.world import World, join_world
+from tests.helpers import Command
+
+ALONE = World()
+
+
+def test_parts_of_a_batch_make_the_step_of_the_whole(command: Command, folds: None, data: Path, tmp_path: Path):
+    """Without batch statistics; with them parts are normalised each by themselves."""
+    whole, parts = (_gradients(data, tmp_path, micro_batch) for micro_batch in (None, 3))
+    for name, gradient in whole.items():
+        np.testing.assert_allclose(parts[name], gradient, rtol=1e-4, atol=1e-7)
+
+
+def test_gradients_of_two_processes_are_those_of_one_with_the_whole_batch(
+    command: Command, folds: None, data: Path, tmp_path: Path
+):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    whole = _gradients(data, tmp_path, None)
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        parts = list(pool.map(_gradients_of_rank, (0, 1), [port] * 2, [data] * 2, [tmp_path] * 2))
+    for name, gradient in whole.items():
+        np.testing.assert_array_equal(parts[0][name], parts[1][name])
+        np.testing.assert_allclose(parts[0][name], gradient, rtol=1e-5, atol=1e-5 * np.abs(gradient).max())
+
+
+def _gradients_of_rank(rank: int, port: int, data: Path, tmp_path: Path) -> dict[str, np.ndarray]:
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    with join_world(torch.device("cpu")) as world:
+        return _gradients(data, tmp_path, 3, world)  # a share of 4 images, in two parts
+
+
+def _gradients(data: Path, tmp_path: Path, micro_batch: int | None, world: World = ALONE) -> dict[str, np.ndarray]:
+    recipe = models.recipe("3dhg-small", channels=16, depths=(1, 8), batch=8, micro_batch=micro_batch, optimizer="sgd")
+    workspace = Workspace(data=data, folds=tmp_path / "folds", submissions=tmp_path / "runs")
+    job = Job(workspace=workspace, name="3dhg-small", recipe=recipe, fold=0, run="parts")
+    opened = open_data(job)
+    pose_mm = torch.from_numpy(opened.labels.pose_mm[opened.train_rows])
+    made = trainer.build(job, opened.train_rows, pose_mm, torch.device("cpu"), "fp32", world)
+    made.model.eval()
+    _, loader = training.training_loader(job, opened, made)
+    training.train_step(made, next(iter(loader)), 1)
+    return {name: p.grad.numpy().copy() for name, p in made.model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_processes_share_every_batch_and_every_row(size: int):
+    rows = np.arange(10, 41)
+    whole = KeyedBatches(rows, 6, shuffle_seed=3)
+    shares = [KeyedBatches(rows, 6, shuffle_seed=3, share=(rank, size)) for rank in range(size)]
+    for batch, *parts in zip(whole, *shares, strict=True):
+        assert sorted(key for part in parts for key in part) == sorted(batch)
+    predicted = [key for rank in range(size) for keys in KeyedBatches(rows[rank::size], 4) for key in keys]
+    assert sorted(row for _, row in predicted) == rows.tolist()
