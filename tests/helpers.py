@@ -1,13 +1,18 @@
 """What tests share besides fixtures: the size of the small competition, a tiny network, and how to compare folders."""
 
+import errno
+import io
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
+import pytest
 from hypothesis import strategies as st
 
+from competition.common import files
 from competition.common.errors import UserError
 
 Command: TypeAlias = Callable[..., int]  # the fixture `command`: a subcommand and its arguments to an exit code
@@ -62,3 +67,35 @@ def refused_in_a_line(read: Callable[[], object]) -> None:
     except UserError as error:
         told = str(error)
     assert "\n" not in told
+
+
+class FullDisk(io.FileIO):
+    """Takes a few bytes of what is written first, and no more."""
+
+    code = errno.ENOSPC
+
+    def write(self, content: object, /) -> int:
+        super().write(memoryview(content)[:7])  # type: ignore[arg-type]
+        raise OSError(self.code, os.strerror(self.code))
+
+
+@contextmanager
+def failing(monkeypatch: pytest.MonkeyPatch, name: str, code: int) -> Iterator[None]:
+    """Let no file of that name be written: when it is opened without permission, otherwise after a few bytes."""
+
+    def opened(path: Path, mode: str = "r", **keywords: object) -> object:
+        if "x" not in mode or not Path(path).name.startswith(f".{name}."):
+            return open(path, mode, **keywords)  # type: ignore[call-overload]
+        if code in (errno.EACCES, errno.EROFS):
+            raise OSError(code, os.strerror(code), str(path))
+        handle = FullDisk(path, "xb")
+        handle.code = code
+        return handle
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "open", opened, raising=False)
+        yield
+
+
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.rglob("*") if path.is_file()}

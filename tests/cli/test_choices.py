@@ -1,13 +1,10 @@
 """Words that flags accept are refused before anything is loaded; hints lead to the folders that the user named."""
 
-import platform
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import torch
-from timm.optim import create_optimizer_v2
 
 from competition.blending.options import GRANULARITIES, check_blend
 from competition.blending.weights import TIED
@@ -16,8 +13,6 @@ from competition.cli.main import main
 from competition.common.choices import check_epochs
 from competition.common.errors import UserError
 from competition.common.workspace import Workspace
-from competition.training import device
-from models.recipes import OPTIMIZERS
 
 WRONG = {
     "method": (["blend", "--method", "exakt"], "did you mean 'exact'"),
@@ -61,11 +56,6 @@ def test_granularities_are_those_of_the_weights():
     assert ("auto", *TIED) == GRANULARITIES
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_every_optimizer_of_the_recipes_can_be_made(name: str):
-    create_optimizer_v2(torch.nn.Linear(2, 2), opt=name, lr=1e-3)
-
-
 def test_what_heeds_a_granularity_may_have_any():
     for granularity in GRANULARITIES:
         check_blend("optuna", granularity)
@@ -96,14 +86,6 @@ def test_errors_name_the_folders_too(data: Path, tmp_path: Path, capsys):
     assert f"run `make folds DATA={data} FOLDS={tmp_path}/folds SUBMISSIONS={tmp_path}/runs`" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("gpus", "processes", "kind"), [(0, 1, "cpu"), (1, 1, "cuda"), (1, 2, "cpu"), (2, 2, "cuda")])
-def test_processes_share_no_gpu(monkeypatch: pytest.MonkeyPatch, gpus: int, processes: int, kind: str):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
-    assert device.choose_device().type == kind
-
-
 def test_help_lists_the_words(capsys):
     for arguments, words in (
         (["blend", "--help"], "optuna|exact|greedy|mean|median"),
@@ -112,26 +94,3 @@ def test_help_lists_the_words(capsys):
         with pytest.raises(SystemExit):
             main(arguments)
         assert words in " ".join(capsys.readouterr().out.split())
-
-
-HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-
-
-@pytest.mark.skipif(
-    platform.libc_ver()[0] != "glibc" or (HUGE_PAGES.exists() and "[always]" in HUGE_PAGES.read_text()),
-    reason="of glibc; huge pages hide the faults",
-)
-def test_kept_memory_is_not_faulted_in_again():
-    """Twenty megabytes, twice: of glibc's own, the second time, too, is on fresh pages."""
-    count = (
-        "import resource; from competition.training.device import keep_memory; KEEP\n"
-        "def faults():\n"
-        "    bytes(1) * 20_000_000\n"
-        "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "print(-faults() + faults())"
-    )
-    kept, given_back = (
-        int(subprocess.check_output([sys.executable, "-c", count.replace("KEEP", call)]))
-        for call in ("keep_memory()", "pass")
-    )
-    assert kept < 1000 < given_back

@@ -2,25 +2,18 @@
 with the files of one that nothing disturbed."""
 
 import errno
-import io
-import multiprocessing
 import os
 import resource
 import signal
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 
 from competition.cli.main import main
-from competition.common import files
-from competition.common.errors import UserError
 from competition.training import loader
 from competition.training import loop as train
-from tests.helpers import Command, contents
+from tests.helpers import Command, contents, failing, names_in
 from tests.training.helpers import TRAIN
 
 FOLD = "runs/3dhg-small/fold0"
@@ -34,38 +27,6 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, obj
     assert main(["folds", *folders, "--k", "2"]) == 0
     assert main([TRAIN[0], *folders, *TRAIN[1:]]) == 0
     return contents(root / FOLD)
-
-
-class FullDisk(io.FileIO):
-    """Takes a few bytes of what is written first, and no more."""
-
-    code = errno.ENOSPC
-
-    def write(self, content: object, /) -> int:
-        super().write(memoryview(content)[:7])  # type: ignore[arg-type]
-        raise OSError(self.code, os.strerror(self.code))
-
-
-@contextmanager
-def failing(monkeypatch: pytest.MonkeyPatch, name: str, code: int) -> Iterator[None]:
-    """Let no file of that name be written: when it is opened without permission, otherwise after a few bytes."""
-
-    def opened(path: Path, mode: str = "r", **keywords: object) -> object:
-        if "x" not in mode or not Path(path).name.startswith(f".{name}."):
-            return open(path, mode, **keywords)  # type: ignore[call-overload]
-        if code in (errno.EACCES, errno.EROFS):
-            raise OSError(code, os.strerror(code), str(path))
-        handle = FullDisk(path, "xb")
-        handle.code = code
-        return handle
-
-    with monkeypatch.context() as patch:
-        patch.setattr(files, "open", opened, raising=False)
-        yield
-
-
-def names_in(folder: Path) -> set[str]:
-    return {path.name for path in folder.rglob("*") if path.is_file()}
 
 
 def told_once(capsys: pytest.CaptureFixture[str], *words: str) -> None:
@@ -129,35 +90,6 @@ def test_a_disk_that_takes_no_large_files_is_told(
     assert contents(tmp_path / FOLD) == whole
 
 
-def test_what_stood_before_stands_after_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    for name in ("a.json", "a.csv", "a.csv.gz"):
-        files.write_text(tmp_path / name, "before")
-        before = (tmp_path / name).read_bytes()
-        with failing(monkeypatch, name, errno.ENOSPC), pytest.raises(OSError, match="No space left"):
-            files.write_text(tmp_path / name, "after" * 100)
-        assert (tmp_path / name).read_bytes() == before
-    assert names_in(tmp_path) == {"a.json", "a.csv", "a.csv.gz"}
-
-
-def test_a_file_takes_its_name_when_it_is_whole_and_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    path, done = tmp_path / "a.json", []
-    for name in ("fsync", "replace"):
-        work = getattr(os, name)
-        monkeypatch.setattr(os, name, lambda *a, work=work, name=name: (done.append(name), work(*a)))
-    files.write_text(path, "before")
-    assert done == ["fsync", "replace", "fsync"]
-    with open(path) as opened:
-        files.write_text(path, "after")
-        assert opened.read() == "before"  # whoever reads it has the old or the new one, never a part
-    with files.atomic(path) as one, files.atomic(path) as other:  # two processes at once
-        one.write(b"one"), other.write(b"other")
-    assert path.read_text() == "one"
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        files.write_json(path, {"loss": float("nan")})
-    assert path.read_text() == "one"
-    assert names_in(tmp_path) == {"a.json"}
-
-
 def test_a_folder_that_can_not_be_made_is_told(command: Command, folds: None, tmp_path: Path, capsys):
     (tmp_path / "runs").write_text("a file in the folder's place")
     assert command(*TRAIN) == 2
@@ -206,34 +138,6 @@ def test_a_loading_process_that_dies_is_told(
     told_once(capsys, "a process that loads images died", "lower --workers", "goes on after the last checkpoint")
     assert command(*TRAIN, "--workers", "1") == 0
     assert contents(tmp_path / FOLD) == whole
-
-
-def test_a_lock_ends_with_its_holder_and_not_with_those_that_load_for_it(tmp_path: Path):
-    """After kill -9 they look only every few seconds whether there is still someone to load for."""
-    context = multiprocessing.get_context("fork")
-    begun = context.Event()
-
-    def load() -> None:
-        begun.set()
-        time.sleep(60)
-
-    with files.locked(tmp_path, "taken"):
-        child = context.Process(target=load)
-        child.start()
-        assert begun.wait(30)
-        with pytest.raises(UserError, match="taken"), files.locked(tmp_path, "taken"):
-            pass
-    try:
-        with files.locked(tmp_path, "taken"):
-            assert child.is_alive()
-    finally:
-        child.kill()
-        child.join()
-    with open(tmp_path / "later", "wb") as later:  # may have the lock's number, which is no one's now
-        child = context.Process(target=os.write, args=(later.fileno(), b"x"))
-        child.start()
-        child.join()
-    assert child.exitcode == 0
 
 
 def test_what_is_no_longer_finite_leaves_the_checkpoint(
