@@ -1,69 +1,60 @@
 # The whole competition: data, folds, training, blending, scoring. `make` lists the targets.
+#
+# Set variables on the command line: make train MODEL=3dhg FOLD=0 ARGS="--batch 8 --lr 5e-4"
+# Most targets run the command of the same name, `python -m competition TARGET`, and append ARGS to its flags.
+# Defaults are assigned with = and not ?=, so that a stray variable of the shell changes nothing.
 
-# Knobs, set on the command line: make train MODEL=3dhg FOLD=0 ARGS="--batch 8 --lr 5e-4"
-# (=, not ?=, so that a stray variable of the shell changes nothing)
+# Which folders
+DATA = data/synthetic
+FOLDS = folds
+SUBMISSIONS = submissions
+# What to train: FOLD is a number, all or full; an empty RUN, EPOCHS or GPUS leaves the choice to the command
 MODEL = 3dhg-small
 FOLD = all
 RUN =
 EPOCHS =
 GPUS =
 SEED = 0
-DATA = data/synthetic
-FOLDS = folds
-SUBMISSIONS = submissions
+# How many synthetic images to make
 N = 6000
 N_TEST = 1500
+# What to blend, score and submit
 METHOD = optuna
+FILE = $(SUBMISSIONS)/$(or $(RUN),blend)/submission.csv.gz
 COMPETITION =
 MESSAGE =
 YES =
-FILE = $(SUBMISSIONS)/$(or $(RUN),blend)/submission.csv.gz
+# Further flags of the command
 ARGS =
 
 VENV = .venv
 PYTHON = $(VENV)/bin/python
-WHERE = --data '$(DATA)' --folds '$(FOLDS)' --submissions '$(SUBMISSIONS)' --seed '$(SEED)'
-COMPETITION_CLI = $(PYTHON) -m competition
-option = $(if $(2),$(1) '$(2)')
+CLI = $(PYTHON) -m competition
+COMMON = --data '$(DATA)' --folds '$(FOLDS)' --submissions '$(SUBMISSIONS)' --seed '$(SEED)'
 
-# A quote or a line end would end the shell's quoting below, and make itself expands a $. ARGS is given to the shell as it
-# is: its words are flags.
-KNOBS = MODEL FOLD RUN EPOCHS GPUS SEED DATA FOLDS SUBMISSIONS N N_TEST METHOD FILE YES
-define LINE_END
+# .guards.mk rejects unknown variables and characters that would break the quotes in the recipes below
+VARIABLES = MODEL FOLD RUN EPOCHS GPUS SEED DATA FOLDS SUBMISSIONS N N_TEST METHOD FILE COMPETITION MESSAGE YES ARGS
+MAKEFILE := $(lastword $(MAKEFILE_LIST))
+include $(dir $(MAKEFILE)).guards.mk
 
+# What `train` needs and makes when it is missing: the synthetic data (never another DATA) and the folds
+SYNTHETIC = $(if $(filter data/synthetic,$(DATA)),data/synthetic/manifest.json)
+FOLDS_CSV = $(FOLDS)/folds.csv
 
-endef
-expanded = $(if $(filter command environment,$(origin $(1))),$(value $(1)))
-strange = $(findstring ',$(value $(1)))$(findstring $(LINE_END),$(value $(1)))$(findstring $$,$(expanded))
-$(foreach knob,$(KNOBS),$(if $(call strange,$(knob)),$(error $(knob)=: expected no quote, $$ or line end in it)))
-$(if $(filter /%,$(value RUN))$(findstring /..,/$(value RUN)),$(error RUN=$(RUN): expected the name of a run))
-unexport $(KNOBS) COMPETITION MESSAGE
-
-# make would take a knob that doesn't exist, such as MODLE=3dhg, without a word
-KNOWN = $(KNOBS) COMPETITION MESSAGE ARGS $(MAKES_OWN)
-MAKES_OWN = VENV PYTHON SHELL MAKE MAKEFLAGS V
-NEAREST = import difflib, sys; print(*difflib.get_close_matches(sys.argv[1].upper(), sys.argv[2:], 1))
-nearest = $(if $(findstring ',$(1)),,$(shell python3 -c '$(NEAREST)' '$(1)' $(KNOWN) 2>/dev/null))
-on_command_line = $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
-refuse = $(error $(1)=: unknown knob:$(if $(2), did you mean $(2)=?) known are $(filter-out $(MAKES_OWN),$(KNOWN)))
-$(foreach name,$(filter-out $(KNOWN),$(on_command_line)),$(call refuse,$(name),$(call nearest,$(name))))
-need = $(if $(value $(1)),,$(error $(1)= is missing: $(2)))
-
-# What train needs and makes by itself when it is missing.
-HAVE_DATA = $(if $(filter data/synthetic,$(DATA)),data/synthetic/manifest.json)
-HAVE_FOLDS = $(FOLDS)/folds.csv
-
+# `make -j4 train blend` trains first: each target uses all cores by itself
+.NOTPARALLEL:
 .DEFAULT_GOAL = help
 .PHONY: help setup demo test check-code bench data check folds train predict blend score board report submit verify reproduce clean
 .SUFFIXES:
 
-help: ## list the targets
-	@echo "make TARGET [KNOB=value ...]"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "knobs: MODEL FOLD RUN EPOCHS GPUS SEED DATA FOLDS SUBMISSIONS N N_TEST METHOD FILE COMPETITION MESSAGE YES ARGS (see the Makefile's head)"
-	@echo "begin with: make demo"
+help: ## List the targets and the variables.
+	@echo "usage: make TARGET [VARIABLE=value ...]"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE)
+	@echo "variables: $(VARIABLES)"
+	@echo "DATA, FOLDS, SUBMISSIONS and SEED apply to every target that reads or writes these folders"
+	@echo "start with: make demo"
 
-setup: $(VENV)/.installed ## make .venv and install requirements.txt
+setup: $(VENV)/.installed ## Create .venv and install requirements.txt.
 
 $(VENV)/.installed: requirements.txt
 	@rm -f $@
@@ -74,77 +65,80 @@ $(VENV)/.installed: requirements.txt
 	fi
 	@touch $@
 
-demo: setup ## the whole competition in minutes: three small models, two folds, blends, scores
-	$(COMPETITION_CLI) data $(DEMO) --n 1500 --n-test 600
-	$(COMPETITION_CLI) folds $(DEMO) --strategy subject --k 2
-	for model in 2dhg-small 3dhg-small integral-small; do $(COMPETITION_CLI) train $(DEMO) --model $$model --parallel 2 || exit; done
-	$(COMPETITION_CLI) blend $(DEMO) --method optuna --out $(DEMO_ROOT)/submissions/blend
-	$(COMPETITION_CLI) blend $(DEMO) --method mean --out $(DEMO_ROOT)/submissions/blend-mean
-	$(COMPETITION_CLI) blend $(DEMO) --method exact --out $(DEMO_ROOT)/submissions/blend-exact
-	$(COMPETITION_CLI) score $(DEMO) --file $(DEMO_ROOT)/submissions/*/submission.csv.gz
-	$(COMPETITION_CLI) board $(DEMO)
-	@echo "the blend to upload: $(DEMO_ROOT)/submissions/blend/submission.csv.gz"
-	@echo "next, at your own pace: make train MODEL=3dhg-small, then make blend"
+DEMO = data/demo
+DEMO_COMMON = --data $(DEMO)/competition --folds $(DEMO)/folds --submissions $(DEMO)/submissions --seed '$(SEED)'
 
-DEMO_ROOT = data/demo
-DEMO = --data $(DEMO_ROOT)/competition --folds $(DEMO_ROOT)/folds --submissions $(DEMO_ROOT)/submissions --seed '$(SEED)'
+demo: setup ## Run the whole competition with three small models under data/demo (SEED).
+	$(CLI) data $(DEMO_COMMON) --n 1500 --n-test 600
+	$(CLI) folds $(DEMO_COMMON) --strategy subject --k 2
+	for model in 2dhg-small 3dhg-small integral-small; do $(CLI) train $(DEMO_COMMON) --model $$model --parallel 2 || exit; done
+	$(CLI) blend $(DEMO_COMMON) --method optuna --out $(DEMO)/submissions/blend
+	$(CLI) blend $(DEMO_COMMON) --method mean --out $(DEMO)/submissions/blend-mean
+	$(CLI) blend $(DEMO_COMMON) --method exact --out $(DEMO)/submissions/blend-exact
+	$(CLI) score $(DEMO_COMMON) --file $(DEMO)/submissions/*/submission.csv.gz
+	$(CLI) board $(DEMO_COMMON)
+	@echo "the blend to upload: $(DEMO)/submissions/blend/submission.csv.gz"
+	@echo "next: make train MODEL=3dhg-small, then make blend"
 
-test: setup ## run the tests
+test: setup ## Run the tests (ARGS).
 	$(PYTHON) -m pytest $(ARGS)
 
-check-code: setup ## lint and type checks
+check-code: setup ## Run the linter, the formatter's check and the type checker.
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-data: setup ## make the embedded competition: N N_TEST SEED
-	$(COMPETITION_CLI) data --data '$(DATA)' --seed '$(SEED)' --n '$(N)' --n-test '$(N_TEST)' $(ARGS)
+bench: setup ## Benchmark this implementation against baselines (ARGS="--only loader,csv").
+	$(CLI) bench $(ARGS)
 
-check: setup | $(HAVE_DATA) ## look the competition's folder through: DATA
-	$(COMPETITION_CLI) check $(WHERE) $(ARGS)
+data: setup ## Make a synthetic competition in DATA (N, N_TEST, SEED, ARGS).
+	$(CLI) data --data '$(DATA)' --seed '$(SEED)' --n '$(N)' --n-test '$(N_TEST)' $(ARGS)
 
-folds: setup | $(HAVE_DATA) ## decide which images are held out together: ARGS="--strategy sequence --k 5"
-	$(COMPETITION_CLI) folds $(WHERE) $(ARGS)
+check: setup | $(SYNTHETIC) ## Validate the competition's folder (DATA, FOLDS, ARGS).
+	$(CLI) check $(COMMON) $(ARGS)
 
-train: setup | $(HAVE_DATA) $(HAVE_FOLDS) ## train a model: MODEL FOLD RUN EPOCHS GPUS, settings by ARGS="--lr 1e-3"
-	$(COMPETITION_CLI) train $(WHERE) --model '$(MODEL)' --fold '$(FOLD)' $(call option,--run,$(RUN)) $(call option,--epochs,$(EPOCHS)) $(call option,--gpus,$(GPUS)) $(ARGS)
+folds: setup | $(SYNTHETIC) ## Assign the training images to folds (ARGS="--strategy sequence --k 5").
+	$(CLI) folds $(COMMON) $(ARGS)
 
-predict: setup ## predict again with a run's weights: RUN, ARGS="--decoder argmax"
-	$(call need,RUN,make board lists the runs)$(COMPETITION_CLI) predict $(WHERE) --run '$(RUN)' $(ARGS)
+train: setup | $(SYNTHETIC) $(FOLDS_CSV) ## Train a model (MODEL, FOLD, RUN, EPOCHS, GPUS, ARGS="--lr 1e-3").
+	$(CLI) train $(COMMON) --model '$(MODEL)' --fold '$(FOLD)' $(if $(RUN),--run '$(RUN)') \
+	  $(if $(EPOCHS),--epochs '$(EPOCHS)') $(if $(GPUS),--gpus '$(GPUS)') $(ARGS)
 
-blend: setup ## blend the runs into one submission: METHOD
-	$(COMPETITION_CLI) blend $(WHERE) --method '$(METHOD)' $(ARGS)
+predict: setup ## Predict with the weights of RUN: the data set again, or an image (ARGS="--image photo.jpg").
+	$(call require,RUN,make board lists the runs)
+	$(CLI) predict $(COMMON) --run '$(RUN)' $(ARGS)
 
-bench: setup ## measure our ways against plain ones: ARGS="--only loader,csv"
-	$(COMPETITION_CLI) bench $(ARGS)
+blend: setup ## Blend the runs into one submission (METHOD, ARGS).
+	$(CLI) blend $(COMMON) --method '$(METHOD)' $(ARGS)
 
-score: setup ## score a CSV against the embedded competition's hidden answers: FILE, or RUN
-	$(COMPETITION_CLI) score $(WHERE) --file '$(FILE)' $(ARGS)
+score: setup ## Score the blend, RUN or FILE against the hidden answers of the synthetic competition (ARGS).
+	$(CLI) score $(COMMON) --file '$(FILE)' $(ARGS)
 
-board: setup ## list runs and blends with their scores
-	$(COMPETITION_CLI) board $(WHERE) $(ARGS)
+board: setup ## List runs and blends with their scores (ARGS="--sort private").
+	$(CLI) board $(COMMON) $(ARGS)
 
-report: setup ## write a page of pictures: submissions/report.html
-	$(COMPETITION_CLI) report $(WHERE) $(ARGS)
+report: setup ## Write an HTML report on runs and blends to SUBMISSIONS/report.html (ARGS).
+	$(CLI) report $(COMMON) $(ARGS)
 
-# COMPETITION and MESSAGE go through the environment: a quote in them must not end the shell's
-submit: export SUBMIT_COMPETITION := $(value COMPETITION)
-submit: export SUBMIT_MESSAGE := $(value MESSAGE)
-submit: setup ## send a CSV to the competition and read its score: FILE or RUN, COMPETITION MESSAGE YES=1
-	$(call need,COMPETITION,the last part of the competition's address)$(COMPETITION_CLI) submit $(WHERE) --file '$(FILE)' --competition="$$SUBMIT_COMPETITION" --message="$$SUBMIT_MESSAGE" $(if $(YES),--yes) $(ARGS)
+submit: setup ## Upload the blend, RUN or FILE and wait for its score (COMPETITION, MESSAGE, YES=1, ARGS).
+	$(call require,COMPETITION,the last part of the competition's address)
+	$(CLI) submit $(COMMON) --file '$(FILE)' --competition="$$SUBMIT_COMPETITION" --message="$$SUBMIT_MESSAGE" \
+	  $(if $(YES),--yes) $(ARGS)
 
-verify: setup ## recompute what a run's or a blend's folder claims: RUN
-	$(call need,RUN,a folder of SUBMISSIONS)$(COMPETITION_CLI) verify $(WHERE) '$(SUBMISSIONS)/$(RUN)' $(ARGS)
+verify: setup ## Recompute the hashes and scores of RUN, which may be a blend (ARGS).
+	$(call require,RUN,a folder of SUBMISSIONS)
+	$(CLI) verify $(COMMON) '$(SUBMISSIONS)/$(RUN)' $(ARGS)
 
-reproduce: setup | $(HAVE_DATA) $(HAVE_FOLDS) ## train and blend the poster's table: ARGS="--scale small"
-	$(COMPETITION_CLI) reproduce $(WHERE) $(if $(filter command,$(origin FOLD)),--fold '$(FOLD)') $(ARGS)
+# FOLD only when it is set: `reproduce` trains fold 0 by default, and `train` all folds
+reproduce: setup | $(SYNTHETIC) $(FOLDS_CSV) ## Train and blend the poster's models (FOLD, ARGS="--scale small").
+	$(CLI) reproduce $(COMMON) $(if $(filter command,$(origin FOLD)),--fold '$(FOLD)') $(ARGS)
 
-clean: ## remove .venv and caches; data, folds and submissions stay
+clean: ## Delete .venv and caches; keep data, folds and submissions.
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 data/synthetic/manifest.json: | setup
-	$(COMPETITION_CLI) data --data data/synthetic --seed '$(SEED)' --n '$(N)' --n-test '$(N_TEST)'
+	$(CLI) data --data data/synthetic --seed '$(SEED)' --n '$(N)' --n-test '$(N_TEST)'
 
-$(HAVE_FOLDS): | setup $(HAVE_DATA)
-	$(COMPETITION_CLI) folds $(WHERE)
+$(FOLDS_CSV): | setup $(SYNTHETIC)
+	$(CLI) folds $(COMMON)

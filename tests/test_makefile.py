@@ -1,5 +1,6 @@
-"""What is given to make reaches the command line as it is, and no shell or make runs a word of it."""
+"""Variables given to make reach the command line unchanged; neither the shell nor make executes any part of them."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from tests.helpers import without_make
 
 MAKEFILE = Path(__file__).parents[1] / "Makefile"
-SHOW = "PYTHON=printf '[%s]\\n'"  # shows its arguments instead of running them
+SHOW = "PYTHON=printf '[%s]\\n'"  # prints its arguments instead of running them
 
 
 def _make(folder: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -26,24 +27,24 @@ HOSTILE = {
 INERT = {"backticks": "`touch pwned`", "double quote": '"; touch pwned; "', "words": "a;b c &", "comment": "a #b"}
 
 
-@pytest.mark.parametrize("knob", ["RUN", "FILE", "DATA", "SUBMISSIONS", "MODEL"])
+@pytest.mark.parametrize("variable", ["RUN", "FILE", "DATA", "SUBMISSIONS", "MODEL"])
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_knob_that_a_shell_would_read_is_refused(tmp_path: Path, name: str, knob: str):
-    done = _make(tmp_path, "score", f"{knob}={HOSTILE[name]}")
+def test_a_value_that_the_shell_or_make_would_expand_is_rejected(tmp_path: Path, name: str, variable: str):
+    done = _make(tmp_path, "score", f"{variable}={HOSTILE[name]}")
     assert done.returncode == 2
-    assert f"{knob}=: expected no quote, $ or line end in it" in done.stderr
+    assert f"{variable}=: expected no quote, $ or line end in it" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", INERT)
-def test_other_knobs_reach_the_command_as_they_are(tmp_path: Path, name: str):
+def test_other_values_reach_the_command_unchanged(tmp_path: Path, name: str):
     done = _make(tmp_path, "score", f"FILE={INERT[name]}")
     assert f"[--file]\n[{INERT[name]}]\n" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", [*HOSTILE, *INERT])
-def test_message_and_competition_may_hold_anything(tmp_path: Path, name: str):
+def test_message_and_competition_may_hold_any_characters(tmp_path: Path, name: str):
     text = (HOSTILE | INERT)[name]
     done = _make(tmp_path, "submit", f"MESSAGE={text}", f"COMPETITION={text}")
     assert f"[--competition={text}]\n[--message={text}]\n" in done.stdout
@@ -51,7 +52,7 @@ def test_message_and_competition_may_hold_anything(tmp_path: Path, name: str):
 
 
 @pytest.mark.parametrize("run", ["..", "../up", "a/../../up", "/tmp/a", "a/.."])
-def test_a_run_outside_of_submissions_is_refused(tmp_path: Path, run: str):
+def test_a_run_outside_submissions_is_rejected(tmp_path: Path, run: str):
     done = _make(tmp_path, "verify", f"RUN={run}")
     assert done.returncode == 2
     assert f"RUN={run}: expected the name of a run" in done.stderr
@@ -67,25 +68,26 @@ def _wrong(folder: Path, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("given", "nearest"),
+    ("argument", "nearest"),
     [("MODLE=3dhg", "MODEL"), ("model=3dhg", "MODEL"), ("EPOCH=3", "EPOCHS"), ("GPU=2", "GPUS"), ("FOLDER=x", "FOLD")],
 )
-def test_a_knob_that_does_not_exist_is_refused_with_the_nearest(tmp_path: Path, given: str, nearest: str):
-    error = _wrong(tmp_path, "train", given)
-    assert f"{given.partition('=')[0]}=: unknown knob: did you mean {nearest}=? known are MODEL FOLD RUN" in error
+def test_an_unknown_variable_is_rejected_with_the_nearest_name(tmp_path: Path, argument: str, nearest: str):
+    error = _wrong(tmp_path, "train", argument)
+    name = argument.partition("=")[0]
+    assert f"{name}=: unknown variable: did you mean {nearest}=? known are MODEL FOLD RUN" in error
     assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", ["a';>pwned;'", "`touch", "$$(touch", '";touch', "FROBNICATE", "*"])
-def test_a_knob_that_is_like_none_is_refused_and_not_run(tmp_path: Path, name: str):
-    assert "=: unknown knob: known are MODEL" in _wrong(tmp_path, "train", f"{name}=1")
+def test_an_unknown_variable_like_no_other_is_rejected_and_not_executed(tmp_path: Path, name: str):
+    assert "=: unknown variable: known are MODEL" in _wrong(tmp_path, "train", f"{name}=1")
 
 
-def test_variables_of_the_environment_are_no_knobs(tmp_path: Path):
+def test_unknown_variables_of_the_environment_are_ignored(tmp_path: Path):
     assert _make(tmp_path, "train", MODLE="3dhg").returncode == 0
 
 
-def test_a_run_can_be_scored_and_sent_by_its_name(tmp_path: Path):
+def test_a_run_can_be_scored_and_submitted_by_name(tmp_path: Path):
     assert "[--file]\n[submissions/blend/submission.csv.gz]\n" in _make(tmp_path, "score").stdout
     assert "[--file]\n[runs/a b/submission.csv.gz]\n" in _make(tmp_path, "score", "RUN=a b", "SUBMISSIONS=runs").stdout
     assert "[--file]\n[x.csv]\n" in _make(tmp_path, "submit", "RUN=a", "FILE=x.csv", "COMPETITION=c").stdout
@@ -94,3 +96,28 @@ def test_a_run_can_be_scored_and_sent_by_its_name(tmp_path: Path):
 def test_a_stray_variable_of_the_shell_changes_nothing(tmp_path: Path):
     plain, stray = _make(tmp_path, "score"), _make(tmp_path, "score", RUN="'", FILE="$(shell touch pwned)", SEED="9")
     assert plain.stdout == stray.stdout != ""
+
+
+@pytest.mark.parametrize(("target", "variable"), [("predict", "RUN"), ("verify", "RUN"), ("submit", "COMPETITION")])
+def test_a_missing_variable_is_named(tmp_path: Path, target: str, variable: str):
+    assert f"{variable}= is missing: " in _wrong(tmp_path, target)
+
+
+def test_targets_run_in_order_however_many_jobs_are_allowed(tmp_path: Path):
+    slow_score = tmp_path / "slow_score"
+    slow_score.write_text('#!/bin/sh\n[ "$3" = score ] && sleep 0.5\necho "$3"\n')
+    slow_score.chmod(0o755)
+    done = _make(tmp_path, "-j4", "score", "board", "report", f"PYTHON={slow_score}")
+    assert done.stdout.split() == ["score", "board", "report"]
+
+
+def test_help_lists_every_target_and_every_variable(tmp_path: Path):
+    makefile = MAKEFILE.read_text()
+    phony, variables = (re.search(rf"^{name} (.*)$", makefile, re.MULTILINE) for name in (r"\.PHONY:", "VARIABLES ="))
+    assert phony is not None
+    assert variables is not None
+    printed = _make(tmp_path, "help").stdout
+    assert sorted(re.findall(r"^  ([a-z-]+) ", printed, re.MULTILINE)) == sorted(phony[1].split())
+    assert f"variables: {variables[1]}\n" in printed
+    assigned = re.findall(r"^([A-Z_]+) =", makefile.partition("\nVENV =")[0], re.MULTILINE)
+    assert sorted(assigned) == sorted(variables[1].split())

@@ -1,4 +1,4 @@
-"""The README's commands are known to make and to the command line, and its model of one's own trains as written.
+"""The commands in the READMEs exist, and the example of a new model trains as written.
 
 The example for notebooks runs in test_notebook.py.
 """
@@ -20,31 +20,35 @@ from tests.helpers import without_make
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+OTHERS = ("models", "competition/blending", "competition/bench", "folds", "submissions")
+TEXT = "\n".join([README, *((ROOT / folder / "README.md").read_text() for folder in OTHERS)])
+NOT_OF_MAKE = {"OMP_NUM_THREADS", "KAGGLE_API_TOKEN"}
 
-# what the text names without its command, and a command that takes it
+# flags that the text names without a command, and a command that takes them
 ALONE = {
     'ARGS="--strategy sequence --k 5"': "folds",
-    'ARGS="--scale small --parallel 2"': "reproduce",
-    'ARGS="--fold 0 --schedule constant --ema 0.99"': "train MODEL=3dhg-small",
+    'ARGS="--scale small"': "reproduce",
+    'ARGS="--decoder argmax"': "predict RUN=3dhg-small",
+    'ARGS="--json FILE"': "bench",
     'ARGS="--granularity coordinate"': "blend",
     'ARGS="--runs a,b"': "blend",
     "ARGS=--virtual": "blend",
     "ARGS=--refit": "blend",
     'ARGS="--checkpoint-minutes 10"': "train",
-    "ARGS=--compile": "train",
     'ARGS="--sort private"': "board",
 }
 
 
 def _commands() -> list[str]:
-    """Return every command of the README: lines of indented blocks, and whole commands between backticks."""
-    lines = re.findall(r"^    ((?:make|\.venv/bin/python -m competition) .*)$", README, re.MULTILINE)
-    inline = re.findall(r"`((?:\w+=\S+ )?make [^`]*)`", README)
-    return sorted({line.partition(" #")[0].strip() for line in [*lines, *inline]})
+    """Return every command of the READMEs: lines of indented blocks, and whole commands between backticks."""
+    lines = re.findall(r"^    ((?:make|\.venv/bin/python -m competition) .*)$", TEXT, re.MULTILINE)
+    inline = re.findall(r"`((?:\w+=\S+ )?make [^`]*)`", TEXT)
+    joined = [line.partition(" #")[0] for line in [*lines, *inline]]
+    return sorted({command.strip() for line in joined for command in line.split(" && ")})
 
 
 def _asked(command: str) -> list[list[str]]:
-    """Return the arguments of the command line that a command comes to, by make without running anything."""
+    """Return the arguments of the command lines that a command leads to, without running them."""
     words = shlex.split(command)
     if words[0] != "make":
         assert words[:3] == [".venv/bin/python", "-m", "competition"]
@@ -52,13 +56,14 @@ def _asked(command: str) -> list[list[str]]:
     command_line = ["make", "-n", "-f", str(ROOT / "Makefile"), "-o", "setup", *words[1:]]
     done = subprocess.run(command_line, cwd=ROOT, env=without_make(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    told = [line for line in done.stdout.splitlines() if "-m competition" in line and not line.startswith("for ")]
-    return [shlex.split(line)[3:] for line in told]
+    lines = done.stdout.replace("\\\n", " ").splitlines()
+    commands = [line for line in lines if "-m competition" in line and not line.startswith("for ")]
+    return [shlex.split(line)[3:] for line in commands]
 
 
 @pytest.mark.parametrize("command", [*_commands(), *(f"make {command} {flag}" for flag, command in ALONE.items())])
-def test_every_command_is_one_that_is_known(command: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(models.ENTRANTS, "mean-small", models.recipe("2dhg-small"))  # one's own
+def test_every_command_exists(command: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(models.ENTRANTS, "mean-small", models.recipe("2dhg-small"))  # of the example
     for arguments in _asked(re.sub(r"^\w+=\S+ (?=make )", "", command)):
         if "--help" in arguments:
             with pytest.raises(SystemExit, match=r"^0$"):
@@ -67,28 +72,48 @@ def test_every_command_is_one_that_is_known(command: str, monkeypatch: pytest.Mo
             parse(arguments)
 
 
-def test_no_flag_of_the_text_is_forgotten():
+def test_every_flag_of_the_text_is_tested():
     assert len(_commands()) > 25
-    named = set(re.findall(r"ARGS=(?:\"[^\"]*\"|--[\w-]+)", README))
+    named = set(re.findall(r"ARGS=(?:\"[^\"]*\"|--[\w-]+)", TEXT))
     assert {flag for flag in named if not any(flag in command for command in _commands())} == set(ALONE)
 
 
-def test_knobs_that_the_text_names_exist():
-    known = re.search(r"^KNOBS = (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+@pytest.mark.parametrize("model", ["3dhg-small", "integral-small"])
+def test_settings_in_the_tables_of_measurements_exist(model: str):
+    tables = (ROOT / "models/README.md").read_text().partition(f"### {model}")[2].partition("\n### ")[0]
+    settings = re.findall(r"`(--[^`]*)`", tables)
+    assert len(settings) > 5
+    for flags in settings:
+        parse(["train", "--model", model, *shlex.split(flags)])
+
+
+def test_variables_that_the_text_names_exist():
+    known = re.search(r"^VARIABLES = (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert known is not None
-    named = set(re.findall(r"\b([A-Z][A-Z_]+)=", README)) - {"OMP_NUM_THREADS", "KAGGLE_API_TOKEN"}
-    assert named <= {*known[1].split(), "COMPETITION", "MESSAGE", "ARGS"}
+    named = set(re.findall(r"\b([A-Z][A-Z_]+)=", TEXT)) - NOT_OF_MAKE
+    assert named <= {*known[1].split()}
 
 
-def test_targets_that_the_text_lists_are_those_of_make():
-    listed = re.search(r"`make help` lists the targets: (.*?)\.", README, re.DOTALL)
+def test_the_table_of_commands_lists_every_target():
+    table = README.partition("## Commands\n")[2].partition("\n## ")[0]
+    listed = [
+        name for cell in re.findall(r"^\| (`[^|]*) \|", table, re.MULTILINE) for name in re.findall(r"`(.*?)`", cell)
+    ]
     phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert listed is not None
     assert phony is not None
-    assert listed[1].split() == phony[1].split()
+    assert sorted(listed) == sorted(phony[1].split())
 
 
-def test_the_model_of_ones_own_trains_as_written(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+def test_links_lead_to_files_and_headings_that_exist():
+    for folder in ("", *OTHERS):
+        text = (ROOT / folder / "README.md").read_text()
+        headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+        anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+        for target in re.findall(r"\]\(([^)]*)\)", text):
+            assert target[1:] in anchors if target.startswith("#") else (ROOT / folder / target).exists(), target
+
+
+def test_the_example_of_a_new_model_trains_as_written(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     (block,) = re.findall(r"```python\n(# models/recipes.py.*?)```", README, re.DOTALL)
     recipe, model, entrant = re.split(r"^# models/(?:mean|__init__)\.py.*\n", block, flags=re.MULTILINE)
     shutil.copytree(ROOT / "models", tmp_path / "models")
