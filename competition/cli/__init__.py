@@ -1,1 +1,1 @@
-"""The command line: its flags, what each subcommand calls, and the tables that it prints."""
+"""The command line: flags, one handler per subcommand, and the printed tables."""

@@ -1,10 +1,10 @@
-"""The command `blend`: what it reads, checks and tells; of runs, or of files of which nothing else is known."""
+"""The command `blend`: reads and checks its inputs, blends runs or CSV files, and prints the results."""
 
 import argparse
 from pathlib import Path
 
 from competition.blending import blend
-from competition.cli.hints import with_knobs
+from competition.cli.hints import complete_commands
 from competition.cli.tables import blend_table
 from competition.common.console import Console
 from competition.common.errors import UserError
@@ -19,31 +19,39 @@ from competition.runs.provenance import provenance
 
 
 def blend_files(options: argparse.Namespace, workspace: Workspace, console: Console, out: Path) -> Path:
-    """Blend CSVs of which no out-of-fold poses are known."""
+    """Blend CSVs that have no out-of-fold poses, so that no error can be estimated."""
     if options.runs or options.refit or options.virtual or options.granularity != "auto":
-        raise UserError("--files with --runs, --refit, --virtual or --granularity: expected files alone")
+        raise UserError(
+            "--files with --runs, --refit, --virtual or --granularity: expected --files without these flags"
+        )
     if options.epochs != "best" or (options.shares is not None and options.method != "optuna"):
-        raise UserError("--files with --epochs, or --shares with --method: files have one epoch, shares say how")
+        raise UserError(
+            "--files with --epochs, or --shares with --method: expected --files with either --shares or --method"
+        )
     if options.out is None and (out / "weights.csv").exists():
-        raise UserError(f"{out} holds a blend of runs, which --files would write over: --out {out}-files keeps both")
+        raise UserError(
+            f"{out} holds a blend of runs, which --files would overwrite: choose another --out, such as {out}-files"
+        )
     shares = options.shares
-    method = "mean" if options.method == "optuna" else options.method  # the default can't be meant
+    method = "mean" if options.method == "optuna" else options.method  # optuna is the default, and needs runs
     test = read_test(workspace.data)
     made = provenance(workspace.data, test)
     written = blend.blend_files(options.files, test.id, out, method=method, shares=shares, provenance=made)
     names = list(map(str, options.files))
-    of = [f"{share / sum(shares):.3f} {name}" for share, name in zip(shares, names, strict=True)] if shares else names
-    console.note(f"the {method} of " * (shares is None) + ", ".join(of) + ": nothing is known of its error")
+    parts = names
+    if shares:
+        parts = [f"{share / sum(shares):.3f} {name}" for share, name in zip(shares, names, strict=True)]
+    console.note(f"the {method} of " * (shares is None) + ", ".join(parts) + ": its error is unknown")
     return written
 
 
 def blend_runs(options: argparse.Namespace, workspace: Workspace, console: Console, out: Path) -> Path:
-    """Blend the epochs of runs, with the weights that their out-of-fold poses bear."""
+    """Blend epochs of runs, with weights fitted on their out-of-fold poses."""
     labels, test = read_labels(workspace.data), read_test(workspace.data)
     true = Poses(labels.id, labels.pose_mm.astype("float64"))
     runs = None if options.runs is None else options.runs.split(",")
     found = candidates(workspace.submissions)
-    _tell_half_trained({candidate.run for candidate in found}, runs, workspace, console)
+    _check_missing_folds({candidate.run for candidate in found}, runs, workspace, console)
     chosen = select(found, runs, options.epochs, lambda candidate: out_of_fold_mpjpe(candidate, true))
     if options.refit:
         chosen = [refitted(candidate) for candidate in chosen]
@@ -71,12 +79,15 @@ def blend_runs(options: argparse.Namespace, workspace: Workspace, console: Conso
     return result.submission
 
 
-def _tell_half_trained(whole: set[str], runs: list[str] | None, workspace: Workspace, console: Console) -> None:
-    """Name the runs that lack folds; raise UserError for one without an epoch that was asked for, or is all."""
+def _check_missing_folds(complete: set[str], runs: list[str] | None, workspace: Workspace, console: Console) -> None:
+    """Warn about runs with missing folds; raise UserError where such a run can't be blended at all.
+
+    `complete` names the runs with at least one candidate; `runs` is the user's choice, None for all.
+    """
     for name in runs or [folder.name for folder in run_folders(workspace.submissions)]:
-        lacking = untrained(workspace.submissions / name, workspace.folds)
-        if lacking and name in whole:
-            console.note(with_knobs(f"{name} is blended on the folds it has: {lacking}", workspace))
-        elif lacking and (runs or not whole):
+        missing = untrained(workspace.submissions / name, workspace.folds)
+        if missing and name in complete:
+            console.note(complete_commands(f"warning: run {name} is blended without some folds: {missing}", workspace))
+        elif missing and (runs or not complete):
             nothing = "" if runs else "nothing to blend: "
-            raise UserError(f"{nothing}run {name} has no epoch of all its folds: {lacking}")
+            raise UserError(f"{nothing}run {name} has no complete epoch in all its folds: {missing}")

@@ -1,56 +1,52 @@
-"""What the subcommands do: each reads its flags, makes one call and prints.
+"""One handler per subcommand: each reads its flags, makes one call and prints the result.
 
-torch, timm and the like are imported inside, so that --help answers at once.
+Slow imports such as torch and timm are inside the handlers, so that --help answers at once.
 """
 
 import argparse
 from collections import defaultdict
 from dataclasses import fields
+from functools import partial
 
 import models
 from competition.blending.options import check_blend
-from competition.cli.hints import with_knobs
+from competition.cli.hints import complete_commands
 from competition.common.console import Console
 from competition.common.errors import FoldsError, UserError, unknown
 from competition.common.workspace import Workspace
 
-MENDABLE = 2  # the exit code of what the user can mend
+USER_ERROR = 2  # exit code for errors that the user can fix
 
 
 def data(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
     from competition.synthetic.generate import generate
 
     generate(workspace.data, options.n, options.n_test, workspace.seed, options.workers)
-    console.note(f"{workspace.data}: {options.n} training and {options.n_test} test images, made by this toolkit")
-    console.note(f"look at {workspace.data / 'contact_sheet.jpg'}; scores on them are not Human3.6M scores")
+    console.note(f"{workspace.data}: {options.n} synthetic training and {options.n_test} synthetic test images")
+    console.note(f"samples: {workspace.data / 'contact_sheet.jpg'}; scores on these images are not Human3.6M scores")
 
 
 def check(options: argparse.Namespace, workspace: Workspace, console: Console) -> int:
     from competition.cli.tables import facts_table, faults_table
-    from competition.data.check import check as look
+    from competition.data.check import check as check_data
 
     with console.bar("images", None) as advance:
-        found = look(workspace.data, workspace.folds, everything=options.all, advance=advance)
-    console.table(facts_table(str(workspace.data), found.facts, lambda text: with_knobs(text, workspace)))
+        found = check_data(workspace.data, workspace.folds, everything=options.all, advance=advance)
+    complete = partial(complete_commands, workspace=workspace)
+    console.table(facts_table(str(workspace.data), found.facts, complete))
     if found.problems or found.oddities:
-        console.table(
-            faults_table(found.problems, found.oddities, workspace.data, lambda text: with_knobs(text, workspace))
-        )
+        console.table(faults_table(found.problems, found.oddities, workspace.data, complete))
     if found.problems:
-        console.note(
-            with_knobs(
-                f"would make wrong results: {len(found.problems)} of these; mend them, then `make check`", workspace
-            )
-        )
-        return MENDABLE
-    if found.folds_fit:
-        todo, why = "train", ""
-    else:
-        todo, why = "folds", ""
+        advice = "fix the data, then run `make check` again"
+        console.note(complete(f"problems that would make results wrong: {len(found.problems)}; {advice}"))
+        return USER_ERROR
+    command, note = "train", ""
+    if not found.folds_fit:
+        command = "folds"
         if not found.names_parse:
-            todo, why = 'folds ARGS="--strategy sequence"', ", or holdout, as the names tell no subjects"
-    wrong = f"{len(found.oddities)} odd things to understand first" if found.oddities else "nothing wrong found"
-    console.note(with_knobs(f"{wrong}; next: `make {todo}`{why}", workspace))
+            command, note = 'folds ARGS="--strategy sequence"', " or holdout: the image names contain no subjects"
+    summary = f"warnings to review: {len(found.oddities)}" if found.oddities else "no problems found"
+    console.note(complete(f"{summary}; next: `make {command}`{note}"))
     return 0
 
 
@@ -68,10 +64,14 @@ def folds(options: argparse.Namespace, workspace: Workspace, console: Console) -
         held_out = f": {', '.join(sorted(rows['subject'].unique()))}" if options.strategy == "subject" else ""
         console.note(f"fold {fold} holds out {len(rows)} of {len(table)} images{held_out}")
     if options.strategy == "sequence" and (unknown_subject := int((table["subject"] == "").sum())):
-        console.note(f"{unknown_subject} names tell no subject: what precedes the frame number is their sequence")
+        console.note(
+            f"{unknown_subject} image names contain no subject: what precedes the frame number is the sequence"
+        )
     if options.strategy == "holdout":
-        console.note("holdout leaks: neighbouring frames of the held-out images are trained on, so scores flatter")
-    console.note(f"{workspace.folds / 'folds.csv'}: {'written' if written else 'there already, the same'}")
+        console.note(
+            "warning: holdout leaks: neighbouring frames of held-out images are trained on, so scores are too good"
+        )
+    console.note(f"{workspace.folds / 'folds.csv'}: {'written' if written else 'exists already with the same folds'}")
 
 
 def train(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
@@ -90,10 +90,10 @@ def train(options: argparse.Namespace, workspace: Workspace, console: Console) -
     from competition.training.jobs import Job, fold_numbers
     from competition.training.parallel import is_one_of_many, train_folds
 
-    every = fold_numbers(workspace)
-    chosen: dict[str, list[int | str]] = {"all": [*every], FULL: [FULL]} | {str(k): [k] for k in every}
+    numbers = fold_numbers(workspace)
+    chosen: dict[str, list[int | str]] = {"all": [*numbers], FULL: [FULL]} | {str(k): [k] for k in numbers}
     if options.fold not in chosen:
-        raise FoldsError(f"fold {options.fold}: expected {every[0]} to {every[-1]}, all or {FULL}")
+        raise FoldsError(f"fold {options.fold}: expected {numbers[0]} to {numbers[-1]}, all or {FULL}")
     jobs = [
         Job(
             workspace=workspace,
@@ -117,11 +117,11 @@ def train(options: argparse.Namespace, workspace: Workspace, console: Console) -
         return
     if options.fold == FULL:
         last = sorted(jobs[0].folder.glob("test_epoch*"))[-1]
-        console.note(f"{run}: trained on everything, nothing validated; its last epoch's test poses are in {last}")
+        console.note(f"{run}: trained on all images, without validation; test poses of the last epoch: {last}")
     elif (written := write_submission(workspace.submissions, run, read_test(workspace.data).id)) is not None:
         file, best = written
-        console.note(f"{run}: out-of-fold MPJPE {best.valid_mpjpe:.2f} mm at epoch {best.epoch}; test poses in {file}")
-    console.note(with_knobs("next: `make board`, train another model, or `make blend`", workspace))
+        console.note(f"{run}: out-of-fold MPJPE {best.valid_mpjpe:.2f} mm at epoch {best.epoch}; test poses: {file}")
+    console.note(complete_commands("next: `make board`, train another model, or `make blend`", workspace))
 
 
 def predict(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
@@ -131,7 +131,7 @@ def predict(options: argparse.Namespace, workspace: Workspace, console: Console)
         _predict_photo(options, workspace, console)
         return
     if options.box is not None or options.out is not None:
-        raise UserError("--box or --out without --image: expected the picture, --image photo.jpg")
+        raise UserError("--box or --out without --image: add the photo, such as --image photo.jpg")
     from competition.training.predict_run import predict_run
 
     folder, epoch, mpjpe = predict_run(
@@ -143,12 +143,12 @@ def predict(options: argparse.Namespace, workspace: Workspace, console: Console)
         workers=options.workers,
         console=console,
     )
-    console.note(f"{folder}: out-of-fold MPJPE {mpjpe:.2f} mm, as epoch {epoch}")
+    console.note(f"{folder}: out-of-fold MPJPE {mpjpe:.2f} mm, stored as epoch {epoch}")
 
 
 def _predict_photo(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
     if not options.image.is_file():
-        raise UserError(f"photo: no such file: {options.image}")
+        raise UserError(f"--image: no such file: {options.image}")
     from competition.report.photo import write_photo
     from competition.training.photo import predict_photo
 
@@ -164,20 +164,20 @@ def _predict_photo(options: argparse.Namespace, workspace: Workspace, console: C
     folder = options.out or workspace.run(options.run) / "photos"
     written = write_photo(folder, options.image, options.box, found.trained, found.crop, found.pose_px, found.pose_mm)
     console.note(f"predicted by {found.trained}")
-    console.note("mm relative to the pelvis, depth too: x right, y down, z away; how far away it stands is not known")
-    console.note(f"joints: {written.table}; picture: {written.picture}; a skeleton that turns: {written.page}")
+    console.note("mm relative to the pelvis: x right, y down, z away; the distance to the camera is not estimated")
+    console.note(f"joints: {written.table}; picture: {written.picture}; 3D view: {written.page}")
 
 
 def blend(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
     check_blend(options.method, options.granularity)
     if options.files is None and options.shares is not None:
-        raise UserError("--shares without --files: runs get their weights by --method")
+        raise UserError("--shares without --files: expected --files, as the weights of runs are fitted (--method)")
     from competition.cli.blend import blend_files, blend_runs
 
     blended = blend_runs if options.files is None else blend_files
     written = blended(options, workspace, console, options.out or workspace.submissions / "blend")
     file = "" if written == workspace.submissions / "blend" / written.name else f" FILE={written}"
-    console.note(with_knobs(f"{written}; next: `make score{file}`, `make submit{file}`", workspace))
+    console.note(complete_commands(f"{written}; next: `make score{file}`, `make submit{file}`", workspace))
 
 
 def score(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
@@ -224,13 +224,13 @@ def board(options: argparse.Namespace, workspace: Workspace, console: Console) -
         unscored[row["why"]].append(row["name"])
     for why, names in unscored.items():
         if why:
-            console.note(with_knobs(f"no score out of fold: {', '.join(names)}: {why}", workspace))
+            console.note(complete_commands(f"no out-of-fold score: {', '.join(names)}: {why}", workspace))
     for line in warnings(rows, workspace.submissions / "ledger.csv"):
         console.note(line)
     if linked := [row["name"] for row in rows if row["link"]]:
-        console.note(f"pictures of each: {report}#run-{linked[0]} and so on")
+        console.note(f"report: {report}#run-{linked[0]}, and likewise for the other names")
     elif not report.exists():
-        console.note(with_knobs("pictures of each: `make report`", workspace))
+        console.note(complete_commands("charts and images: `make report`", workspace))
     if options.json is not None:
         write_json(options.json, rows)
 
@@ -243,40 +243,38 @@ def bench(options: argparse.Namespace, workspace: Workspace, console: Console) -
     rows = []
     for name, found in run_benchmarks(options.only.split(",") if options.only else None):
         rows += found
-        console.note(f"{name}: " + ", ".join(f"{row.name} {row.ratio:.3g} times" for row in found))
+        console.note(f"{name}: " + ", ".join(f"{row.name} ratio {row.ratio:.3g}" for row in found))
     console.table(bench_table(rows))
     if options.json is not None:
         write_json(options.json, [row._asdict() for row in rows])
 
 
 def submit(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
-    from competition.leaderboard.submit import submit as send
+    from competition.leaderboard.submit import submit as upload
 
     def confirmed(question: str) -> bool:
         console.note(question)
         if options.yes:
             return True
         try:
-            return console.ask("send it? [y/N] ").strip().lower() in ("y", "yes")
+            return console.ask("upload it? [y/N] ").strip().lower() in ("y", "yes")
         except EOFError:
-            raise UserError(
-                "submit asks before it sends, and no one is there to answer: --yes, or make ... YES=1"
-            ) from None
+            raise UserError("submit asks for confirmation, but there is no terminal: --yes or YES=1") from None
 
     file = options.file or workspace.submissions / "blend" / "submission.csv.gz"
     competition, message = options.competition, options.message
-    send(workspace, file, competition=competition, message=message, confirmed=confirmed, note=console.note)
+    upload(workspace, file, competition=competition, message=message, confirmed=confirmed, note=console.note)
 
 
 def verify(options: argparse.Namespace, workspace: Workspace, console: Console) -> int:
-    from competition.runs.verify import verify as look
+    from competition.runs.verify import verify as verify_folder
 
-    right, wrong = look(workspace, options.folder)
-    for line in right:
+    correct, wrong = verify_folder(workspace, options.folder)
+    for line in correct:
         console.note(line)
     for line in wrong:
         console.note(f"wrong: {line}")
-    return MENDABLE if wrong else 0
+    return USER_ERROR if wrong else 0
 
 
 def reproduce(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
@@ -295,4 +293,4 @@ def report(options: argparse.Namespace, workspace: Workspace, console: Console) 
 
     with console.bar("report", len(SECTIONS)) as advance:
         written = write_report(workspace, options.out or workspace.submissions / "report.html", advance)
-    console.note(f"{written}: open it in a browser")
+    console.note(f"{written} (open it in a browser)")

@@ -1,4 +1,4 @@
-"""The command line: runs a subcommand, and turns errors into one line and an exit code."""
+"""Entry point of the command line: runs a subcommand and turns errors into one line and an exit code."""
 
 import signal
 import sys
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
-from competition.cli.commands import MENDABLE
+from competition.cli.commands import USER_ERROR
 from competition.cli.flags import Handler, parse
-from competition.cli.hints import with_knobs
+from competition.cli.hints import complete_commands
 from competition.common.console import Console, printable
 from competition.common.errors import UserError
 from competition.common.workspace import Workspace
@@ -18,7 +18,7 @@ FAILED, INTERRUPTED, TERMINATED = 1, 130, 143
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a subcommand and return its exit code (see FAILED and the others above; 0 is done)."""
+    """Run a subcommand and return its exit code: 0, USER_ERROR, FAILED, INTERRUPTED or TERMINATED."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     workspace = Workspace()
@@ -32,20 +32,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         handler: Handler = options.handler
         return handler(options, workspace, Console()) or 0
     except UserError as error:
-        return _say(f"error: {with_knobs(str(error), workspace)}", MENDABLE, debug)
-    except OSError as error:  # a full disk, a folder that can't be written
+        return _print_error(f"error: {complete_commands(str(error), workspace)}", USER_ERROR, debug)
+    except OSError as error:  # a full disk, a read-only folder
         where = f" ({error.filename})" if error.filename else ""
-        return _say(f"error: {error.strerror or error}{where}: make room or mend the permissions", MENDABLE, debug)
+        message = f"error: {error.strerror or error}{where}: free disk space or fix the permissions"
+        return _print_error(message, USER_ERROR, debug)
     except (KeyboardInterrupt, SystemExit) as error:
         if isinstance(error, SystemExit) and error.code != TERMINATED:
             raise
         code = TERMINATED if isinstance(error, SystemExit) else INTERRUPTED
-        goes_on = "the same command goes on where this one stopped"
-        sent = "look at ledger.csv and the competition's page before sending again"
-        return _say(f"interrupted: {sent if 'submit' in arguments[:1] else goes_on}", code, debug)
+        resume = "the same command resumes where this one stopped"
+        submitted = "check ledger.csv and the competition's page before you submit again"
+        return _print_error(f"interrupted: {submitted if 'submit' in arguments[:1] else resume}", code, debug)
 
 
-def _say(text: str, code: int, debug: bool) -> int:
+def _print_error(text: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
     print(printable(text.replace("\n", " ")), file=sys.stderr)

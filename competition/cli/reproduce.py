@@ -1,7 +1,6 @@
-"""Reproducing the poster: its four rows, the mean of the best predictions of three of them, and our blend of those.
+"""Reproduces the poster's table: its four models, the mean of the best three, and an Optuna blend of the same three.
 
-The poster trained one network a row and held one set of images out, so one fold is what is trained unless all are asked
-for.
+The poster's authors trained each model once, with one held-out set, so only one fold is trained by default.
 """
 
 from typing import Any, Final, TypeAlias
@@ -20,30 +19,31 @@ from competition.runs.provenance import provenance
 from competition.training.jobs import Job, fold_numbers
 from competition.training.parallel import train_folds
 
-SCALES: Final = {"full": "", "small": "-small"}
-
+SCALES: Final = {"full": "", "small": "-small"}  # suffix of the models' names
 
 Row: TypeAlias = dict[str, Any]
 
 
 def reproduce(workspace: Workspace, scale: str, console: Console, *, fold: str = "0", at_once: int = 1) -> list[Row]:
-    """Train the poster's rows that aren't trained yet, average and blend; return the table, a row a model or blend.
+    """Train the poster's models that aren't trained yet, average and blend them; return one row per model and blend.
 
-    `fold` is a number or all; `at_once` networks are trained at a time. A row: {"name", "setting", "poster",
-    "poster_ratio", "out_of_fold", "test", "ratio"}; mm, ratios to the best single model of the column, test null where
-    there are no hidden answers.
+    `fold` is a number or all; `at_once` networks are trained at the same time. Keys of a row: name, setting, poster,
+    poster_ratio, out_of_fold, test, ratio. Errors are in mm, ratios relative to the best single model of the column,
+    and test is None without hidden answers.
     """
     if scale not in SCALES:
         raise UserError(unknown("scale", scale, SCALES))
     labels, test = read_labels(workspace.data), read_test(workspace.data)
     hidden = has_answers(workspace.data)
-    names = [row.entrant + SCALES[scale] for row in POSTER]
+    names = [row.model + SCALES[scale] for row in POSTER]
     _train(workspace, names, fold, console, at_once)
     rows: list[Row] = []
     for row, name in zip(POSTER, names, strict=True):
         written = write_submission(workspace.submissions, name, test.id)
         if written is None:
-            raise UserError(f"run {name} has no epoch of all its folds: train the others, or set SUBMISSIONS=")
+            raise UserError(
+                f"run {name} has no complete epoch in all its folds: train the others, or change SUBMISSIONS="
+            )
         test_mm = score(workspace.data, written[0])["all"] if hidden else None
         rows.append(_row(name, row.setting, row.test_mm, written[1].valid_mpjpe, test_mm))
     averaged = [name for row, name in zip(POSTER, names, strict=True) if row.averaged]
@@ -75,9 +75,9 @@ def reproduce(workspace: Workspace, scale: str, console: Console, *, fold: str =
 
 
 def _train(workspace: Workspace, names: list[str], fold: str, console: Console, at_once: int) -> None:
-    """Train what isn't trained yet, and say before what it will cost."""
+    """Print an estimate of the duration, then train what isn't trained yet."""
     import models
-    from competition.training.cost import seconds_left  # here: it loads torch
+    from competition.training.cost import seconds_left  # loads torch
 
     every = [str(number) for number in fold_numbers(workspace)]
     if fold not in (*every, "all"):
@@ -88,12 +88,12 @@ def _train(workspace: Workspace, names: list[str], fold: str, console: Console, 
         for name in names
         for number in folds
     ]
-    of = "all folds" if fold == "all" else f"fold {fold}"
-    console.note(f"{', '.join(names)}, {of}: measuring a few steps of each")
+    which = "all folds" if fold == "all" else f"fold {fold}"
+    console.note(f"{', '.join(names)}, {which}: timing a few steps of each")
     at_once = max(1, min(at_once, len(jobs)))
     if seconds := seconds_left(jobs, at_once):
-        told = "one network after another" if at_once == 1 else f"{at_once} networks at a time"
-        console.note(f"about {duration(seconds)} here, {told}; what is finished is skipped")
+        order = "one network after another" if at_once == 1 else f"{at_once} networks at a time"
+        console.note(f"about {duration(seconds)} on this machine, {order}; finished folds are skipped")
     train_folds(jobs, console, at_once=at_once)
 
 
@@ -102,9 +102,9 @@ def _row(name: str, setting: str, poster: float | None, out_of_fold: float | Non
 
 
 def _add_ratios(rows: list[Row]) -> None:
-    """Add each row's ratio to the best single model: of the poster's figures, and of ours (test, or out of fold)."""
-    ours = "test" if rows[0]["test"] is not None else "out_of_fold"
-    for column, into in (("poster", "poster_ratio"), (ours, "ratio")):
+    """Add each row's ratios to the best single model: on the poster, and here (test, or else out of fold)."""
+    measured = "test" if rows[0]["test"] is not None else "out_of_fold"
+    for column, into in (("poster", "poster_ratio"), (measured, "ratio")):
         best = min(row[column] for row in rows[: len(POSTER)])
         for row in rows:
             row[into] = None if row[column] is None else row[column] / best

@@ -1,4 +1,4 @@
-"""Tables of what was found, scored and trained, for the terminal."""
+"""Tables for the terminal: checks, scores, blends, the board, benchmarks."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from competition.bench.measure import Row
 from competition.common.console import printable
 from competition.data.faults import Fault
 
-PLACES = 10  # named of each fault
+PLACES = 10  # lines, Ids or files listed per fault
 BOARD_COLUMNS = {
     "name": "name",
     "kind": "kind",
@@ -27,34 +27,36 @@ BOARD_COLUMNS = {
     "private": "private",
     "private_rank": "#",
 }
-DETAILS = ("kind", "epochs", "best_epoch")  # left out where there is no room
+DETAILS = ("kind", "epochs", "best_epoch")  # left out on narrow terminals
 WIDE = 100  # characters
 
 
-def facts_table(title: str, facts: dict[str, dict[str, str]], tell: Callable[[str], str]) -> Table:
-    """Show what is known, by sections; `tell` completes the commands in it."""
+def facts_table(title: str, facts: dict[str, dict[str, str]], complete: Callable[[str], str]) -> Table:
+    """Show facts by section; `complete` completes the commands in them."""
     table = Table(title=title, show_header=False, title_justify="left")
     table.add_column(style="bold", no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for section, known in facts.items():
-        for index, (name, fact) in enumerate(known.items()):
-            table.add_row("" if index else section, *map(Text, (name, tell(fact))))  # names may look like markup
+    for section, of_section in facts.items():
+        for index, (name, fact) in enumerate(of_section.items()):
+            table.add_row("" if index else section, *map(Text, (name, complete(fact))))  # names may look like markup
         table.add_section()
     return table
 
 
-def faults_table(problems: Sequence[Fault], oddities: Sequence[Fault], root: Path, tell: Callable[[str], str]) -> Table:
-    """Show what is wrong and what is odd, where under `root` (the first places of each), and what to do about it."""
+def faults_table(
+    problems: Sequence[Fault], warnings: Sequence[Fault], root: Path, complete: Callable[[str], str]
+) -> Table:
+    """Show problems and warnings: what, where under `root` (the first places of each), and what to do."""
     table = Table(show_lines=True, expand=True)
     for heading, ratio in (("", None), ("what", 3), ("where", 5), ("what to do", 3)):
         table.add_column(heading, ratio=ratio, overflow="fold")
-    for kind, faults in (("wrong", problems), ("odd", oddities)):
+    for kind, faults in (("problem", problems), ("warning", warnings)):
         for fault in faults:
             more = f" and {len(fault.places) - PLACES:,} more" if len(fault.places) > PLACES else ""
             places = f", {len(fault.places):,}: {', '.join(fault.places[:PLACES])}{more}" if fault.places else ""
             where = str(fault.where).removeprefix(f"{root}/")
-            table.add_row(kind, *map(Text, (fault.what, f"{where}{places}", tell(fault.remedy))))
+            table.add_row(kind, *map(Text, (fault.what, f"{where}{places}", complete(fault.remedy))))
     return table
 
 
@@ -72,11 +74,11 @@ def score_table(title: str, scores: dict[str, Any]) -> Table:
 
 
 def blend_table(facts: dict[str, Any]) -> Table:
-    """Show the methods of a blend side by side, out-of-fold MPJPE in mm on the rows the weights were found on."""
+    """Compare the methods of a blend: MPJPE in mm on the out-of-fold rows that the weights were fitted on."""
     candidates = printable(", ".join(facts["candidates"]))
     table = Table(
         title=f"{candidates}: {facts['n_rows']:,} out-of-fold rows, MPJPE in mm", title_justify="left",
-        caption="nested: on groups that had no say, told for weights of as many groups as there are",
+        caption="nested: on groups not used for fitting the weights, corrected for fitting on fewer groups",
         caption_justify="left",
     )  # fmt: skip
     table.add_column("method")
@@ -88,11 +90,13 @@ def blend_table(facts: dict[str, Any]) -> Table:
 
 
 def board_table(rows: list[dict[str, Any]], width: int = WIDE) -> Table:
-    """Show runs and blends, MPJPE in mm; a terminal of fewer characters than WIDE has room for the scores alone."""
-    hidden = "" if width >= WIDE else f"\nkind and epochs are shown from {WIDE} columns on, and by --json"
+    """Show runs and blends, MPJPE in mm; terminals narrower than WIDE show fewer columns."""
+    hidden = (
+        "" if width >= WIDE else f"\nterminals of at least {WIDE} columns also show kind and epochs; so does --json"
+    )
     caption = (
-        "out of fold: a run's best epoch; a blend nested, or else on the rows its weights were found on, without a "
-        "place\n# is the place; equal scores share it (Kaggle puts the earlier submission first)"
+        "out of fold: a run at its best epoch; a blend nested, or else, without a rank, on the rows its weights were "
+        "fitted on\n# is the rank; equal scores share a rank (Kaggle puts the earlier submission first)"
     ) + hidden
     table = Table(
         title="MPJPE in mm", title_justify="left", caption=caption, caption_justify="left", box=box.SIMPLE_HEAD,
@@ -100,7 +104,7 @@ def board_table(rows: list[dict[str, Any]], width: int = WIDE) -> Table:
     )  # fmt: skip
     columns = {key: heading for key, heading in BOARD_COLUMNS.items() if width >= WIDE or key not in DETAILS}
     for key, heading in columns.items():
-        if key in ("name", "kind"):  # these give way: a score that is cut says nothing
+        if key in ("name", "kind"):  # these wrap on narrow terminals; scores are never cut
             table.add_column(heading, overflow="fold", vertical="bottom")
         else:
             table.add_column(heading, justify="right", no_wrap=True)
@@ -114,7 +118,7 @@ def board_table(rows: list[dict[str, Any]], width: int = WIDE) -> Table:
 
 
 def _board_style(key: str, row: dict[str, Any]) -> str:
-    """Mark the lowest score of a column, what is half trained, and the name that leads into the report."""
+    """Mark the lowest score of a column, runs with missing folds, and names with a link into the report."""
     if key == "name":
         return f"link {row['link']}" if row.get("link") else ""
     if key == "folds":
@@ -123,9 +127,11 @@ def _board_style(key: str, row: dict[str, Any]) -> str:
 
 
 def poster_table(rows: list[dict[str, Any]], data: str) -> Table:
-    """Show the poster's table beside ours, mm; ratios to the best single model."""
-    caption = f"the poster was measured on Human3.6M, ours on {data}: compare ratios, not mm"
-    table = Table(title="the poster and ours", title_justify="left", caption=caption, caption_justify="left")
+    """Show the poster's table beside this reproduction: errors in mm, and ratios to the best single model."""
+    caption = f"the poster was measured on Human3.6M, this reproduction on {data}: compare ratios, not mm"
+    table = Table(
+        title="the poster and its reproduction", title_justify="left", caption=caption, caption_justify="left"
+    )
     columns = {
         "name": "model", "setting": "setting", "poster": "poster mm", "poster_ratio": "poster ratio",
         "out_of_fold": "out of fold", "test": "test", "ratio": "ratio",
@@ -138,9 +144,10 @@ def poster_table(rows: list[dict[str, Any]], data: str) -> Table:
 
 
 def bench_table(rows: Sequence[Row]) -> Table:
-    """Show comparisons; a ratio above 1 means that ours is better."""
-    table = Table(title="ours against a plain way; ratio above 1: ours is better", title_justify="left")
-    for heading in ("benchmark", "ours", "reference", "unit", "ratio", "note"):
+    """Show benchmark results; a ratio above 1 means that this implementation is better."""
+    title = "this implementation compared with baselines; ratio above 1: this implementation is better"
+    table = Table(title=title, title_justify="left")
+    for heading in ("benchmark", "this", "baseline", "unit", "ratio", "note"):
         table.add_column(heading, justify="left" if heading in ("benchmark", "unit", "note") else "right")
     for row in rows:
         table.add_row(row.name, f"{row.ours:.4g}", f"{row.reference:.4g}", row.unit, f"{row.ratio:.2f}", row.note)

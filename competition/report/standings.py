@@ -1,4 +1,4 @@
-"""How runs and blends stand: the board, the learning curves, the poster's table, calibration."""
+"""Compares runs and blends: the board, learning curves, the poster's table, out-of-fold errors against scores."""
 
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ PARTS: Final = {"all": "test, all", "public": "public", "private": "private"}
 
 
 def curves(evidence: Evidence) -> Section:
-    """Draw the validation MPJPE of every run by epoch, the mean over its folds weighted by rows."""
+    """Draw the validation MPJPE of every run by epoch, over the rows of all its folds."""
     key, title = "curves", "Learning curves"
     series, rows = [], []
     for style, run in enumerate(evidence.runs):
@@ -30,7 +30,7 @@ def curves(evidence: Evidence) -> Section:
             )
             rows += [(run, c.epoch, c.valid_mpjpe) for c in of_run]
     if not series:
-        return skipped(key, title, "No run has logged an epoch for all its folds.")
+        return skipped(key, title, "No run has logged an epoch in all its folds.")
     figure = points(series, x_title="epoch", y_title="out-of-fold MPJPE, mm", lines=True)
     last = max(row[1] for row in rows)
     figure["layout"]["xaxis"] |= {
@@ -41,16 +41,16 @@ def curves(evidence: Evidence) -> Section:
     lowest = min(rows, key=lambda row: row[2] or 0.0)
     alternative = f"Validation error of {len(series)} runs by epoch; the lowest is {lowest[2]:.2f} mm, "
     alternative += f"{lowest[0]} at epoch {lowest[1]}."
-    body = paragraph("Validation error after every epoch, over all folds; the large mark is the best epoch.")
+    body = paragraph("Validation error after every epoch, over all folds; the large marker is the best epoch.")
     body += chart("curves", figure, alternative, table("MPJPE in mm by epoch", ("run", "epoch", "out of fold"), rows))
     missing = [row["name"] for row in evidence.board if row["kind"] == "run" and row["best_epoch"] is None]
     if missing:
-        body += paragraph(f"Without a curve, as nothing is logged for all their folds: {', '.join(missing)}.")
+        body += paragraph(f"Without a curve, as no epoch is logged in all folds: {', '.join(missing)}.")
     return Section(key=key, title=title, body=body, figures={"curves": figure})
 
 
 def board(evidence: Evidence) -> Section:
-    """List runs and blends as the command of that name does, the lowest out-of-fold error first."""
+    """List the rows of the command `board`, the lowest out-of-fold error first."""
     ordered = sorted(evidence.board, key=lambda row: (row["out_of_fold"] is None, row["out_of_fold"] or 0.0))
     headings = (
         "name",
@@ -60,49 +60,49 @@ def board(evidence: Evidence) -> Section:
         "best epoch",
         "folds",
         "kind",
-    )  # scores first, on a telephone
+    )  # scores first, for narrow screens
     scores = ("name", "out_of_fold", "public", "private", "best_epoch")
     rows = [(*(row[key] for key in scores), _folds(row), row["kind"]) for row in ordered]
     body = table("Runs and blends, MPJPE in mm", headings, rows, anchor=ANCHOR)
-    body += '<p class="aside">Out of fold: a run at its best epoch; a blend nested where it was measured so, otherwise '
-    body += "on the rows its weights were found on, which flatters. Public and private: as <code>score</code> "
-    body += "recorded them for the submission that is there now.</p>"
+    body += '<p class="aside">Out of fold: a run at its best epoch; a blend nested if possible, otherwise on the rows '
+    body += "that its weights were fitted on, which is too low. Public and private: the scores that <code>score</code> "
+    body += "recorded for the current submission.</p>"
     return Section(key="board", title="Board", body=body)
 
 
 def _folds(row: dict[str, Any]) -> str | int | None:
-    whole = row["of_folds"] in (None, row["folds"])
-    return row["folds"] if row["folds"] is None or whole else f"{row['folds']} of {row['of_folds']}"
+    complete = row["of_folds"] in (None, row["folds"])
+    return row["folds"] if row["folds"] is None or complete else f"{row['folds']} of {row['of_folds']}"
 
 
 def poster(evidence: Evidence) -> Section:
-    """Set the poster's scores beside those of runs of the same recipe or of its -small sibling."""
+    """Compare the poster's scores with those of runs of the same recipe or its -small sibling."""
     recipes = _recipes(evidence)
     rows: list[tuple[object, ...]] = []
-    for name, human_mm in [*((row.entrant, row.test_mm) for row in POSTER), ("mean", POSTER_MEAN_MM)]:
+    for name, poster_mm in [*((row.model, row.test_mm) for row in POSTER), ("mean", POSTER_MEAN_MM)]:
         if name == "mean":
-            ours = [row for row in evidence.board if row["kind"] == "blend (mean)"]
+            same = [row for row in evidence.board if row["kind"] == "blend (mean)"]
         else:
-            ours = [row for row in evidence.board if recipes.get(row["name"]) in (name, f"{name}-small")]
-        if not ours:
-            rows.append((name, human_mm, None, None, None))
-        for row in ours:
-            rows.append((name, human_mm, row["name"], row["out_of_fold"], row["all"]))
-    headings = ("recipe", "poster, Human3.6M", "ours", "out of fold", "test")
-    text = "The poster's authors measured their figures on Human3.6M; nothing here repeats them."
+            same = [row for row in evidence.board if recipes.get(row["name"]) in (name, f"{name}-small")]
+        if not same:
+            rows.append((name, poster_mm, None, None, None))
+        for row in same:
+            rows.append((name, poster_mm, row["name"], row["out_of_fold"], row["all"]))
+    headings = ("recipe", "poster, Human3.6M", "run or blend", "out of fold", "test")
+    text = "The poster's figures are its authors' and were measured on Human3.6M."
     if evidence.synthetic:
         text = (
-            "The poster's figures were measured on Human3.6M, ours on drawn people, most with smaller networks: "
-            "ours are not Human3.6M scores, and the two columns can't be compared number by number."
+            "The poster's figures were measured on Human3.6M, those of the runs on synthetic images, most with smaller "
+            "networks: the runs have no Human3.6M scores, and the columns can't be compared number by number."
         )
     body = f"<p><strong>{escape(text)}</strong></p>" + table(
-        "The poster's models and ours, MPJPE in mm", headings, rows
+        "The poster's models and this toolkit's, MPJPE in mm", headings, rows
     )
     return Section(key="poster", title="The poster’s table", body=body)
 
 
 def _recipes(evidence: Evidence) -> dict[str, str]:
-    """Return the recipe of every run that has a config.json."""
+    """Return the name of the recipe of every run that has a config.json."""
     found = {}
     for row in evidence.board:
         for folder in fold_folders(evidence.workspace.submissions / row["name"]):
@@ -113,29 +113,29 @@ def _recipes(evidence: Evidence) -> dict[str, str]:
 
 
 def calibration(evidence: Evidence) -> Section:
-    """Set out-of-fold errors against the scores that were recorded for the same run or blend."""
-    key, title = "calibration", "Does out of fold tell the test score?"
+    """Compare out-of-fold errors with the recorded scores of the same runs and blends."""
+    key, title = "calibration", "Do out-of-fold errors predict the test score?"
     known = [row for row in evidence.board if row["out_of_fold"] is not None]
-    series, told = [], {}
+    series, differences = [], {}
     for part, name in PARTS.items():
         scored = [row for row in known if row[part] is not None]
-        told[part] = [row[part] - row["out_of_fold"] for row in scored]
+        differences[part] = [row[part] - row["out_of_fold"] for row in scored]
         if scored:
             x, y = ([row[k] for row in scored] for k in ("out_of_fold", part))
             series.append(Series(name=name, x=x, y=y, text=[row["name"] for row in scored]))
     if not series:
-        return skipped(key, title, "No run or blend was scored as it is now: make score FILE=its submission.csv.gz.")
+        return skipped(key, title, "No current submission has a score: run make score FILE=SUBMISSION.csv.gz.")
     values = [value for one in series for value in (*one.x, *one.y)]
     margin = 0.05 * (max(values) - min(values)) + 1
     hover = "%{text}: %{x:.2f} out of fold, %{y:.2f} mm"
     figure = points(series, x_title="out of fold, mm", y_title="recorded score, mm", hover=hover, height=420)
     figure = identity(figure, min(values) - margin, max(values) + margin)
-    shifts = told["all"] or told["private"] or told["public"]
+    shifts = differences["all"] or differences["private"] or differences["public"]
     mean = sum(shifts) / len(shifts)
-    sentence = f"Scores lie {abs(mean):.1f} mm {'above' if mean > 0 else 'below'} the out-of-fold errors on average."
+    sentence = f"Scores are on average {abs(mean):.1f} mm {'higher' if mean > 0 else 'lower'} than out-of-fold errors."
     headings = ("name", "out of fold", *PARTS.values())
     rows = [(row["name"], *(row[k] for k in ("out_of_fold", *PARTS))) for row in known]
-    body = paragraph(f"{sentence} On the dotted line they are equal.")
-    numbers = table("Out of fold and recorded scores, mm", headings, rows)
+    body = paragraph(f"{sentence} They are equal on the dotted line.")
+    numbers = table("Out-of-fold errors and recorded scores, mm", headings, rows)
     body += chart("calibration", figure, f"Recorded scores against out-of-fold errors. {sentence}", numbers)
     return Section(key=key, title=title, body=body, figures={"calibration": figure})

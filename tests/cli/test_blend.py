@@ -1,4 +1,4 @@
-"""The command `blend` on runs, on those of others and on files alone."""
+"""The command `blend` on runs, external predictions and CSV files."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ from competition.data.labels import read_labels
 from tests.helpers import N_TEST, TINY, Command
 
 
-def test_a_run_of_other_images_is_not_blended(command: Command, folds: None, own_data: Path, capsys):
+def test_a_run_trained_on_other_images_is_rejected(command: Command, folds: None, own_data: Path, capsys):
     assert command("train", *TINY, "--epochs", "1") == 0
     names = own_data / "annot/train_images.txt"
     lines = names.read_text().splitlines()
@@ -21,21 +21,21 @@ def test_a_run_of_other_images_is_not_blended(command: Command, folds: None, own
     assert "trained on other images" in capsys.readouterr().err
 
 
-def test_a_teammates_run_without_configuration_is_blended(command: Command, folds: None, data: Path, tmp_path, capsys):
+def test_external_predictions_are_blended_with_a_note(command: Command, folds: None, data: Path, tmp_path, capsys):
     assert command("train", *TINY, "--epochs", "1") == 0
-    mate = tmp_path / "runs/mate/fold0"
-    mate.mkdir(parents=True)
+    external = tmp_path / "runs/mate/fold0"
+    external.mkdir(parents=True)
     labels = read_labels(data)
-    np.savez(mate / "valid_epoch01.npz", id=labels.id, pose=labels.pose_mm + 30 * (np.arange(17) > 0)[:, None])
-    shutil.copy(tmp_path / "runs/3dhg-small/fold0/test_epoch01.csv.gz", mate / "test_epoch01.csv.gz")
+    np.savez(external / "valid_epoch01.npz", id=labels.id, pose=labels.pose_mm + 30 * (np.arange(17) > 0)[:, None])
+    shutil.copy(tmp_path / "runs/3dhg-small/fold0/test_epoch01.csv.gz", external / "test_epoch01.csv.gz")
     capsys.readouterr()
     assert command("blend", "--method", "exact") == 0
-    said = capsys.readouterr().out
-    assert "mate: its folds can't be verified" in said
-    assert "are missing" not in said  # nothing is known of an outsider's folds
+    output = capsys.readouterr().out
+    assert "mate: its folds can't be verified" in output
+    assert "are missing" not in output  # the number of its folds is unknown
 
 
-def test_files_alone_are_blended_by_mean_median_or_shares(command: Command, folds: None, data: Path, tmp_path, capsys):
+def test_files_are_blended_by_mean_median_or_shares(command: Command, folds: None, data: Path, tmp_path, capsys):
     poses = np.random.default_rng(0).normal(0, 300, (3, N_TEST, 17, 3)).round(3)
     files = [str(tmp_path / f"{name}.csv") for name in "abc"]
     for file, pose in zip(files, poses, strict=True):
@@ -60,14 +60,19 @@ def test_files_alone_are_blended_by_mean_median_or_shares(command: Command, fold
     assert (tmp_path / "runs/blend/weights.csv").read_text() == "of runs"
 
 
-def test_a_half_trained_run_is_named_with_the_folds_it_lacks(command: Command, folds: None, tmp_path: Path, capsys):
+def test_missing_folds_of_a_run_are_reported(command: Command, folds: None, tmp_path: Path, capsys):
     (tmp_path / "runs/3dhg-small/fold0").mkdir(parents=True)
-    begun = {"folds_sha256": sha256_file(tmp_path / "folds/folds.csv"), "recipe": "3dhg-small"}
-    (tmp_path / "runs/3dhg-small/fold0/config.json").write_text(json.dumps(begun))
+    config = {"folds_sha256": sha256_file(tmp_path / "folds/folds.csv"), "recipe": "3dhg-small"}
+    (tmp_path / "runs/3dhg-small/fold0/config.json").write_text(json.dumps(config))
     for arguments in ((), ("--runs", "3dhg-small")):
         capsys.readouterr()
         assert command("blend", *arguments) == 2
-        assert "3dhg-small has no epoch of all its folds: 2 of 2 are missing (fold0, fold1)" in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert "run 3dhg-small has no complete epoch" in error
+        assert "2 of 2" in error
+        assert "(fold0, fold1)" in error
     assert command("train", *TINY, "--epochs", "1", "--fold", "0") == 0
     assert command("blend", "--method", "mean") == 0
-    assert "3dhg-small is blended on the folds it has: 1 of 2 are missing (fold1)" in capsys.readouterr().out
+    (warning,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: run 3dhg-small"))
+    assert "1 of 2" in warning
+    assert "(fold1)" in warning

@@ -1,14 +1,17 @@
-"""Words that flags accept are refused before anything is loaded; hints lead to the folders that the user named."""
+"""Invalid flag values are rejected before slow imports; commands in messages use the user's folders; help texts."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import models
 from competition.blending.options import GRANULARITIES, check_blend
 from competition.blending.weights import TIED
-from competition.cli.hints import with_knobs
+from competition.cli.flags import COMMANDS
+from competition.cli.hints import complete_commands
 from competition.cli.main import main
 from competition.common.choices import check_epochs
 from competition.common.errors import UserError
@@ -21,22 +24,22 @@ WRONG = {
     "sampler": (["blend", "--sampler", "cma"], "did you mean 'cmaes'"),
     "greedy by joint": (
         ["blend", "--method", "greedy", "--granularity", "joint"],
-        "greedy knows only weights by",
+        "expected granularity auto or coordinate",
     ),
-    "mean by joint": (["blend", "--method", "mean", "--granularity", "joint"], "mean has no weights"),
+    "mean by joint": (["blend", "--method", "mean", "--granularity", "joint"], "expected granularity auto"),
     "precision": (["train", "--model", "3dhg", "--precision", "fp8"], "did you mean"),
     "run": (["train", "--model", "3dhg", "--run", "../up"], "run '../up'"),
     "origin": (["train", "--model", "3dhg", "--init", "nobody"], "no run at submissions/nobody"),
     "optimizer": (["train", "--model", "3dhg", "--optimizer", "adamm"], "optimizer must be one of adabelief"),
     "depths": (["train", "--model", "3dhg", "--depths", "1,x"], "depths '1,x': expected whole numbers separated by"),
     "shares": (["blend", "--files", "a.csv", "--shares", ".6;.4"], "shares '.6;.4': expected numbers separated by"),
-    "shares of none": (["blend", "--files", "a.csv", "--shares", "nan,1"], "shares 'nan,1': expected numbers"),
+    "shares not finite": (["blend", "--files", "a.csv", "--shares", "nan,1"], "shares 'nan,1': expected numbers"),
     "decoder": (["predict", "--run", "a", "--decoder", "drak"], "did you mean 'dark'"),
     "run to predict with": (["predict", "--run", "nobody"], "no run at submissions/nobody"),
 }
 
 
-def test_unknown_words_are_refused_before_anything_heavy_is_loaded(tmp_path: Path):
+def test_invalid_values_are_rejected_before_slow_imports(tmp_path: Path):
     code = "import sys; from competition.cli.main import main\n"
     code += f"for arguments in {[arguments for arguments, _ in WRONG.values()]!r}: assert main(arguments) == 2\n"
     code += "assert not {'torch', 'timm', 'pandas', 'optuna', 'h5py'} & set(sys.modules), sys.modules.keys()"
@@ -52,11 +55,11 @@ def test_unknown_words_are_refused_before_anything_heavy_is_loaded(tmp_path: Pat
         assert message in line
 
 
-def test_granularities_are_those_of_the_weights():
+def test_granularities_match_those_of_the_weights():
     assert ("auto", *TIED) == GRANULARITIES
 
 
-def test_what_heeds_a_granularity_may_have_any():
+def test_granularities_are_checked_by_method():
     for granularity in GRANULARITIES:
         check_blend("optuna", granularity)
         check_blend("exact", granularity)
@@ -66,31 +69,50 @@ def test_what_heeds_a_granularity_may_have_any():
 
 
 @pytest.mark.parametrize("text", ["best", "last", "all", "3", "3,4", " 3, 4"])
-def test_epochs_are_words_or_numbers(text: str):
+def test_valid_epochs_are_accepted(text: str):
     assert check_epochs(text) == text
 
 
-def test_hints_name_the_folders_that_were_given():
+def test_commands_in_messages_name_the_users_folders():
     own = Workspace(data=Path("/data/pose"), submissions=Path("my runs"))
-    assert with_knobs("next: `make board`, or `make data`", own) == (
+    assert complete_commands("next: `make board`, or `make data`", own) == (
         "next: `make board DATA=/data/pose SUBMISSIONS='my runs'`, or `make data`"
     )
-    assert with_knobs("`make folds DATA=other`", own) == "`make folds DATA=other SUBMISSIONS='my runs'`"
-    assert with_knobs("make room, `make it`", own) == "make room, `make it`"
-    assert with_knobs("`make board`", Workspace()) == "`make board`"
+    assert complete_commands("`make folds DATA=other`", own) == "`make folds DATA=other SUBMISSIONS='my runs'`"
+    assert complete_commands("make it, `make it`", own) == "make it, `make it`"
+    assert complete_commands("`make board`", Workspace()) == "`make board`"
 
 
-def test_errors_name_the_folders_too(data: Path, tmp_path: Path, capsys):
+def test_commands_in_errors_name_the_users_folders(data: Path, tmp_path: Path, capsys):
     folders = ["--data", str(data), "--folds", str(tmp_path / "folds"), "--submissions", str(tmp_path / "runs")]
     assert main(["train", "--model", "3dhg-small", *folders]) == 2
-    assert f"run `make folds DATA={data} FOLDS={tmp_path}/folds SUBMISSIONS={tmp_path}/runs`" in capsys.readouterr().err
+    assert f"`make folds DATA={data} FOLDS={tmp_path}/folds SUBMISSIONS={tmp_path}/runs`" in capsys.readouterr().err
 
 
-def test_help_lists_the_words(capsys):
-    for arguments, words in (
+def test_help_lists_the_accepted_values(capsys):
+    for arguments, text in (
         (["blend", "--help"], "optuna|exact|greedy|mean|median"),
         (["train", "--model", "3dhg", "--help"], "constant, halve, cosine"),
     ):
         with pytest.raises(SystemExit):
             main(arguments)
-        assert words in " ".join(capsys.readouterr().out.split())
+        assert text in " ".join(capsys.readouterr().out.split())
+
+
+def test_every_flag_has_a_help_text(capsys):
+    for arguments in (*([name] for name in COMMANDS), *(["train", "--model", name] for name in models.names())):
+        with pytest.raises(SystemExit):
+            main([*arguments, "--help"])
+        entries = re.split(r"\n  (?=-)", capsys.readouterr().out)[1:]
+        for flag, text in (re.split(r"\s{2,}", entry.strip(), maxsplit=1) for entry in entries):
+            assert len(text.split()) > 2, (arguments, flag, text)
+            assert not text.startswith(("(default", "of ")), (arguments, flag, text)
+
+
+def test_defaults_of_settings_are_written_as_flags(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--model", "3dhg", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "(default: 1,2,4,64)" in text
+    assert "(default: none)" in text
+    assert "None" not in text
