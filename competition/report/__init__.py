@@ -1,1 +1,1 @@
-"""The report: one HTML file that shows what was trained, blended and scored, and works without a network."""
+"""The report: one HTML file about runs, blends and scores that works offline."""

@@ -1,4 +1,4 @@
-"""Where the error lies: by joint, axis, action and camera."""
+"""Breaks out-of-fold errors down by joint, axis, action and camera."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ AXIS_WORDS = ("x (right)", "y (down)", "z (away)")
 
 
 def by_group(entry: Entry, groups: npt.NDArray[np.str_], names: Sequence[str]) -> list[float | None]:
-    """Return an entry's MPJPE in mm of each of `names`, None where it has no row; `groups` [N] is every label's."""
+    """Return an entry's MPJPE in mm for each group in `names`, None without rows; `groups` [N] covers all labels."""
     of_row = groups[entry.id - 1]
     chosen = [entry.row_mm[of_row == name] for name in names]
     return [float(rows.mean()) if len(rows) else None for rows in chosen]
@@ -22,10 +22,10 @@ def by_group(entry: Entry, groups: npt.NDArray[np.str_], names: Sequence[str]) -
 
 def breakdown(evidence: Evidence) -> Section:
     """Draw the out-of-fold errors of each run's best epoch by joint, axis, action and camera."""
-    key, title = "breakdown", "Where the error lies"
+    key, title = "breakdown", "Errors by joint, action, axis and camera"
     entries = evidence.entries
     if not entries:
-        return skipped(key, title, evidence.lacking)
+        return skipped(key, title, evidence.why_empty)
     joint = [entry.error_mm.mean(axis=0).tolist() for entry in entries]
     axis = [entry.axis_mm.mean(axis=0).tolist() for entry in entries]
     parts = [_draw("joint", "By joint", entries, JOINTS, joint)]
@@ -35,10 +35,10 @@ def breakdown(evidence: Evidence) -> Section:
     parts.append(_draw("axis", "By axis of the camera", entries, AXIS_WORDS, axis, "mean |error|, mm"))
     if evidence.names is not None:
         parts.append(_draw("camera", "By camera", entries, *_by_groups(entries, camera)))
-    body = paragraph("Out-of-fold errors of each run at its best epoch, over all the images it has not seen.")
+    body = paragraph("Out-of-fold errors of each run at its best epoch, over all its held-out images.")
     body += f'<div class="pairs">{"".join(html for _, _, html in parts)}</div>'
     if evidence.names is None:
-        body += paragraph("By action and by camera: skipped, as the images' names don't tell them.")
+        body += paragraph("Charts by action and camera are left out, as the image names don't contain them.")
     return Section(key=key, title=title, body=body, figures={part: figure for part, figure, _ in parts})
 
 

@@ -1,6 +1,6 @@
-"""Figures for plotly.js as plain dictionaries; page.js gives them the theme's fonts, and a colour for each name of INK.
+"""Figures for plotly.js as plain dictionaries; page.js applies the theme's fonts and replaces INK names by colours.
 
-Plotly reads a little HTML in every text, so names that users chose go through `plain`.
+Plotly interprets some HTML in every text, so names chosen by users go through `plain`.
 """
 
 import html
@@ -12,10 +12,10 @@ from competition.common.skeleton import LEFT_COLOUR, RIGHT_COLOUR
 
 Figure: TypeAlias = dict[str, Any]  # {"data": [...], "layout": {...}}
 
-PALETTE: Final = (LEFT_COLOUR, RIGHT_COLOUR, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
+PALETTE: Final = (LEFT_COLOUR, RIGHT_COLOUR, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito 2008
 SYMBOLS: Final = ("circle", "square", "diamond", "triangle-up", "x", "cross")
-INK: Final = ("text", "muted")  # stand for colours of the theme
-LONGEST_NAME: Final = 28  # characters, in a legend that must fit a telephone
+INK: Final = ("text", "muted")  # placeholders for the theme's colours
+LONGEST_NAME: Final = 28  # characters, so that legends fit on a phone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,13 +25,13 @@ class Series:
     name: str
     x: Sequence[Any]
     y: Sequence[Any]
-    text: Sequence[str] | None = None  # what hovering tells of each point
-    sizes: Sequence[int] | None = None  # of the points, px
-    style: int | None = None  # which colour and symbol; by place in the chart when unset
+    text: Sequence[str] | None = None  # hover label of each point
+    sizes: Sequence[int] | None = None  # of the markers, px
+    style: int | None = None  # index of colour and symbol; the position in the chart when unset
 
 
 def plain(name: str) -> str:
-    """Shorten a name and escape what plotly would read as markup."""
+    """Shorten a name and escape what plotly would interpret as markup."""
     short = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
     return html.escape(short, quote=False)
 
@@ -45,7 +45,7 @@ def points(
     height: int = 360,
     hover: str = "%{x}: %{y:.2f} mm",
 ) -> Figure:
-    """Draw each series as points, joined by lines or not, with a legend above."""
+    """Draw each series as points, optionally joined by lines, with a legend above."""
     styles = [_style(place if one.style is None else one.style) for place, one in enumerate(series)]
     data = [
         {
@@ -66,7 +66,7 @@ def points(
 
 
 def dots(names: Sequence[str], values: Sequence[Sequence[float | None]], rows: Sequence[str], x_title: str) -> Figure:
-    """Draw a line of dots for each of `rows`, a dot for each of `names`: values [names][rows]."""
+    """Draw one line per row with one dot per name: values [names][rows]."""
     series = [Series(name=name, x=of_name, y=rows) for name, of_name in zip(names, values, strict=True)]
     height = 110 + max(24, min(52, 150 // len(rows))) * len(rows)
     figure = points(series, x_title=x_title, y_title="", height=height, hover="%{y}: %{x:.1f} mm")
@@ -75,7 +75,7 @@ def dots(names: Sequence[str], values: Sequence[Sequence[float | None]], rows: S
 
 
 def identity(figure: Figure, low: float, high: float) -> Figure:
-    """Add the line on which y equals x, and give both axes the same range."""
+    """Add the line y = x and give both axes the same range."""
     line = {
         "type": "scatter",
         "mode": "lines",
@@ -92,7 +92,7 @@ def identity(figure: Figure, low: float, high: float) -> Figure:
 def heat(
     columns: Sequence[str], rows: Sequence[str], inner: Sequence[str], values: Sequence[Sequence[float]]
 ) -> Figure:
-    """Draw shares from 0 to 1 as a heat map: values [rows x inner][columns], a gap between the outer rows."""
+    """Draw values from 0 to 1 as a heat map: values [rows x inner][columns], with a gap between the outer rows."""
     pitch = len(inner) + 1
     z: list[list[float | None]] = []
     text: list[list[str]] = []
@@ -103,7 +103,7 @@ def heat(
             text.append([""] * len(columns))
         z.append(list(of_row))
         text.append([f"{plain(f'{rows[row]} {inner[part]}')}, {plain(column)}" for column in columns])
-    # numbered, not named: two names that are equal when shortened would fall into one column
+    # columns are numbered: names that become equal when shortened would share one column
     data = {
         "type": "heatmap",
         "x": list(range(len(columns))),
@@ -129,6 +129,6 @@ def heat(
 
 
 def _style(number: int) -> tuple[str, str]:
-    """Return a colour and a symbol, other ones for each of 36 numbers."""
+    """Return a colour and a symbol; the first 36 pairs differ."""
     turn = number // len(PALETTE)
     return PALETTE[number % len(PALETTE)], SYMBOLS[(number + turn) % len(SYMBOLS)]

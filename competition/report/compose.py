@@ -1,4 +1,4 @@
-"""The page from its sections."""
+"""Writes the report: gathers the evidence, builds every section and composes the page."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +30,7 @@ SECTIONS: Final[tuple[Callable[[Evidence], Section], ...]] = (
 def write_report(workspace: Workspace, out: Path, advance: Callable[[int, str], None] | None = None) -> Path:
     """Write the report of all runs and blends as one HTML file and return its path; raise UserError without any.
 
-    `advance` is told after each of the SECTIONS. DATA/solution is not opened: scores are those that `score` recorded.
+    `advance` is called after each of the SECTIONS. Scores come from scores.csv; DATA/solution is never read.
     """
     evidence = gather(workspace)
     if not evidence.board:
@@ -47,12 +47,12 @@ def write_report(workspace: Workspace, out: Path, advance: Callable[[int, str], 
 def _introduction(evidence: Evidence) -> str:
     runs = sum(row["kind"] == "run" for row in evidence.board)
     counts = [(runs, "run"), (len(evidence.board) - runs, "blend")]
-    told = " and ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts)
+    counted = " and ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts)
     images = "" if evidence.labels is None else f", {len(evidence.labels.id):,} labelled images"
-    where = f"{told} in {evidence.workspace.submissions}{images} in {evidence.workspace.data}."
+    where = f"{counted} in {evidence.workspace.submissions}{images} in {evidence.workspace.data}."
     if not images:
-        where = f"{told} in {evidence.workspace.submissions}."
-    text = f"<p>{escape(where)} Errors are MPJPE in mm, the lower the better.</p>"
+        where = f"{counted} in {evidence.workspace.submissions}."
+    text = f"<p>{escape(where)} Errors are MPJPE in mm; lower is better.</p>"
     if evidence.synthetic:
-        text += '<p class="notice">The people are drawn by this toolkit: no number here is a Human3.6M score.</p>'
+        text += '<p class="notice">The images are synthetic: no number here is a Human3.6M score.</p>'
     return text + "".join(f'<p class="aside">{escape(note)}</p>' for note in evidence.notes)

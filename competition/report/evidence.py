@@ -1,4 +1,4 @@
-"""What the report is made of: the board, the labels, and the out-of-fold errors of each run's best epoch."""
+"""Gathers what the report shows: the board, the labels, and the out-of-fold errors of each run's best epoch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from competition.data.names import ImageName, parse_name
 from competition.leaderboard.board import board
 from competition.runs.candidates import Candidate, candidates, folds_of, out_of_fold_mpjpe, read_out_of_fold, select
 
-MOST_RUNS: Final = 6  # that a chart can tell apart
+MOST_RUNS: Final = 6  # more could not be distinguished in a chart
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """The best epoch of a run and its out-of-fold errors, rows by ascending training Id."""
+    """The best epoch of a run and its out-of-fold errors, one row per image by ascending training Id."""
 
     candidate: Candidate
     id: Int64  # [n]
@@ -36,38 +36,38 @@ class Entry:
 
     @cached_property
     def row_mm(self) -> Float64:
-        """MPJPE of each row [n]."""
+        """MPJPE of each row [n] in mm."""
         return np.asarray(self.error_mm.mean(axis=1))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """All that sections draw from."""
+    """All input of the sections."""
 
     workspace: Workspace
-    board: list[dict[str, Any]]  # as `board` lists it
+    board: list[dict[str, Any]]  # rows of the command `board`
     candidates: list[Candidate]
     labels: Labels | None
-    lacking: str  # why there are no entries, "" where there are
-    entries: list[Entry]  # at most MOST_RUNS: runs of all their folds first, then by MPJPE
-    notes: list[str]  # a sentence each
+    why_empty: str  # why there are no entries; "" if there are some
+    entries: list[Entry]  # at most MOST_RUNS: runs with all folds first, then by MPJPE
+    notes: list[str]  # one sentence each
     synthetic: bool
 
     @cached_property
     def names(self) -> list[ImageName] | None:
-        """What the labelled images' names say, by row; None where one doesn't follow the pattern."""
+        """The parsed names of the labelled images; None if one doesn't follow the pattern."""
         images = [] if self.labels is None else self.labels.images
         parsed = [name for image in images if (name := parse_name(image)) is not None]
         return parsed if len(parsed) == len(images) else None
 
     @cached_property
     def runs(self) -> list[str]:
-        """All runs that have a whole epoch, those of the entries first: a run looks the same in every chart."""
+        """All runs with a complete epoch, those of `entries` first, so that each has one colour in all charts."""
         runs = [entry.candidate.run for entry in self.entries]
         return [*runs, *sorted({candidate.run for candidate in self.candidates} - set(runs))]
 
     def read_poses(self, entry: Entry) -> Poses:
-        """Read the out-of-fold poses of an entry again; they are too large to be kept."""
+        """Read the out-of-fold poses of an entry from its files; they are too large to keep in memory."""
         assert self.labels is not None
         return read_out_of_fold(entry.candidate, true_poses(self.labels))
 
@@ -78,22 +78,22 @@ def true_poses(labels: Labels) -> Poses:
 
 
 def gather(workspace: Workspace) -> Evidence:
-    """Read what there is; labels that are missing or damaged leave the entries out, with the reason in `lacking`."""
+    """Read everything available; without readable labels there are no entries, and `why_empty` holds the reason."""
     found = candidates(workspace.submissions)
-    labels, lacking = None, "No run has out-of-fold poses of all its folds yet."
+    labels, why_empty = None, "No run has out-of-fold poses in all its folds yet."
     entries: list[Entry] = []
     notes: list[str] = []
     try:
         labels = read_labels(workspace.data)
     except DataError as error:
-        lacking = f"The labels can't be read ({error})."
+        why_empty = f"The labels can't be read ({error})."
     if labels is not None:
         known = [c for c in found if c.images_sha256 in (None, labels.images_sha256)]
         for run in sorted({c.run for c in found} - {c.run for c in known}):
-            notes.append(f"{run} was trained on other images than those of {workspace.data}: its errors are left out.")
+            notes.append(f"{run} was trained on other images than those in {workspace.data}: its errors are left out.")
         if known:
             entries, further = _entries(known, labels, workspace)
-            lacking = ""
+            why_empty = ""
             notes += further
     manifest = workspace.data / "manifest.json"
     synthetic = manifest.exists() and read_json(manifest, what="manifest").get("synthetic") is True
@@ -102,7 +102,7 @@ def gather(workspace: Workspace) -> Evidence:
         board=board(workspace.submissions, workspace.folds),
         candidates=found,
         labels=labels,
-        lacking=lacking,
+        why_empty=why_empty,
         entries=entries,
         notes=notes,
         synthetic=synthetic,
@@ -110,7 +110,7 @@ def gather(workspace: Workspace) -> Evidence:
 
 
 def _entries(known: Sequence[Candidate], labels: Labels, workspace: Workspace) -> tuple[list[Entry], list[str]]:
-    """Choose each run's best epoch and measure it; return the entries and what must be told of them."""
+    """Evaluate the best epoch of each run; return the entries and notes about them."""
     true = true_poses(labels)
     scored = [
         (len(c.valid_files) < (folds_of(workspace.submissions / c.run, workspace.folds) or 0), mpjpe, c)
@@ -119,12 +119,12 @@ def _entries(known: Sequence[Candidate], labels: Labels, workspace: Workspace) -
     ]
     chosen = [c for _, _, c in sorted(scored, key=lambda item: (item[0], item[1], item[2].run))]
     notes = [
-        f"{c.run}: its folds can't be verified, so its out-of-fold errors may flatter."
+        f"{c.run}: its folds can't be verified, so its out-of-fold errors may be too low."
         for c in chosen[:MOST_RUNS]
         if not c.verified
     ]
     if len(chosen) > MOST_RUNS:
-        notes.append(f"Charts of errors show the best {MOST_RUNS} of {len(chosen)} runs.")
+        notes.append(f"Error charts show the best {MOST_RUNS} of {len(chosen)} runs.")
     entries = []
     for candidate in chosen[:MOST_RUNS]:
         poses = read_out_of_fold(candidate, true)
@@ -135,5 +135,5 @@ def _entries(known: Sequence[Candidate], labels: Labels, workspace: Workspace) -
         )
     if len({len(entry.id) for entry in entries}) > 1:
         rows = ", ".join(f"{entry.candidate.run} {len(entry.id):,}" for entry in entries)
-        notes.append(f"Runs are measured on different numbers of out-of-fold images: {rows}.")
+        notes.append(f"Runs have different numbers of out-of-fold images: {rows}.")
     return entries, notes

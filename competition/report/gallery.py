@@ -1,4 +1,4 @@
-"""Best, median and worst out-of-fold images of the best run: the picture, and both skeletons for the viewer."""
+"""Shows the best, median and worst out-of-fold images of the best run, with both skeletons in a 3D viewer."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +17,7 @@ EACH: Final = 4  # images of each kind
 
 
 def choose_rows(row_mm: Float64, each: int = EACH) -> dict[str, list[int]]:
-    """Choose rows of the lowest, the middle and the highest error [n], `each` of them, fewer where n is small."""
+    """Choose the rows with the lowest, median and highest error [n]: `each` of a kind, fewer if n is small."""
     order = np.argsort(row_mm, kind="stable")
     each = min(each, len(order) // 3)
     start = (len(order) - each) // 2
@@ -29,15 +29,15 @@ def choose_rows(row_mm: Float64, each: int = EACH) -> dict[str, list[int]]:
 
 
 def gallery(evidence: Evidence) -> Section:
-    """Show images of the best run with the true pose drawn over them, and a viewer for the poses in space."""
+    """Show images of the best run with the true pose drawn over them, and a 3D viewer for the poses."""
     key, title = "gallery", "Gallery"
     labels = evidence.labels
     if not evidence.entries or labels is None:
-        return skipped(key, title, evidence.lacking)
+        return skipped(key, title, evidence.why_empty)
     entry = evidence.entries[0]
     chosen = choose_rows(entry.row_mm)
     if not chosen["Best"]:
-        return skipped(key, title, f"{len(entry.id)} out-of-fold images are too few for a best, a median and a worst.")
+        return skipped(key, title, f"There are only {len(entry.id)} out-of-fold images, too few for a gallery.")
     predicted = evidence.read_poses(entry)
     groups: list[str] = []
     shown: list[dict[str, Any]] = []
@@ -52,14 +52,14 @@ def gallery(evidence: Evidence) -> Section:
                 name, error_mm = labels.images[place], float(entry.row_mm[row])
                 picture = _picture(evidence.workspace.data / "images" / name, labels.pose2d_px[place])
                 cards.append(_card(len(shown), kind, place + 1, name, error_mm, picture))
-                caption = f"Id {place + 1}, {_words(name)}: {error_mm:.1f} mm"
+                caption = f"Id {place + 1}, {_description(name)}: {error_mm:.1f} mm"
                 shown.append(shown_pose(caption, predicted.pose_mm[row], labels.pose_mm[place].astype(np.float64)))
             groups.append(f'<h3>{kind}</h3><div class="cards">{"".join(cards)}</div>')
     except DataError as error:
         return skipped(key, title, f"An image can't be shown: {error}.")
     body = paragraph(
-        f"Out-of-fold images of the best run ({entry.name}), by their error. Drawn over each is the true pose; "
-        "choose one to see prediction and truth in space."
+        f"Out-of-fold images of the best run ({entry.name}), sorted by error, with the true pose drawn over each. "
+        "Choose an image to see its predicted and true poses in 3D."
     )
     body += f'<div class="gallery"><div class="groups">{"".join(groups)}</div>{viewer(truth=True)}</div>'
     return Section(key=key, title=title, body=body, gallery=viewer_data(shown))
@@ -69,14 +69,14 @@ def _picture(path: Path, pose_px: Float32) -> str:
     return as_data_url(draw_pose(read_image(path), pose_px))
 
 
-def _words(name: str) -> str:
-    """Say what an image's name tells: subject, action and camera; the name itself where it follows no pattern."""
+def _description(name: str) -> str:
+    """Return subject, action and camera of an image, or the name itself if it doesn't follow the pattern."""
     parsed = parse_name(name)
     return name if parsed is None else f"{parsed.subject} {parsed.action}, camera {parsed.camera}"
 
 
 def _card(number: int, kind: str, id_: int, name: str, error_mm: float, picture: str) -> str:
-    alternative = f"{kind}: {_words(name)}, with the true pose drawn over it"
+    alternative = f"{kind}: {_description(name)}, with the true pose drawn over it"
     return (
         f'<button type="button" class="card" data-pose="{number}" aria-pressed="{"true" if number == 0 else "false"}" '
         f'title="{escape(name)}"><img src="{picture}" width="256" height="256" alt="{escape(alternative)}">'

@@ -7,11 +7,11 @@ from urllib.parse import quote
 
 from competition.common.files import read_text
 
-ANCHOR: Final = "run-"  # and the name of a run or a blend: its row in the report
+ANCHOR: Final = "run-"  # followed by the name of a run or blend: the id of its row in the report
 
 
 def link_rows(rows: list[dict[str, Any]], report: Path) -> None:
-    """Add to every row of the board its `link` into a report; None where the report doesn't tell of it."""
+    """Add a `link` into the report to every row of the board; None if the report doesn't contain it."""
     text = read_text(report, what="report") if report.exists() else ""
     for row in rows:
         anchor = ANCHOR + row["name"]

@@ -1,7 +1,7 @@
-"""HTML: escaped text, tables, figures, and the page that holds everything it needs.
+"""Builds HTML: escaped text, tables, figures, and the self-contained page.
 
-The content security policy allows the page's own two scripts by their hash and nothing else: no request leaves the
-page, and a name that slipped through unescaped could not run.
+The content security policy allows only the page's two scripts, by their hashes: the page makes no requests, and a name
+that was not escaped could not run as a script.
 """
 
 import base64
@@ -21,7 +21,7 @@ OWN: Final = "competition.report"
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A part of the page; `body` is HTML, in which `figures` are drawn by name."""
+    """A section of the page: HTML, and the figures that page.js draws in it by name."""
 
     key: str  # the anchor
     title: str
@@ -36,7 +36,7 @@ def escape(text: object) -> str:
 
 
 def skipped(key: str, title: str, why: str) -> Section:
-    """Make a section that says in one sentence why it has nothing to show."""
+    """Make a section that only states why it is empty."""
     return Section(key=key, title=title, body=f'<p class="skipped">{escape(why)}</p>')
 
 
@@ -47,9 +47,9 @@ def paragraph(text: str) -> str:
 def table(
     caption: str, headings: Sequence[str], rows: Sequence[Sequence[object]], digits: int = 2, anchor: str = ""
 ) -> str:
-    """Write a table; the first column names the row, floats have `digits` decimals, None is an empty cell.
+    """Build a table; the first column is the row's heading, floats have `digits` decimals, None is an empty cell.
 
-    With an `anchor` links lead to each row, by this word and the row's name.
+    With an `anchor` each row has an id, the anchor followed by the row's heading, as a target for links.
     """
     numeric = [any(isinstance(row[place], int | float) for row in rows) for place in range(len(headings))]
     kinds = [' class="number"' if place and is_numeric else "" for place, is_numeric in enumerate(numeric)]
@@ -70,9 +70,9 @@ def _cell(cell: object, place: int, kind: str, digits: int) -> str:
 
 
 def chart(name: str, figure: Figure, alternative: str, numbers: str = "") -> str:
-    """Write the place of a figure, its description for who can't see it, and its numbers, folded away."""
+    """Build the container of a figure with its text alternative, and its numbers in a collapsed element."""
     details = f"<details><summary>The numbers</summary>{numbers}</details>" if numbers else ""
-    height = int(figure["layout"]["height"])  # kept free, so that nothing jumps when it is drawn
+    height = int(figure["layout"]["height"])  # reserved, so that drawing the figure does not move the page
     return (
         f'<figure class="chart"><div class="plot" data-figure="{escape(name)}" role="img" '
         f'aria-label="{escape(alternative)}" style="height:{height}px"></div>{details}</figure>'
@@ -80,13 +80,13 @@ def chart(name: str, figure: Figure, alternative: str, numbers: str = "") -> str
 
 
 def data_block(key: str, value: Any) -> str:
-    """Write JSON that page.js reads; no < is left in it that could end the element."""
+    """Embed JSON for page.js; every < is escaped, so that no text can end the script element."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     return f'<script type="application/json" id="{key}">{text}</script>'
 
 
 def page(title: str, introduction: str, sections: Sequence[Section]) -> str:
-    """Put sections together as one HTML document that needs no other file."""
+    """Compose one HTML document from sections; it needs no other file."""
     scripts = [_asset(*PLOTLY), _asset(OWN, "page.js")]
     allowed = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
     policy = (
@@ -109,7 +109,7 @@ def page(title: str, introduction: str, sections: Sequence[Section]) -> str:
         f"<title>{escape(title)}</title>\n<style>\n{_asset(OWN, 'page.css')}</style>\n</head>\n<body>\n"
         f"<header><h1>{escape(title)}</h1>{introduction}{navigation}</header>\n"
         f"<main>{body}</main>\n"
-        f"<noscript><p>The charts need JavaScript; the tables don't.</p></noscript>\n"
+        f"<noscript><p>Charts need JavaScript; tables work without it.</p></noscript>\n"
         f"{data_block('figures', figures)}\n{data_block('gallery-poses', galleries[0] if galleries else None)}\n"
         + "\n".join(f"<script>{script}</script>" for script in scripts)
         + "\n</body>\n</html>\n"
@@ -119,6 +119,6 @@ def page(title: str, introduction: str, sections: Sequence[Section]) -> str:
 def _asset(package: str, name: str) -> str:
     content = pkgutil.get_data(package, name)
     assert content is not None, f"{package} has no {name}"
-    text = content.decode().replace("\r\n", "\n")  # a browser hashes what it has read so
-    assert "</script" not in text, f"{name} would end its own element"
+    text = content.decode().replace("\r\n", "\n")  # browsers normalise line ends before hashing
+    assert "</script" not in text, f"{name} contains </script, which would end its element"
     return text

@@ -1,4 +1,4 @@
-"""The weights of the blends as heat maps."""
+"""Draws the weights of the blends as heat maps."""
 
 from typing import Final
 
@@ -14,7 +14,7 @@ MOST_BLENDS: Final = 3
 
 
 def mixture(evidence: Evidence) -> Section:
-    """Draw the weights of each blend that is no plain mean."""
+    """Draw the weights of each blend other than plain means."""
     key, title = "weights", "Weights of the blends"
     blends = [row["name"] for row in evidence.board if row["kind"] != "run"]
     paths = [evidence.workspace.submissions / name / "weights.csv" for name in blends]
@@ -22,21 +22,23 @@ def mixture(evidence: Evidence) -> Section:
     uneven = [(name, names, values) for name, names, values in read if np.ptp(values[ROOT + 1 :]) > 0]
     if not uneven:
         why = (
-            "No blend has left weights: make blend." if not read else "Every blend is the mean: all weights are equal."
+            "There is no blend with weights: run make blend."
+            if not read
+            else "Every blend is a plain mean with equal weights."
         )
         return skipped(key, title, why)
-    uneven.sort(key=lambda one: (one[0] != "blend", one[0]))  # what is shipped first
-    body = paragraph("A joint has three rows, its x, y and z. The weights in a row add up to 1.")
+    uneven.sort(key=lambda one: (one[0] != "blend", one[0]))  # the shipped blend first
+    body = paragraph("Each joint has three rows: x, y and z. The weights in a row sum to 1.")
     figures, cells = {}, []
     for number, (name, names, values) in enumerate(uneven[:MOST_BLENDS]):
-        shown = values[ROOT + 1 :]  # the root is the origin, whoever predicts it
+        shown = values[ROOT + 1 :]  # the root is always the origin
         rows = [f"{joint} {axis}" for joint in JOINTS[ROOT + 1 :] for axis in AXES]
         of_rows = shown.reshape(len(rows), len(names)).tolist()
         figure = heat(names, JOINTS[ROOT + 1 :], AXES, of_rows)
         figures[f"weights{number}"] = figure
         share = shown.mean(axis=(0, 1))
         most = int(share.argmax())
-        alternative = f"Weights of {name}: {names[most]} has the most, {100 * share[most]:.0f} % on average."
+        alternative = f"Weights of {name}: {names[most]} has the largest, {100 * share[most]:.0f} % on average."
         numbers = table(
             f"Weights of {name}",
             ("coordinate", *names),
@@ -45,7 +47,7 @@ def mixture(evidence: Evidence) -> Section:
         )
         cells.append(f"<div><h3>{escape(name)}</h3>{chart(f'weights{number}', figure, alternative, numbers)}</div>")
     rest = len(uneven) - len(cells)
-    after = paragraph(f"{rest} more blends are not drawn.") if rest > 0 else ""
+    after = paragraph(f"{rest} more {'blend is' if rest == 1 else 'blends are'} not shown.") if rest > 0 else ""
     return Section(
         key=key, title=title, body=body + f'<div class="pairs">{"".join(cells)}</div>{after}', figures=figures
     )

@@ -1,5 +1,5 @@
 "use strict";
-// Draws the figures in the theme's colours, and lets the gallery's cards choose what the 3D viewer shows.
+// Draws the figures in the theme's colours, and shows the pose of the selected gallery card in the 3D viewer.
 (() => {
   const read = (id) => JSON.parse(document.getElementById(id).textContent);
   const figures = read("figures");
@@ -10,7 +10,7 @@
 
   const ink = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
-  // A colour named text or muted stands for one of the theme.
+  // Replaces the colour names text and muted by the theme's colours.
   const coloured = (value) => {
     const colours = { text: ink("text"), muted: ink("muted") };
     const revive = (key, inner) => (key === "color" && inner in colours ? colours[inner] : inner);
@@ -48,10 +48,10 @@
 
   const plot = document.getElementById("viewer-plot");
   const cards = [...document.querySelectorAll("[data-pose]")];
-  const START = { x: 0.4, y: -1.4, z: 0.25 }; // beside the camera that took the picture
+  const START = { x: 0.4, y: -1.4, z: 0.25 }; // close to the camera of the image
   let chosen = 0;
 
-  // Camera axes (x right, y down, z away) become plotly's (x right, y away, z up).
+  // Converts camera axes (x right, y down, z away) to plotly's (x right, y away, z up).
   const bonesOf = (pose, bones, look) => {
     const trace = {
       type: "scatter3d", mode: "lines+markers", x: [], y: [], z: [], text: [], hovertemplate: "%{text}<extra></extra>",
@@ -76,7 +76,7 @@
     const middle = gallery.bones.filter(([, joint]) => !sides.includes(joint));
     const grey = { name: "truth", colour: ink("truth"), width: 5, size: 2.5 };
     return [
-      ...(truth === null ? [] : [bonesOf(truth, gallery.bones, grey)]), // none is known of one's own photo
+      ...(truth === null ? [] : [bonesOf(truth, gallery.bones, grey)]), // a user's photo has no true pose
       bonesOf(predicted, middle, { name: "predicted", colour: ink("middle"), width: 7, size: 3 }),
       bonesOf(predicted, side(gallery.left), { name: "predicted", colour: ink("left"), width: 7, size: 3 }),
       bonesOf(predicted, side(gallery.right), { name: "predicted", colour: ink("right"), width: 7, size: 3 }),
@@ -125,7 +125,7 @@
     Home: () => Plotly.relayout(plot, { "scene.camera.eye": START, "scene.camera.up": { x: 0, y: 0, z: 1 } }),
   };
 
-  // What is far below the window is drawn when it comes near: the page opens at once.
+  // Figures far below the window are drawn when they come close to it, so that the page opens fast.
   const places = [...document.querySelectorAll("[data-figure]"), ...(gallery === null ? [] : [plot])];
   const drawn = new Set();
   const draw = (place) => {

@@ -1,4 +1,4 @@
-"""What is written of one photo: joints in mm as CSV, a picture, and a page with a skeleton that turns."""
+"""Writes the pose in a photo as CSV, as a PNG picture and as an HTML page with a 3D view."""
 
 import csv
 import io
@@ -19,17 +19,17 @@ from competition.report.viewer import as_data_url, draw_pose, shown_pose, viewer
 
 
 class Written(NamedTuple):
-    """The files of a photo's pose."""
+    """The files written for a photo."""
 
     table: Path
     picture: Path
-    page: Path  # HTML with a skeleton that turns
+    page: Path  # HTML
 
 
 def write_photo(
     folder: Path, photo: Path, box: Box | None, trained: str, crop: Image, pose_px: Float64, pose_mm: Float64
 ) -> Written:
-    """Write a photo's pose to `folder`: joints as CSV, a picture and a page, named by the photo and its `box`."""
+    """Write a photo's pose to `folder`; file names consist of the photo's name and its `box`."""
     place = "" if box is None else "_" + "-".join(f"{value:g}" for value in box)
     stem = f"{photo.stem}{place}_pose"
     csv_file, picture, page_file = (folder / f"{stem}.{ending}" for ending in ("csv", "png", "html"))
@@ -41,7 +41,7 @@ def write_photo(
 
 
 def pose_csv(pose_mm: Float64) -> str:
-    """Write a pose [17, 3] as CSV, a row a joint: joint,x,y,z in mm."""
+    """Format a pose [17, 3] as CSV, one row per joint: joint,x,y,z in mm."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("joint", *AXES))
@@ -58,26 +58,25 @@ def photo_page(
     pose_px: Float64,
     pose_mm: Float64,
 ) -> str:
-    """Write a page of a photo's `name`, RGB crop [S, S, 3] and pose: pixels of the crop [17, 2] and mm [17, 3]."""
-    size = 2 * len(crop)  # for fine lines
+    """Build the page of a photo: RGB crop [S, S, 3], and the pose in pixels of the crop [17, 2] and in mm [17, 3]."""
+    size = 2 * len(crop)  # enlarged, so that lines look fine
     large = np.asarray(cv2.resize(crop, (size, size), interpolation=cv2.INTER_CUBIC), np.uint8)
     picture = as_data_url(draw_pose(large, 2 * pose_px + 0.5, sides=True))  # integers at pixel centres
     body = (
         f'<div class="gallery photo"><figure><img src="{picture}" width="{size}" height="{size}" '
-        'alt="The crop that the networks saw, with the predicted pose drawn over it">'
-        "<figcaption>What the networks saw. They don't tell where in it the person is: the pose is placed by the "
-        f"crop's rule.</figcaption></figure>{viewer(truth=False)}</div>"
+        'alt="The input of the networks, with the predicted pose drawn over it">'
+        "<figcaption>The input of the networks. They don't predict where the person is in it: the pose is placed by "
+        f"the crop rule.</figcaption></figure>{viewer(truth=False)}</div>"
     )
     rows = [(joint, *of_joint) for joint, of_joint in zip(JOINTS, pose_mm.tolist(), strict=True)]
     body += paragraph(
-        "Relative to the pelvis, seen from the camera: x to the right, y down, z away. How far away the person stands "
-        "is not known."
+        "Relative to the pelvis, in camera axes: x right, y down, z away. The distance to the camera is not estimated."
     )
     body += f"<details><summary>The numbers</summary>{table('Joints, mm', ('joint', *AXES), rows, digits=1)}</details>"
     section = Section(
         key="pose",
         title="Pose",
         body=body,
-        gallery=viewer_data([shown_pose("the mean of the networks", pose_mm, None)]),
+        gallery=viewer_data([shown_pose("mean of the networks", pose_mm, None)]),
     )
     return page(name, f"<p>Predicted by {escape(trained)}.</p>", [section])

@@ -1,4 +1,4 @@
-"""Pictures of what was found, as PNG."""
+"""Draws a predicted pose as a PNG picture."""
 
 import textwrap
 
@@ -12,15 +12,15 @@ from competition.common.figures import png
 from competition.common.skeleton import AXES, BONES, LEFT, LEFT_COLOUR, RIGHT, RIGHT_COLOUR
 
 MIDDLE_COLOUR = "#1d2125"  # as in the report
-VIEWS = {  # which axis goes across and which up
-    "as the camera sees it": ((0, 1), "x and height"),
-    "from the picture's right": ((2, 1), "depth z and height"),
+VIEWS = {  # title: (horizontal axis, vertical axis), description
+    "camera view": ((0, 1), "x and height"),
+    "from the right of the image": ((2, 1), "depth z and height"),
     "from above": ((0, 2), "x and depth z"),
 }
 
 
-def pose_picture(image: Image, pose_px: Float64, pose_mm: Float64, told: str) -> bytes:
-    """Draw a pose over its RGB crop [S, S, 3], at pixels [17, 2], and from three sides in space, [17, 3] mm."""
+def pose_picture(image: Image, pose_px: Float64, pose_mm: Float64, caption: str) -> bytes:
+    """Draw a pose over its RGB crop [S, S, 3], at pixels [17, 2], and in three views, from [17, 3] mm."""
     figure = Figure(figsize=(13, 4.2), layout="constrained")
     flat, *sides = figure.subplots(1, 1 + len(VIEWS))
     flat.imshow(image, interpolation="bilinear")
@@ -37,15 +37,15 @@ def pose_picture(image: Image, pose_px: Float64, pose_mm: Float64, told: str) ->
         axes.tick_params(labelsize=7)
         axes.grid(color="#dfe2e5")
     legend = (
-        "blue: joints named left, orange: right; relative to the pelvis, depth too: how far away it stands is not known"
+        "blue: joints named left, orange: right; relative to the pelvis; the distance to the camera is not estimated"
     )
-    title = "\n".join([*textwrap.wrap(printable(told), 150), legend])
+    title = "\n".join([*textwrap.wrap(printable(caption), 150), legend])
     figure.suptitle(title, fontsize=9, parse_math=False)
     return png(figure)
 
 
 def _draw_bones(axes: Axes, points: Float64, colour: str | None, width: float) -> None:
-    """Draw the bones between points [17, 2], in the colours of their sides unless one is given."""
+    """Draw the bones between points [17, 2], coloured by side unless a colour is given."""
     for parent, joint in BONES:
         side = LEFT_COLOUR if joint in LEFT else RIGHT_COLOUR if joint in RIGHT else MIDDLE_COLOUR
         axes.plot(*points[[parent, joint]].T, color=colour or side, linewidth=width, solid_capstyle="round")

@@ -1,4 +1,4 @@
-"""Error against rarity: how far a pose is from the nearest one that another subject was seen in."""
+"""Draws error against rarity: the distance of a pose to the nearest pose of another subject."""
 
 from typing import Final
 
@@ -13,7 +13,7 @@ from competition.report.markup import Section, chart, paragraph, skipped, table
 
 MOST_ROWS: Final = 2000
 MOST_REFERENCES: Final = 5000
-MOST_BINS, ROWS_A_BIN = 10, 15
+MOST_BINS, ROWS_PER_BIN = 10, 15
 
 
 def nearest_of_others(
@@ -22,11 +22,13 @@ def nearest_of_others(
     reference_mm: Float32,
     reference_subject: npt.NDArray[np.str_],
 ) -> Float64:
-    """Return each pose's MPJPE in mm to the nearest reference pose of another subject; infinite where there is none.
+    """Return each pose's MPJPE in mm to the nearest reference pose of another subject, infinity without one: [n].
 
     pose_mm [n, 17, 3] and subject [n]; reference_mm [m, 17, 3] and reference_subject [m].
     """
-    by_axis = np.ascontiguousarray(reference_mm.transpose(2, 1, 0), np.float32)  # [3, 17, m]: long rows add fastest
+    by_axis = np.ascontiguousarray(
+        reference_mm.transpose(2, 1, 0), np.float32
+    )  # [3, 17, m]: sums over long rows are fastest
     nearest = np.full(len(pose_mm), np.inf)
     for row, pose in enumerate(pose_mm.transpose(0, 2, 1).astype(np.float32)):  # [3, 17]
         squared = np.square(by_axis - pose[:, :, None]).sum(axis=0)
@@ -37,30 +39,30 @@ def nearest_of_others(
 
 
 def quantile_bins(values: Float64, count: int) -> npt.NDArray[np.intp]:
-    """Number values [n] by the quantile they fall into, 0 to count - 1."""
+    """Return the quantile bin, 0 to count - 1, of each value [n]."""
     edges = np.quantile(values, np.linspace(0, 1, count + 1)[1:-1])
     return np.searchsorted(edges, values, side="right")
 
 
 def rarity(evidence: Evidence) -> Section:
-    """Draw the out-of-fold error of the runs by quantile of the pose's rarity."""
+    """Draw the out-of-fold error of the runs by quantiles of the pose's rarity."""
     key, title = "rarity", "Rare poses"
     if not evidence.entries or evidence.labels is None:
-        return skipped(key, title, evidence.lacking)
+        return skipped(key, title, evidence.why_empty)
     if evidence.names is None:
-        return skipped(key, title, "The images' names don't tell the subjects.")
+        return skipped(key, title, "The image names don't contain the subjects.")
     subject = np.array([name.subject for name in evidence.names])
     if len(np.unique(subject)) < 2:
-        return skipped(key, title, "There is only one subject, so no pose of another one.")
+        return skipped(key, title, "There is only one subject, and rarity compares different subjects.")
     draw = generator(evidence.workspace.seed, "report", "rarity")
     ids = evidence.entries[0].id
     ids = np.sort(draw.permutation(ids)[:MOST_ROWS])
     references = np.sort(draw.permutation(len(subject))[:MOST_REFERENCES])
     pose_mm = evidence.labels.pose_mm
     distance_mm = nearest_of_others(pose_mm[ids - 1], subject[ids - 1], pose_mm[references], subject[references])
-    count = min(MOST_BINS, len(ids) // ROWS_A_BIN)
+    count = min(MOST_BINS, len(ids) // ROWS_PER_BIN)
     if count < 2 or not np.isfinite(distance_mm).all():
-        return skipped(key, title, f"{len(ids)} out-of-fold images are too few to be sorted by rarity.")
+        return skipped(key, title, f"There are only {len(ids)} out-of-fold images, too few for bins of rarity.")
     of_bin = quantile_bins(distance_mm, count)
     middle = [float(distance_mm[of_bin == number].mean()) for number in range(count) if (of_bin == number).any()]
     series = []
@@ -78,15 +80,17 @@ def rarity(evidence: Evidence) -> Section:
         hover="%{y:.1f} mm at a distance of %{x:.1f} mm",
     )
     best = series[0]
-    sentence = f"The best run ({best.name}) errs by {_mm(best.y[0])} on the commonest, {_mm(best.y[-1])} on the rarest."
+    sentence = (
+        f"The best run ({best.name}) has {_mm(best.y[0])} on the most common and {_mm(best.y[-1])} on the rarest poses."
+    )
     body = paragraph(
-        f"{len(ids):,} out-of-fold images in {len(middle)} equal parts, from common poses to rare ones. A pose is rare "
-        f"when no other subject comes near it: the distance is the MPJPE to the nearest of {len(references):,} "
-        f"labelled poses of the other subjects. {sentence}"
+        f"{len(ids):,} out-of-fold images in {len(middle)} bins of equal size, from common to rare poses. A pose is "
+        f"rare if no other subject has a similar one: the distance is the MPJPE to the nearest of {len(references):,} "
+        f"labelled poses of other subjects. {sentence}"
     )
     rows = list(zip(middle, *(one.y for one in series), strict=True))
     numbers = table("MPJPE in mm by rarity", ("distance, mm", *(one.name for one in series)), rows, digits=1)
-    body += chart("rarity", figure, f"Out-of-fold error against the rarity of the pose. {sentence}", numbers)
+    body += chart("rarity", figure, f"Out-of-fold error by rarity of the pose. {sentence}", numbers)
     return Section(key=key, title=title, body=body, figures={"rarity": figure})
 
 
@@ -96,4 +100,4 @@ def _mean(values: Float64) -> float | None:
 
 
 def _mm(value: float | None) -> str:
-    return "nothing" if value is None else f"{value:.1f} mm"
+    return "no error" if value is None else f"{value:.1f} mm"

@@ -1,4 +1,4 @@
-"""The page of a photo."""
+"""The HTML page of a photo."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ from tests.report.helpers import CHROMIUM, HOSTILE, Page, turn
 
 
 def a_photo(name: str = "holiday.jpg") -> tuple[str, np.ndarray]:
-    """Return the page of a photo, and the pose on it in mm."""
+    """Return the page of a photo and its pose in mm."""
     pose_mm = np.random.default_rng(0).normal(0, 300, (17, 3))
     crop, pose_px = np.full((256, 256, 3), 99, np.uint8), 128 + pose_mm[:, :2] / 10
     return photo_page(name, f"run {name}", crop, pose_px, pose_mm), pose_mm
 
 
-def test_the_page_of_a_photo_holds_its_pose_and_asks_for_nothing():
+def test_the_photo_page_contains_its_pose_and_loads_nothing():
     text, pose_mm = a_photo(HOSTILE)
     page = Page(text)
     assert "<script>alert" not in text
@@ -31,9 +31,9 @@ def test_the_page_of_a_photo_holds_its_pose_and_asks_for_nothing():
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: the page's scripts aren't run")
-def test_the_skeleton_of_a_photo_turns_too(tmp_path: Path):
+def test_the_skeleton_on_the_photo_page_rotates(tmp_path: Path):
     before, first, after, last, drawn, names = turn(a_photo()[0], tmp_path)
     assert before != after
-    assert first == last == "the mean of the networks"
+    assert first == last == "mean of the networks"
     assert drawn == 0
     assert names == ["predicted"] * 3

@@ -1,4 +1,4 @@
-"""The report: what is on the page, that hostile names stay text, that it loads nothing, and that the skeleton turns."""
+"""The report: its content, escaping of names, no requests, and the rotating skeleton."""
 
 import builtins
 import io
@@ -32,7 +32,7 @@ HOSTILE_FOLDER = "<img src=x onerror=alert(1)>"  # a folder's name can't hold th
 
 
 def add_run(workspace: Workspace, run: str, spread_mm: float, recipe: str = "3dhg-small", epochs: int = 2) -> None:
-    """Leave what training leaves of two folds: poses off the truth by some normal noise, and logs of it."""
+    """Write the files of a trained run with two folds; its poses are the true ones plus normal noise."""
     labels = read_labels(workspace.data)
     draw = np.random.default_rng(int(spread_mm))
     for fold in (0, 1):
@@ -49,7 +49,7 @@ def add_run(workspace: Workspace, run: str, spread_mm: float, recipe: str = "3dh
 
 
 def add_blend(workspace: Workspace, name: str, method: str, names: list[str], weights: np.ndarray) -> None:
-    """Leave what of a blend the report reads."""
+    """Write the files of a blend that the report reads."""
     folder = workspace.submissions / name
     folder.mkdir()
     (folder / "blend.json").write_text(json.dumps({"method": method, "mpjpe_blend_in_sample": 31.5}))
@@ -84,7 +84,7 @@ def report(whole: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(whole, tmp_path_factory.mktemp("report") / "report.html")
 
 
-def test_every_section_is_there_with_its_figures(report: Path):
+def test_the_page_has_every_section_and_figure(report: Path):
     page = Page(report.read_text())
     assert [attributes["id"] for tag, attributes in page.elements if tag == "section"] == list(KEYS)
     figures = page.block("figures")
@@ -103,11 +103,11 @@ def test_every_section_is_there_with_its_figures(report: Path):
     assert [trace["name"] for trace in figures["curves"]["data"]] == ["3dhg-small", "2dhg-mine"]
     assert len(figures["joint"]["data"][0]["y"]) == 17
     assert "109.02" in page.text
-    assert "ours are not Human3.6M scores" in page.text
+    assert "no Human3.6M scores" in page.text
     assert report.stat().st_size < 15e6
 
 
-def test_figures_tell_the_numbers_of_the_files(report: Path, whole: Workspace):
+def test_figures_show_the_numbers_of_the_files(report: Path, whole: Workspace):
     figures = Page(report.read_text()).block("figures")
     best = next(c for c in list_candidates(whole.submissions) if c.name == "3dhg-small:2")
     assert figures["curves"]["data"][0]["y"][1] == pytest.approx(best.valid_mpjpe)
@@ -141,7 +141,7 @@ def test_the_gallery_shows_best_median_and_worst(report: Path, data: Path):
         np.testing.assert_allclose(pose["truth"], read_labels(data).pose_mm[id_ - 1], atol=0.051)
 
 
-def test_hostile_names_stay_text(own_data: Path, tmp_path: Path):
+def test_hostile_names_are_escaped(own_data: Path, tmp_path: Path):
     workspace = Workspace(data=own_data, folds=tmp_path / "folds", submissions=tmp_path / "runs")
     names = own_data / "annot/train_images.txt"
     old = names.read_text().split("\n")
@@ -163,13 +163,13 @@ def test_hostile_names_stay_text(own_data: Path, tmp_path: Path):
     assert all(attributes["src"].startswith("data:") for tag, attributes in page.elements if tag == "img")
     assert HOSTILE_FOLDER in page.text
     assert HOSTILE in page.text
-    shown = json.dumps(page.block("figures"))  # plotly reads a little HTML in texts
+    shown = json.dumps(page.block("figures"))  # plotly interprets some HTML in texts
     assert "<img" not in shown
     assert "<script" not in shown
     assert "&lt;img src=x" in shown
 
 
-def test_the_page_asks_for_nothing(report: Path):
+def test_the_page_makes_no_requests(report: Path):
     page = Page(report.read_text())
     for tag, attributes in page.elements:
         assert tag not in ("iframe", "object", "embed", "base", "form")
@@ -183,14 +183,14 @@ def test_the_page_asks_for_nothing(report: Path):
     assert "http" not in policy
 
 
-def test_the_same_files_make_the_same_page(report: Path, whole: Workspace, tmp_path: Path):
+def test_the_page_is_reproducible(report: Path, whole: Workspace, tmp_path: Path):
     steps: list[str] = []
     again = write_report(whole, tmp_path / "again.html", lambda count, text: steps.extend([text] * count))
     assert again.read_bytes() == report.read_bytes()
     assert len(steps) == len(SECTIONS) == len(KEYS)
 
 
-def test_the_hidden_answers_are_never_opened(
+def test_the_hidden_answers_are_never_read(
     report: Path, whole: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     opened: list[str] = []
@@ -207,17 +207,17 @@ def test_the_hidden_answers_are_never_opened(
     assert not [name for name in opened if "solution" in name]
 
 
-def test_no_runs_are_refused_in_one_line(workspace: Workspace, tmp_path: Path):
+def test_a_report_without_runs_is_an_error(workspace: Workspace, tmp_path: Path):
     with pytest.raises(UserError, match=r"^no runs under .*: `make train MODEL=3dhg-small`$"):
         write_report(workspace, tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
 
 
-def test_sections_without_data_say_why(workspace: Workspace, tmp_path: Path):
+def test_sections_without_data_state_the_reason(workspace: Workspace, tmp_path: Path):
     add_run(workspace, "only", 60, epochs=1)
     page = Page(write_report(workspace, tmp_path / "report.html").read_text())
-    assert "No blend has left weights" in page.text
-    assert "No run or blend was scored" in page.text
+    assert "There is no blend with weights" in page.text
+    assert "No current submission has a score" in page.text
     elsewhere = Workspace(data=tmp_path / "none", folds=workspace.folds, submissions=workspace.submissions)
     page = Page(write_report(elsewhere, tmp_path / "report.html").read_text())
     assert "The labels can't be read" in page.text
@@ -225,7 +225,7 @@ def test_sections_without_data_say_why(workspace: Workspace, tmp_path: Path):
     assert set(page.block("figures")) == {"curves"}
 
 
-def test_missing_images_leave_the_gallery_out(own_data: Path, tmp_path: Path):
+def test_without_images_the_gallery_is_skipped(own_data: Path, tmp_path: Path):
     workspace = Workspace(data=own_data, folds=tmp_path / "folds", submissions=tmp_path / "runs")
     add_run(workspace, "run", 60)
     shutil.rmtree(own_data / "images")
@@ -234,21 +234,21 @@ def test_missing_images_leave_the_gallery_out(own_data: Path, tmp_path: Path):
     assert "joint" in page.block("figures")
 
 
-def test_an_outsider_and_a_run_of_other_images_are_told(workspace: Workspace, tmp_path: Path):
+def test_unverified_folds_and_other_training_images_are_noted(workspace: Workspace, tmp_path: Path):
     add_run(workspace, "mate", 60)
-    add_run(workspace, "stranger", 30)
+    add_run(workspace, "other-images", 30)
     for path in workspace.submissions.glob("mate/*/*.json*"):
         path.unlink()
-    for path in workspace.submissions.glob("stranger/*/config.json"):
-        path.write_text(json.dumps({"recipe": "2dhg", "images_sha256": "of others"}))
+    for path in workspace.submissions.glob("other-images/*/config.json"):
+        path.write_text(json.dumps({"recipe": "2dhg", "images_sha256": "other"}))
     page = Page(write_report(workspace, tmp_path / "report.html").read_text())
     assert "mate: its folds can't be verified" in page.text
-    assert "stranger was trained on other images" in page.text
+    assert "other-images was trained on other images" in page.text
     assert [trace["name"] for trace in page.block("figures")["joint"]["data"]] == ["mate, epoch 2"]
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: the page's scripts aren't run")
-def test_the_skeleton_turns_and_the_console_is_quiet(report: Path, tmp_path: Path):
+def test_the_skeleton_rotates_and_the_console_stays_empty(report: Path, tmp_path: Path):
     before, first, after, last, drawn, names = turn(report.read_text(), tmp_path)
     assert before != after
     assert first != last

@@ -1,4 +1,4 @@
-"""The parts of the report: what they compute, draw and escape."""
+"""The report's sections: computation, drawing and escaping."""
 
 from pathlib import Path
 
@@ -14,31 +14,31 @@ from competition.report.viewer import draw_pose
 from competition.runs.blends import read_weights, weights_csv
 
 
-def test_nearest_of_others_is_the_least_mpjpe_to_another_subject():
+def test_nearest_of_others_is_the_lowest_mpjpe_to_another_subject():
     draw = np.random.default_rng(0)
     pose_mm, reference_mm = (draw.normal(0, 300, (rows, 17, 3)).astype(np.float32) for rows in (4, 7))
     subject, reference = np.array(["S1", "S1", "S5", "S6"]), np.array(["S1", "S1", "S1", "S5", "S5", "S1", "S5"])
     expected = [
-        min(mpjpe([pose], [other]) for other, whose in zip(reference_mm, reference, strict=True) if whose != own)
+        min(mpjpe([pose], [other]) for other, name in zip(reference_mm, reference, strict=True) if name != own)
         for pose, own in zip(pose_mm, subject, strict=True)
     ]
     np.testing.assert_allclose(nearest_of_others(pose_mm, subject, reference_mm, reference), expected, rtol=1e-5)
     assert np.isinf(nearest_of_others(pose_mm[:1], subject[:1], reference_mm[:2], reference[:2]))[0]
 
 
-def test_quantile_bins_are_equally_full():
+def test_quantile_bins_have_equal_sizes():
     values = np.random.default_rng(0).permutation(12) * 1.5
     np.testing.assert_array_equal(quantile_bins(values, 4), values // 1.5 // 3)
 
 
-def test_rows_are_chosen_from_the_ends_and_the_middle():
+def test_gallery_rows_have_the_lowest_median_and_highest_errors():
     error_mm = np.array([5, 1, 4, 2, 8, 7, 3, 6, 9.0])
     assert choose_rows(error_mm, 1) == {"Best": [1], "Median": [0], "Worst": [8]}
-    assert choose_rows(error_mm)["Worst"] == [8, 4, 5]  # a third each, where there are few
+    assert choose_rows(error_mm)["Worst"] == [8, 4, 5]  # with few rows, a third of each kind
     assert choose_rows(error_mm[:2])["Best"] == []
 
 
-def test_the_pose_is_drawn_at_its_pixels():
+def test_draw_pose_uses_pixel_positions():
     pose_px = np.full((17, 2), (20, 10), np.float32)
     image = np.full((32, 48, 3), 100, np.uint8)
     drawn = draw_pose(image, pose_px)
@@ -48,16 +48,16 @@ def test_the_pose_is_drawn_at_its_pixels():
     assert (image == 100).all()
 
 
-def test_names_for_plotly_hold_no_markup_and_are_short():
+def test_plain_escapes_and_shortens_names():
     assert plain("<a href='x'>&") == "&lt;a href='x'&gt;&amp;"
     assert len(plain("x" * 99)) == 28
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "complaint"),
+    ("old", "new", "message"),
     [("Hip,x", "Hop,x", "coordinates"), (",0.5\n", "\n", "numbers"), (",0.5\n", ",nan\n", "finite")],
 )
-def test_damaged_weights_are_refused(tmp_path: Path, old: str, new: str, complaint: str):
+def test_damaged_weights_are_rejected(tmp_path: Path, old: str, new: str, message: str):
     path = tmp_path / "weights.csv"
     text = weights_csv(["a:1", "b:2"], np.full((17, 3, 2), 0.5))
     path.write_text(text)
@@ -65,11 +65,11 @@ def test_damaged_weights_are_refused(tmp_path: Path, old: str, new: str, complai
     assert names == ["a:1", "b:2"]
     assert values.shape == (17, 3, 2)
     path.write_text(text.replace(old, new, 1))
-    with pytest.raises(UserError, match=complaint):
+    with pytest.raises(UserError, match=message):
         read_weights(path)
 
 
-def test_left_and_right_are_told_by_colour():
+def test_left_and_right_have_their_colours():
     points = np.zeros((17, 2), np.float32)
     points[[5, 6]] = (8, 8), (24, 8)  # left shank
     points[[2, 3]] = (8, 40), (24, 40)  # right shank
