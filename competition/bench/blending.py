@@ -1,4 +1,4 @@
-"""Benchmarks of the blender, on simulated members at the size of the real competition."""
+"""Benchmarks of blending, on simulated members at the size of the real competition."""
 
 import time
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.optimize
 
-from competition.bench.measure import Row, faster, in_turn
+from competition.bench.measure import Row, lower_is_better, time_both
 from competition.bench.simulator import Simulated, simulate
 from competition.blending import weights
 from competition.blending.gate import MEAN, Gate, Trust
@@ -15,27 +15,27 @@ from competition.common.arrays import Float32, Float64
 
 ROWS, MEMBERS = 310_000, 6
 HILL_STEPS = 200
-FRESH = 8_000  # rows that weights are judged on, a sequence each: what counts is sequences
+FRESH = 8_000  # rows for evaluating weights, each from a sequence of its own
 
 
 def objective() -> list[Row]:
-    """One evaluation of MPJPE, against the expression that one would write."""
+    """Time one evaluation of MPJPE against a plain numpy expression."""
     residual = simulate(ROWS, members=MEMBERS).residual
     found = weights.exact(np.ascontiguousarray(residual[..., :5000])).weights
     poses = np.ascontiguousarray(residual.transpose(2, 3, 0, 1).astype(np.float64))  # [M, N, 17, 3]
 
-    def naive() -> float:
+    def baseline() -> float:
         blended = sum(found[..., member] * poses[member] for member in range(MEMBERS))
         return float(np.linalg.norm(blended, axis=-1).mean())
 
-    assert abs(naive() - weights.joint_errors(residual, found).mean()) < 1e-3
-    seconds = in_turn(lambda: weights.joint_errors(residual, found), naive)
+    assert abs(baseline() - weights.joint_errors(residual, found).mean()) < 1e-3
+    seconds = time_both(lambda: weights.joint_errors(residual, found), baseline)
     note = "310,000 rows x 6, all 17 joints; against a sum of products and a norm in float64"
-    return [faster("blend-objective", *seconds, "ms", note, 1000)]
+    return [lower_is_better("blend-objective", *seconds, "ms", note, 1000)]
 
 
 def search_and_gate() -> list[Row]:
-    """The parts of a blend at full size; the reference is a search that Kagglers use, SLSQP with a scalar a model."""
+    """Time the steps of a blend at full size against SLSQP with one weight per model, as in many Kaggle notebooks."""
     simulated = simulate(ROWS, members=MEMBERS)
     started = time.perf_counter()
     optimum = weights.exact(simulated.residual)
@@ -52,23 +52,29 @@ def search_and_gate() -> list[Row]:
     started = time.perf_counter()
     Gate(part, sequence, sequence).choose()
     gate_seconds = time.perf_counter() - started
-    note = f"310,000 rows x {MEMBERS}, timed once; against scipy's SLSQP with one weight a model, on all rows"
+    note = f"310,000 rows x {MEMBERS}, timed once; against scipy's SLSQP with one weight per model, on all rows"
     return [
-        faster("blend-exact", exact_seconds, slsqp_seconds, "s", f"exact per coordinate, {note}"),
-        faster(
+        lower_is_better("blend-exact", exact_seconds, slsqp_seconds, "s", f"exact per coordinate, {note}"),
+        lower_is_better(
             "blend-search",
             search_seconds,
             slsqp_seconds,
             "s",
             f"Optuna per coordinate on 20,000 rows, gap {gap:.3f} % on all, {note}",
         ),
-        faster("blend-gate", gate_seconds, slsqp_seconds, "s", f"complexity by nested groups on 20,000 rows, {note}"),
+        lower_is_better(
+            "blend-gate",
+            gate_seconds,
+            slsqp_seconds,
+            "s",
+            f"choice of the granularity by nested groups on 20,000 rows, {note}",
+        ),
     ]
 
 
 def quality() -> list[Row]:
-    """MPJPE on fresh sequences of the shipped blend, against the mean, SLSQP and greedy hill climbing."""
-    ours: list[float] = []
+    """Compare the shipped blend on fresh sequences with the mean, SLSQP and greedy hill climbing (MPJPE)."""
+    shipped: list[float] = []
     mean: list[float] = []
     slsqp: list[float] = []
     climbed: list[float] = []
@@ -76,23 +82,23 @@ def quality() -> list[Row]:
         seen = simulate(2188, members=MEMBERS, sequences=55, seed=seed)
         fresh = simulate(20_000, members=MEMBERS, sequences=500, seed=seed, draw=1).residual
         for into, found in (
-            (ours, shipped_weights(seen)),
+            (shipped, shipped_weights(seen)),
             (mean, weights.equal_weights(17, MEMBERS)),
             (slsqp, _timed_slsqp(seen.residual)[0]),
             (climbed, hill_climbing(seen.residual)),
         ):
             into.append(float(weights.joint_errors(fresh, found).mean()))
-    note = "blend found on 2,188 rows of 55 sequences, judged on 20,000 fresh rows, mean of 5 seeds, "
+    note = "weights fitted on 2,188 rows of 55 sequences, evaluated on 20,000 fresh rows, mean of 5 seeds, "
     pairs = (("mean", mean, "the mean"), ("slsqp", slsqp, "SLSQP"), ("hill", climbed, "greedy global hill climbing"))
-    average, note = float(np.mean(ours)), note + "against "
+    average, note = float(np.mean(shipped)), note + "against "
     return [
-        faster(f"blend-quality-{name}", average, float(np.mean(other)), "mm", note + what)
+        lower_is_better(f"blend-quality-{name}", average, float(np.mean(other)), "mm", note + what)
         for name, other, what in pairs
     ]
 
 
 def fresh() -> list[Row]:
-    """What a blend promises and what it gives on sequences that nobody has seen, over many draws."""
+    """Compare the gain that a blend reports with its gain on unseen sequences, over many draws."""
     enough = [_draw(2188, 55, seed) for seed in range(10)]
     few = [_draw(320, 8, seed) for seed in range(20)]
     claims = [_draw(1600, 40, seed) for seed in range(160)]
@@ -101,19 +107,19 @@ def fresh() -> list[Row]:
     held = float((abs(z) <= 2).mean())
     gain, most = (float(np.mean([getattr(draw, name) for draw in enough])) for name in ("shipped_mm", "exact_mm"))
     worst = min(few, key=lambda draw: draw.shipped_mm)
-    judged = f"judged on {FRESH:,} fresh sequences"
+    evaluated = f"evaluated on {FRESH:,} fresh sequences"
     return [
         Row("blend-fresh-gain", gain, most, gain / most, "mm", "gain over the mean, 2,188 rows of 55 sequences, "
-            f"against the exact optimum's, {judged}, mean of 10 draws; the least share is {min(shares):.3f}"),
-        faster("blend-fresh-few", worst.mean_mm - worst.shipped_mm, worst.mean_mm, "mm",
-            f"MPJPE where 8 sequences gained least of 20 draws, against the mean, {judged}"),
-        Row("blend-fresh-claim", 100 * held, 90, held / 0.9, "%", "claimed gains within 2 standard errors of the true "
-            f"ones, 160 draws of 40 sequences, {judged}, against the aim; z is {z.mean():.2f} +- {z.std():.2f}"),
+            f"against the exact optimum's, {evaluated}, mean of 10 draws; the least share is {min(shares):.3f}"),
+        lower_is_better("blend-fresh-few", worst.mean_mm - worst.shipped_mm, worst.mean_mm, "mm",
+            f"MPJPE of the worst of 20 draws of 8 sequences, against the mean, {evaluated}"),
+        Row("blend-fresh-claim", 100 * held, 90, held / 0.9, "%", "reported gains within 2 standard errors of the true "
+            f"ones, 160 draws of 40 sequences, {evaluated}, against the goal; z is {z.mean():.2f} +- {z.std():.2f}"),
     ]  # fmt: skip
 
 
 class Draw(NamedTuple):
-    """A claim, and what fresh sequences say: MPJPE of the mean, and gains over it, mm."""
+    """A reported gain, and results on fresh sequences: MPJPE of the mean and gains over it, mm."""
 
     trust: Trust
     mean_mm: float
@@ -126,13 +132,13 @@ def _draw(rows: int, sequences: int, seed: int) -> Draw:
     seen = simulate(rows, members=MEMBERS, sequences=sequences, seed=seed)
     unseen = simulate(FRESH, members=MEMBERS, sequences=FRESH, seed=seed, draw=1).residual
     trust = Gate(seen.residual, seen.sequence, seen.sequence).choose()
-    ways = (weights.equal_weights(17, MEMBERS), weights.exact(seen.residual).weights, chosen_weights(seen, trust))
-    mean, exact, chosen = (float(weights.joint_errors(unseen, found).mean()) for found in ways)
+    candidates = (weights.equal_weights(17, MEMBERS), weights.exact(seen.residual).weights, chosen_weights(seen, trust))
+    mean, exact, chosen = (float(weights.joint_errors(unseen, found).mean()) for found in candidates)
     return Draw(trust, mean, mean - exact, mean - chosen, (mean - chosen) * trust.holds)
 
 
 def chosen_weights(seen: Simulated, trust: Trust) -> Float64:
-    """Return the weights of the option that granularity auto chose, solved exactly."""
+    """Return the exact optimum of the option that granularity auto chose."""
     joints, _, members, _ = seen.residual.shape
     if trust.option in (None, MEAN):
         return weights.equal_weights(joints, members)
@@ -140,13 +146,13 @@ def chosen_weights(seen: Simulated, trust: Trust) -> Float64:
 
 
 def shipped_weights(seen: Simulated) -> Float64:
-    """Return the weights that granularity auto ships, solved exactly."""
+    """Return the exact optimum of what granularity auto ships: the chosen option or the mean."""
     trust = Gate(seen.residual, seen.sequence, seen.sequence).choose()
     return chosen_weights(seen, trust if trust.holds else trust._replace(option=MEAN))
 
 
 def _timed_slsqp(residual: Float32) -> tuple[Float64, float]:
-    """Find one weight a model by scipy's SLSQP with numerical slopes, as notebooks do."""
+    """Fit one weight per model by scipy's SLSQP with numerical gradients; return the weights and the seconds."""
     joints, _, members, _ = residual.shape
 
     def spread(scalar: Float64) -> Float64:
@@ -165,7 +171,7 @@ def _timed_slsqp(residual: Float32) -> tuple[Float64, float]:
 
 
 def hill_climbing(residual: Float32) -> Float64:
-    """Find one weight a model by adding, again and again, the model that helps most, as notebooks do."""
+    """Fit one weight per model by repeatedly adding the model that helps most (Caruana et al. 2004)."""
     joints, _, members, _ = residual.shape
     counts = np.zeros(members)
     best = np.inf

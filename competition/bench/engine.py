@@ -1,4 +1,4 @@
-"""Benchmarks of training, loading, predicting and writing."""
+"""Benchmarks of training, loading, prediction and submission files."""
 
 import os
 import tempfile
@@ -13,7 +13,7 @@ from timm.optim import create_optimizer_v2
 from torch import Tensor
 
 import models
-from competition.bench.measure import Row, extra_mib, faster, in_turn
+from competition.bench.measure import Row, extra_mib, lower_is_better, time_both
 from competition.common.pose_csv import COLUMNS, read_poses, write_poses
 from competition.common.seeds import generator
 from competition.data.images import read_image
@@ -27,12 +27,12 @@ from models.heatmaps import decode, gaussian, gaussian_squares, index_to_mm, mm_
 from models.recipes import ThreeD
 
 
-def _step_row(name: str, entrant: str, batch: int, **settings: Any) -> Row:
-    """Compare a training step with the plain way of the same network: fp32, contiguous, rendered targets."""
+def _step_row(name: str, model_name: str, batch: int, **settings: Any) -> Row:
+    """Time a training step against a baseline of the same network: fp32, contiguous, rendered targets."""
     device = choose_device()
     precision = choose_precision("auto", device)
     random = generator(0, "bench", name)
-    fast, plain = (models.create(entrant, **settings).to(device).train() for _ in range(2))
+    fast, plain = (models.create(model_name, **settings).to(device).train() for _ in range(2))
     fast.to(memory_format=torch.channels_last)
     size = fast.input_size
     images = torch.from_numpy(random.integers(0, 255, (batch, size, size, 3), np.uint8))
@@ -45,7 +45,7 @@ def _step_row(name: str, entrant: str, batch: int, **settings: Any) -> Row:
         torch.optim.Adam(plain.parameters(), lr=1e-4),
     ]
 
-    def ours() -> None:
+    def implementation() -> None:
         inputs = to_input(images.to(device), IMAGE_MEAN, IMAGE_STD)
         with autocast(precision, device):
             loss = fast.loss(fast(inputs), target)["total"]
@@ -54,7 +54,7 @@ def _step_row(name: str, entrant: str, batch: int, **settings: Any) -> Row:
         optimizers[0].step()
         _wait(device)
 
-    def usual() -> None:
+    def baseline() -> None:
         scaled = images.float().div(255).permute(0, 3, 1, 2).contiguous().to(device)
         inputs = (scaled - mean) / std
         loss = _plain_loss(plain, plain(inputs), target)
@@ -63,12 +63,12 @@ def _step_row(name: str, entrant: str, batch: int, **settings: Any) -> Row:
         optimizers[1].step()
         _wait(device)
 
-    note = f"{entrant}, batch {batch}, {size} px, {device.type}, {precision}; against fp32 with rendered targets"
-    return faster(name, *in_turn(ours, usual), "ms", note, 1000)
+    note = f"{model_name}, batch {batch}, {size} px, {device.type}, {precision}; against fp32 with rendered targets"
+    return lower_is_better(name, *time_both(implementation, baseline), "ms", note, 1000)
 
 
 def _plain_loss(model: Module, output: Output, target: Target) -> Tensor:
-    """Render every target in full and average the squares, as published implementations do."""
+    """Render every target and compute the mean squared error, as published implementations do."""
     losses = []
     for maps in output.maps:
         if isinstance(model.recipe, ThreeD):
@@ -83,7 +83,7 @@ def _plain_loss(model: Module, output: Output, target: Target) -> Tensor:
 
 
 def render(positions: Tensor, shape: tuple[int, ...], sigma: float) -> Tensor:
-    """Render Gaussians at positions [B,J,2 or 3] into maps [B,J,H,W] or volumes [B,J,D,H,W], by outer products."""
+    """Render Gaussians at positions [B,J,2 or 3], in pixels, as maps [B,J,H,W] or volumes [B,J,D,H,W]."""
     rows = [gaussian(positions[..., axis], size, sigma) for axis, size in enumerate(reversed(shape))]
     plane = rows[1][..., :, None] * rows[0][..., None, :]
     return plane if len(rows) == 2 else rows[2][..., :, None, None] * plane[:, :, None]
@@ -115,9 +115,10 @@ def train_3d_small() -> list[Row]:
 
 
 def volume_loss() -> list[Row]:
-    """The closed form of the volumetric loss against squares over a rendered target, forward and backward.
+    """Compare the closed form of the volumetric loss with the mean squared error over a rendered target.
 
-    Time, and memory beyond the volume's own, of channels_last volumes, as the networks give them, and contiguous ones.
+    Measures time, forward and backward, and memory beyond the volume itself. Volumes are channels_last, as the networks
+    return them, or contiguous.
     """
     device = choose_device()
     rows = []
@@ -128,25 +129,29 @@ def volume_loss() -> list[Row]:
         volume = maps.view(batch, JOINTS, 64, 64, 64).requires_grad_()
         positions = 63 * torch.rand(batch, JOINTS, 3, device=device)
 
-        def ours(volume: Tensor = volume, positions: Tensor = positions) -> None:
+        def implementation(volume: Tensor = volume, positions: Tensor = positions) -> None:
             torch.autograd.grad(gaussian_squares(volume, positions, (2.0, 2.0, 2.0)), volume)
             _wait(device)
 
-        def rendered(volume: Tensor = volume, positions: Tensor = positions) -> None:
+        def baseline(volume: Tensor = volume, positions: Tensor = positions) -> None:
             target = render(positions, (64, 64, 64), 2.0)
             torch.autograd.grad(torch.nn.functional.mse_loss(volume, target), volume)
             _wait(device)
 
         note = f"17x64x64x64, {layout}, batch {batch}, {device.type}, forward and backward; against a target by outer "
         name = f"volume-loss-{batch}" + "-contiguous" * (layout == "contiguous")
-        rows.append(faster(name, *in_turn(ours, rendered), "ms", note + "products and mse_loss", 1000))
-        if layout == "channels_last" and all(extra := [extra_mib(way, device) for way in (ours, rendered)]):
-            rows.append(faster(f"volume-memory-{batch}", extra[0], extra[1], "MiB", note + "products, at the peak"))
+        rows.append(
+            lower_is_better(name, *time_both(implementation, baseline), "ms", note + "products and mse_loss", 1000)
+        )
+        if layout == "channels_last" and all(extra := [extra_mib(loss, device) for loss in (implementation, baseline)]):
+            rows.append(
+                lower_is_better(f"volume-memory-{batch}", extra[0], extra[1], "MiB", note + "products, at the peak")
+            )
     return rows
 
 
-def _pictures(folder: Path, count: int) -> list[str]:
-    """Write JPEGs about as detailed as photographs."""
+def _write_images(folder: Path, count: int) -> list[str]:
+    """Write JPEGs with about as much detail as photographs."""
     random = generator(0, "bench", "pictures")
     (folder / "images").mkdir()
     names = [f"{index:04d}.jpg" for index in range(count)]
@@ -159,11 +164,11 @@ def _pictures(folder: Path, count: int) -> list[str]:
 
 
 def loading() -> list[Row]:
-    """Decoding and augmenting on one core, against PIL and torchvision's transforms."""
+    """Time decoding and augmentation on one core against PIL and torchvision's transforms."""
     from PIL import Image
     from torchvision.transforms import v2
 
-    usual = v2.Compose(
+    transform = v2.Compose(
         [
             v2.RandomAffine(
                 30, translate=(0.04, 0.04), scale=(0.85, 1.15), interpolation=v2.InterpolationMode.BILINEAR
@@ -179,24 +184,24 @@ def loading() -> list[Row]:
     count, batch, threads = 128, 16, torch.get_num_threads()
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root)
-        names = _pictures(folder, count)
+        names = _write_images(folder, count)
         poses = np.full((count, JOINTS, 2), 128, np.float32), np.zeros((count, JOINTS, 3), np.float32)
         images = PoseImages(folder, Labels(np.arange(count), names, *poses), size=256, augment=Augment(256, seed=0))
         loader = make_loader(images, KeyedBatches(np.arange(count), batch), workers=0, device=torch.device("cpu"))
 
-        def ours() -> None:
+        def implementation() -> None:
             for _ in loader:
                 pass
 
-        def theirs() -> None:
+        def baseline() -> None:
             for first in range(0, count, batch):
                 files = [folder / "images" / name for name in names[first : first + batch]]
-                torch.stack([usual(Image.open(file).convert("RGB")) for file in files])
+                torch.stack([transform(Image.open(file).convert("RGB")) for file in files])
 
         torch.set_num_threads(1)
         cv2.setNumThreads(0)
         try:
-            seconds = in_turn(ours, theirs)
+            seconds = time_both(implementation, baseline)
         finally:
             torch.set_num_threads(threads)
             cv2.setNumThreads(-1)
@@ -206,19 +211,19 @@ def loading() -> list[Row]:
 
 
 def bottleneck() -> list[Row]:
-    """What the loader can feed on all cores, against what training takes: below 1 the network waits for pictures."""
+    """Compare the loader's rate on all cores with the training rate: below 1 the network waits for images."""
     fed = loading()[0].ours * (os.cpu_count() or 1)
     rows = []
-    for entrant, batch in (("3dhg-small", 8), ("2dhg-small", 16)):
-        taken = 1000 * batch / _step_row(f"train-{entrant}", entrant, batch).ours
+    for model_name, batch in (("3dhg-small", 8), ("2dhg-small", 16)):
+        taken = 1000 * batch / _step_row(f"train-{model_name}", model_name, batch).ours
         slower = "the network" if fed > taken else "the loader"
-        note = f"the loader on all cores at 256 px; against training {entrant}: {slower} is the bottleneck"
-        rows.append(Row(f"bottleneck-{entrant}", fed, taken, fed / taken, "images/s", note))
+        note = f"the loader on all cores at 256 px; against training {model_name}: {slower} is the bottleneck"
+        rows.append(Row(f"bottleneck-{model_name}", fed, taken, fed / taken, "images/s", note))
     return rows
 
 
 def predict_set() -> list[Row]:
-    """Predicting a test set in batches from files, against one image at a time."""
+    """Time the prediction of image files in batches against one image at a time."""
     device = choose_device()
     precision = choose_precision("auto", device)
     count = 64
@@ -226,60 +231,62 @@ def predict_set() -> list[Row]:
     plain = models.create("3dhg-small").to(device).eval()
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root)
-        names = _pictures(folder, count)
+        names = _write_images(folder, count)
         test = TestSet(np.arange(1, count + 1), names)
         images = PoseImages(folder, test, size=model.input_size)
         batches = make_loader(images, KeyedBatches(np.arange(count), 32), workers=0, device=device)
 
-        def ours() -> None:
+        def implementation() -> None:
             predict(model, batches, device=device, precision=precision, advance=lambda *_: None)
 
-        def one_by_one() -> None:
+        def baseline() -> None:
             with torch.no_grad():
                 for name in names:
                     image = torch.from_numpy(read_image(folder / "images" / name, model.input_size))
                     scaled = image.float().div(255).permute(2, 0, 1).contiguous()[None]
                     plain(scaled.to(device)).pose_mm.cpu().numpy()
 
-        seconds = in_turn(ours, one_by_one)
+        seconds = time_both(implementation, baseline)
     rates = [count / second for second in seconds]
     note = f"3dhg-small from files, {device.type}, {precision}; against one image at a time in fp32"
     return [Row("predict", rates[0], rates[1], rates[0] / rates[1], "images/s", note)]
 
 
 def csv_files() -> list[Row]:
-    """Writing and reading a submission of the competition's size."""
+    """Time writing and reading a submission of the real competition's size."""
     count = 10_987
     pose_mm = generator(0, "bench", "csv").normal(0, 300, (count, JOINTS, 3)).round(3)
     ids = np.arange(1, count + 1)
     table = np.column_stack([ids, pose_mm.reshape(count, -1)])
     header = ",".join(("Id", *COLUMNS))
     with tempfile.TemporaryDirectory() as root:
-        ours, plain = Path(root) / "ours.csv.gz", Path(root) / "plain.csv.gz"
+        path, baseline_path = Path(root) / "poses.csv.gz", Path(root) / "baseline.csv.gz"
 
-        def savetxt() -> None:
-            np.savetxt(plain, table, fmt=["%d"] + ["%.3f"] * len(COLUMNS), delimiter=",", header=header, comments="")
+        def baseline() -> None:
+            np.savetxt(
+                baseline_path, table, fmt=["%d"] + ["%.3f"] * len(COLUMNS), delimiter=",", header=header, comments=""
+            )
 
-        write = in_turn(lambda: write_poses(ours, ids, pose_mm), savetxt)
-        read = in_turn(lambda: read_poses(ours), lambda: pd.read_csv(plain))
+        write = time_both(lambda: write_poses(path, ids, pose_mm), baseline)
+        read = time_both(lambda: read_poses(path), lambda: pd.read_csv(baseline_path))
     note = "10,987 rows, gzip; "
     return [
-        faster("csv-write", *write, "s", note + "against numpy.savetxt"),
-        faster("csv-read", *read, "s", note + "every cell checked; against pandas, which checks nothing"),
+        lower_is_better("csv-write", *write, "s", note + "against numpy.savetxt"),
+        lower_is_better("csv-read", *read, "s", note + "every cell checked; against pandas without checks"),
     ]
 
 
 def decoders() -> list[Row]:
-    """Errors of reading Gaussians off a 64^3 volume with noise of .05, against the highest voxel."""
+    """Compare errors of decoding Gaussians in a noisy 64^3 volume with those of the highest voxel (argmax)."""
     random = torch.Generator().manual_seed(0)
     positions = 8 + 47 * torch.rand(8, JOINTS, 3, generator=random)
     volume = render(positions, (64, 64, 64), 2.0)
     volume += 0.05 * torch.randn(volume.shape, generator=random)
-    plain, *ours = (_decoding_error_mm(volume, positions, method) for method in ("argmax", "dark", "local"))
+    argmax, *others = (_decoding_error_mm(volume, positions, method) for method in ("argmax", "dark", "local"))
     note = "64^3 over 2000 mm, sigma 2, voxel noise .05, absolute; against argmax"
     return [
-        faster(f"decoder-{method}", error, plain, "mm", note)
-        for method, error in zip(("dark", "local"), ours, strict=True)
+        lower_is_better(f"decoder-{method}", error, argmax, "mm", note)
+        for method, error in zip(("dark", "local"), others, strict=True)
     ]
 
 

@@ -1,8 +1,8 @@
-"""Members of an ensemble that err together: residuals to try blenders on, where the truth about a blend can be had.
+"""Simulates residuals of ensemble members with correlated errors, so that blends can be tested on fresh rows.
 
-A residual is the sum of what all members see wrongly (hard images, whole sequences) and what one alone does: its
-biases, its own errors, which in part last through a sequence, and now and then a limb in the wrong depth. The first
-three members score about as the poster's: 109.0, 110.3 and 99.2 mm, and their mean 89.7.
+A residual is the sum of an error shared by all members (hard images, whole sequences) and the member's own: a bias,
+errors that are partly constant within a sequence, and occasionally a leg with mirrored depth. The first three members
+and their mean score about as the poster's.
 """
 
 from typing import NamedTuple
@@ -15,11 +15,11 @@ from competition.common.seeds import generator
 
 JOINT_MM = np.array([0, 30, 60, 80, 30, 60, 80, 40, 50, 60, 70, 55, 85, 110, 55, 85, 110], np.float32)
 AXIS = np.array([0.6, 0.5, 1.1], np.float32)  # depth is hardest
-LEVEL = (1.262, 1.293, 1.134)  # of the first three members; later ones lie between
-SHARED, OWN = 0.739, 0.674  # shares of the error that all members make, and that one makes alone
-SEQUENCE = 0.5  # of either, what a whole sequence has in common
-FLIP = 0.02  # share of images in which a member takes a leg's depth for its opposite
-FRAMES = 40  # rows of a sequence
+LEVEL = (1.262, 1.293, 1.134)  # error scale of the first three members; later ones lie in between
+SHARED, OWN = 0.739, 0.674  # scale of the error shared by all members, and of each member's own
+SEQUENCE = 0.5  # share of the variance of each that is constant within a sequence
+FLIP = 0.02  # share of images in which a member mirrors the depth of a leg
+FRAMES = 40  # rows per sequence
 
 
 class Simulated(NamedTuple):
@@ -30,27 +30,27 @@ class Simulated(NamedTuple):
 
 
 def simulate(rows: int, *, members: int = 6, sequences: int | None = None, seed: int = 0, draw: int = 0) -> Simulated:
-    """Draw rows of the ensemble that `seed` makes; another `draw` gives fresh rows of the same members."""
+    """Draw rows of the ensemble that `seed` defines; another `draw` gives fresh rows of the same members."""
     character = generator(seed, "simulator", "members", members)
     random = generator(seed, "simulator", "rows", members, draw)
     count = max(1, rows // FRAMES) if sequences is None else sequences
     of_row = np.arange(rows) * count // rows
     scale = JOINT_MM[:, None, None] * AXIS[:, None]  # [17, 3, 1]
 
-    def wander() -> Float32:
-        """Draw [17, 3, rows], of unit variance, in part common to a sequence."""
+    def correlated_noise() -> Float32:
+        """Draw errors [17, 3, rows] of unit variance, partly constant within a sequence."""
         common = random.standard_normal((17, 3, count), np.float32)[..., of_row]
         single = random.standard_normal((17, 3, rows), np.float32)
         return np.float32(SEQUENCE**0.5) * common + np.float32((1 - SEQUENCE) ** 0.5) * single
 
     hard = np.exp(np.float32(0.5) * random.standard_normal(count, np.float32))[of_row]
-    shared = np.float32(SHARED) * hard * wander()
+    shared = np.float32(SHARED) * hard * correlated_noise()
     residual = np.empty((17, 3, members, rows), np.float32)
     for member in range(members):
         level = LEVEL[member] if member < len(LEVEL) else character.uniform(min(LEVEL), max(LEVEL))
         skill = character.uniform(0.8, 1.25, (17, 3, 1)).astype(np.float32)
         bias = character.normal(0, 0.15, (17, 3, 1)).astype(np.float32)
-        own = np.float32(OWN) * wander()
+        own = np.float32(OWN) * correlated_noise()
         flipped = random.random(rows) < FLIP
         own[1:4, 2, flipped] *= -4
         residual[:, :, member] = level * scale * skill * (shared + own + bias)

@@ -1,4 +1,4 @@
-"""All benchmarks by name, and running them."""
+"""The list of all benchmarks, and the function that runs them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeAlias
@@ -29,7 +29,7 @@ BENCHMARKS: Final[dict[str, Benchmark]] = {
 
 
 def run(names: Sequence[str] | None = None) -> Iterator[tuple[str, list[Row]]]:
-    """Run benchmarks one after another, all when no names are given; raise UserError for an unknown name."""
+    """Run the named benchmarks, or all, one after another; raise UserError for an unknown name."""
     for name in names or ():
         if name not in BENCHMARKS:
             raise UserError(unknown("benchmark", name, BENCHMARKS))
