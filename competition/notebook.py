@@ -1,9 +1,9 @@
-"""The functions for notebooks and scripts, in one place:
+"""The public functions for notebooks and scripts:
 
     from competition.notebook import blend, make_folds, mpjpe, read_labels, read_submission, write_submission
 
-Poses are [N, 17, 3] in mm, camera axes (x right, y down, z away), relative to the pelvis, joined on Id and never by
-position. What the user can mend is raised as a UserError of one line. Loading this loads no torch; `create` does.
+Poses are [N, 17, 3] in mm, in camera axes (x right, y down, z away), relative to the pelvis, and joined on Id, never by
+position. Errors that the user can fix are a UserError with a message of one line. Only `create` imports torch.
 """
 
 from competition.blending.blend import BlendResult, blend, blend_files

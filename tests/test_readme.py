@@ -1,6 +1,6 @@
-"""The commands in the READMEs exist, and the example of a new model trains as written.
+"""The READMEs' commands, flags and links are valid, and the example of a new model trains as written.
 
-The example for notebooks runs in test_notebook.py.
+The notebook example is tested in test_notebook.py.
 """
 
 import re
@@ -24,7 +24,7 @@ OTHERS = ("models", "competition/blending", "competition/bench", "folds", "submi
 TEXT = "\n".join([README, *((ROOT / folder / "README.md").read_text() for folder in OTHERS)])
 NOT_OF_MAKE = {"OMP_NUM_THREADS", "KAGGLE_API_TOKEN"}
 
-# flags that the text names without a command, and a command that takes them
+# flags that the READMEs mention without a command, and a command that accepts them
 ALONE = {
     'ARGS="--strategy sequence --k 5"': "folds",
     'ARGS="--scale small"': "reproduce",
@@ -40,15 +40,15 @@ ALONE = {
 
 
 def _commands() -> list[str]:
-    """Return every command of the READMEs: lines of indented blocks, and whole commands between backticks."""
+    """Return every command in the READMEs: lines of indented blocks, and commands in backticks."""
     lines = re.findall(r"^    ((?:make|\.venv/bin/python -m competition) .*)$", TEXT, re.MULTILINE)
     inline = re.findall(r"`((?:\w+=\S+ )?make [^`]*)`", TEXT)
     joined = [line.partition(" #")[0] for line in [*lines, *inline]]
     return sorted({command.strip() for line in joined for command in line.split(" && ")})
 
 
-def _asked(command: str) -> list[list[str]]:
-    """Return the arguments of the command lines that a command leads to, without running them."""
+def _arguments(command: str) -> list[list[str]]:
+    """Return the arguments of the command lines that a command would run."""
     words = shlex.split(command)
     if words[0] != "make":
         assert words[:3] == [".venv/bin/python", "-m", "competition"]
@@ -63,8 +63,8 @@ def _asked(command: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("command", [*_commands(), *(f"make {command} {flag}" for flag, command in ALONE.items())])
 def test_every_command_exists(command: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(models.ENTRANTS, "mean-small", models.recipe("2dhg-small"))  # of the example
-    for arguments in _asked(re.sub(r"^\w+=\S+ (?=make )", "", command)):
+    monkeypatch.setitem(models.ENTRANTS, "mean-small", models.recipe("2dhg-small"))  # in the example
+    for arguments in _arguments(re.sub(r"^\w+=\S+ (?=make )", "", command)):
         if "--help" in arguments:
             with pytest.raises(SystemExit, match=r"^0$"):
                 parse(arguments)
@@ -72,7 +72,7 @@ def test_every_command_exists(command: str, monkeypatch: pytest.MonkeyPatch):
             parse(arguments)
 
 
-def test_every_flag_of_the_text_is_tested():
+def test_every_flag_in_the_readmes_is_tested():
     assert len(_commands()) > 25
     named = set(re.findall(r"ARGS=(?:\"[^\"]*\"|--[\w-]+)", TEXT))
     assert {flag for flag in named if not any(flag in command for command in _commands())} == set(ALONE)
@@ -87,7 +87,7 @@ def test_settings_in_the_tables_of_measurements_exist(model: str):
         parse(["train", "--model", model, *shlex.split(flags)])
 
 
-def test_variables_that_the_text_names_exist():
+def test_variables_in_the_readmes_exist():
     known = re.search(r"^VARIABLES = (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert known is not None
     named = set(re.findall(r"\b([A-Z][A-Z_]+)=", TEXT)) - NOT_OF_MAKE
@@ -104,7 +104,7 @@ def test_the_table_of_commands_lists_every_target():
     assert sorted(listed) == sorted(phony[1].split())
 
 
-def test_links_lead_to_files_and_headings_that_exist():
+def test_link_targets_exist():
     for folder in ("", *OTHERS):
         text = (ROOT / folder / "README.md").read_text()
         headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
@@ -115,7 +115,7 @@ def test_links_lead_to_files_and_headings_that_exist():
 
 def test_the_example_of_a_new_model_trains_as_written(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     (block,) = re.findall(r"```python\n(# models/recipes.py.*?)```", README, re.DOTALL)
-    recipe, model, entrant = re.split(r"^# models/(?:mean|__init__)\.py.*\n", block, flags=re.MULTILINE)
+    recipe, model, entry = re.split(r"^# models/(?:mean|__init__)\.py.*\n", block, flags=re.MULTILINE)
     shutil.copytree(ROOT / "models", tmp_path / "models")
     (tmp_path / "competition").symlink_to(ROOT / "competition")
     (tmp_path / "models/mean.py").write_text(model)
@@ -123,7 +123,7 @@ def test_the_example_of_a_new_model_trains_as_written(data: Path, tmp_path: Path
         recipes.write(recipe.removeprefix("# models/recipes.py"))
     package = (tmp_path / "models/__init__.py").read_text()
     package = package.replace("import Integral, ", "import Integral, Mean, ")
-    (tmp_path / "models/__init__.py").write_text(package.replace("= {\n", "= {\n" + entrant, 1))
+    (tmp_path / "models/__init__.py").write_text(package.replace("= {\n", "= {\n" + entry, 1))
     folders = ["--data", str(data), "--folds", str(tmp_path / "folds"), "--submissions", str(tmp_path / "runs")]
     assert main(["folds", *folders, "--k", "2"]) == 0
     command = [sys.executable, "-m", "competition", "train", *folders, "--model", "mean-small"]
