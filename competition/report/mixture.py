@@ -21,12 +21,9 @@ def mixture(evidence: Evidence) -> Section:
     read = [(path.parent.name, *read_weights(path)) for path in paths if path.exists()]
     uneven = [(name, names, values) for name, names, values in read if np.ptp(values[ROOT + 1 :]) > 0]
     if not uneven:
-        why = (
-            "There is no blend with weights: run make blend."
-            if not read
-            else "Every blend is a plain mean with equal weights."
-        )
-        return skipped(key, title, why)
+        if not read:
+            return skipped(key, title, "There is no blend with weights: run make blend.")
+        return skipped(key, title, "Every blend is a plain mean with equal weights.")
     uneven.sort(key=lambda one: (one[0] != "blend", one[0]))  # the shipped blend first
     body = paragraph("Each joint has three rows: x, y and z. The weights in a row sum to 1.")
     figures, cells = {}, []
