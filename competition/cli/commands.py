@@ -11,7 +11,7 @@ import models
 from competition.blending.options import check_blend
 from competition.cli.hints import with_knobs
 from competition.common.console import Console
-from competition.common.errors import FoldsError, UserError, unknown
+from competition.common.errors import FoldsError, UserError, unknown_message
 from competition.common.workspace import Workspace
 
 MENDABLE = 2  # the exit code of what the user can mend
@@ -214,7 +214,7 @@ def board(options: argparse.Namespace, workspace: Workspace, console: Console) -
     if not rows:
         raise UserError(f"no runs under {workspace.submissions}: `make train MODEL=3dhg-small`")
     if options.sort not in rows[0]:
-        raise UserError(unknown("column", options.sort, rows[0]))
+        raise UserError(unknown_message("column", options.sort, rows[0]))
     rows.sort(key=lambda row: (row[options.sort] is None, row[options.sort]))
     report = workspace.submissions / "report.html"
     link_rows(rows, report)

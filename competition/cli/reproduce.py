@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 
 from competition.blending.blend import blend
 from competition.common.console import Console, duration
-from competition.common.errors import FoldsError, UserError, unknown
+from competition.common.errors import FoldsError, UserError, unknown_message
 from competition.common.pose_csv import Poses
 from competition.common.workspace import Workspace
 from competition.data.labels import read_labels, read_test
@@ -34,7 +34,7 @@ def reproduce(workspace: Workspace, scale: str, console: Console, *, fold: str =
     there are no hidden answers.
     """
     if scale not in SCALES:
-        raise UserError(unknown("scale", scale, SCALES))
+        raise UserError(unknown_message("scale", scale, SCALES))
     labels, test = read_labels(workspace.data), read_test(workspace.data)
     hidden = has_answers(workspace.data)
     names = [row.entrant + SCALES[scale] for row in POSTER]

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias, TypeVar
 
-from competition.common.errors import UserError, unknown
+from competition.common.errors import UserError, unknown_message
 
 EPOCHS: Final = ("best", "last", "all")
 N = TypeVar("N", int, float)
@@ -17,7 +17,7 @@ def one_of(what: str, known: Sequence[str]) -> Callable[[str], str]:
 
     def check(word: str) -> str:
         if word not in known:
-            raise UserError(unknown(what, word, known))
+            raise UserError(unknown_message(what, word, known))
         return word
 
     return check

@@ -33,7 +33,7 @@ class SubmissionError(UserError):
     """A CSV of poses breaks the submission format."""
 
 
-def unknown(what: str, name: str, known: Iterable[str]) -> str:
+def unknown_message(what: str, name: str, known: Iterable[str]) -> str:
     """Say that `name` is unknown, offering the nearest match and the whole list."""
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from competition.common.arrays import Int64
-from competition.common.errors import FoldsError, UserError, unknown
+from competition.common.errors import FoldsError, UserError, unknown_message
 from competition.common.files import read_bytes, read_json, sha256_file, sha256_lines, write_json, write_text
 from competition.common.seeds import generator
 from competition.data.names import FRAME, parse_name
@@ -35,7 +35,7 @@ def make_folds(
     Raise FoldsError when the names don't tell the groups, or there are fewer groups than folds.
     """
     if strategy not in STRATEGIES:
-        raise FoldsError(unknown("strategy", strategy, STRATEGIES))
+        raise FoldsError(unknown_message("strategy", strategy, STRATEGIES))
     table = _name_table(images, strategy)
     if strategy == "holdout":
         if k not in (None, 1):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from competition.common import files, geometry, metrics, seeds, skeleton
-from competition.common.errors import UserError, unknown
+from competition.common.errors import UserError, unknown_message
 
 
 @pytest.fixture
@@ -84,4 +84,4 @@ def test_reading_is_bounded_and_says_what_is_wrong(tmp_path):
 
 
 def test_unknown_names_offer_the_nearest():
-    assert "did you mean '3dhg'?" in unknown("model", "3dgh", ["2dhg-decay", "3dhg"])
+    assert "did you mean '3dhg'?" in unknown_message("model", "3dgh", ["2dhg-decay", "3dhg"])
