@@ -32,7 +32,7 @@ class Stop:
         if self.signal is not None and (error is None or in_pool):
             signal.raise_signal(self.signal)
 
-    def obey(self) -> NoReturn:
+    def raise_requested(self) -> NoReturn:
         """End as the signal asks."""
         if self.signal == signal.SIGTERM:
             raise SystemExit(TERMINATED)
@@ -42,4 +42,4 @@ class Stop:
         if self.signal is None:
             self.signal, self._when = number, time.monotonic()
         elif time.monotonic() - self._when > 1:  # not the same one again, by way of the process group
-            self.obey()
+            self.raise_requested()
