@@ -36,7 +36,7 @@ class Poses(NamedTuple):
 
 def write_poses(path: Path, ids: npt.ArrayLike, pose_mm: npt.ArrayLike) -> None:
     """Write poses [N, 17, 3] in mm by Id, ascending; .gz by the name; raise SubmissionError on what no reader takes."""
-    ordered = in_order(Path(path), ids, pose_mm)
+    ordered = sort_by_id(Path(path), ids, pose_mm)
     if not len(ordered.id):
         raise SubmissionError(f"{path}: no poses to write")
     rows = ordered.pose_mm.reshape(len(ordered.id), len(COLUMNS)) + 0.0
@@ -46,7 +46,7 @@ def write_poses(path: Path, ids: npt.ArrayLike, pose_mm: npt.ArrayLike) -> None:
     write_text(Path(path), "\n".join([HEADER, *lines]) + "\n")
 
 
-def in_order(path: Path, ids: npt.ArrayLike, pose_mm: npt.ArrayLike) -> Poses:
+def sort_by_id(path: Path, ids: npt.ArrayLike, pose_mm: npt.ArrayLike) -> Poses:
     """Return poses by ascending Id, to be written to `path`; raise SubmissionError where they can't be read again."""
     id_array, pose = np.asarray(ids), np.asarray(pose_mm)
     if id_array.ndim != 1 or pose.shape != (len(id_array), len(JOINTS), len(AXES)):
