@@ -171,7 +171,7 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def sha256_facts(value: Any) -> str:
+def sha256_json(value: Any) -> str:
     """Hash a JSON value without the timings in it, which no second run repeats."""
 
     def lasting(part: Any) -> Any:
