@@ -27,7 +27,7 @@ def parse_name(name: str) -> ImageName | None:
     return ImageName(sequence, subject, action, camera, int(frame))
 
 
-def name_groups(images: Sequence[str]) -> tuple[list[str] | None, list[str] | None]:
+def subjects_and_sequences(images: Sequence[str]) -> tuple[list[str] | None, list[str] | None]:
     """Return the subject and the sequence of each image by its name; None where a name doesn't tell one of them."""
     names = [parse_name(image) for image in images]
     subjects = [name.subject for name in names if name is not None]

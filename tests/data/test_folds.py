@@ -10,7 +10,7 @@ from competition.common.errors import FoldsError
 from competition.common.files import sha256_lines, write_json
 from competition.data import folds
 from competition.data.leaks import NEAR_MM, near_copies, split_groups
-from competition.data.names import name_groups, parse_name
+from competition.data.names import parse_name, subjects_and_sequences
 from competition.runs.candidates import find_users
 
 IMAGES = [
@@ -192,6 +192,6 @@ def test_folds_of_other_content_are_refused(tmp_path: Path, file: str, old: str,
 
 def test_groups_are_what_the_names_tell():
     whole = ["S1_Eating.54138969_000001.jpg", "S5_Posing_1.60457274_000006.jpg"]
-    assert name_groups(whole) == (["S1", "S5"], ["S1_Eating", "S5_Posing_1"])
-    assert name_groups([whole[0], "clip_7_0042.jpg"]) == (None, ["S1_Eating", "clip_7"])
-    assert name_groups([whole[0], "portrait.jpg"]) == (None, None)
+    assert subjects_and_sequences(whole) == (["S1", "S5"], ["S1_Eating", "S5_Posing_1"])
+    assert subjects_and_sequences([whole[0], "clip_7_0042.jpg"]) == (None, ["S1_Eating", "clip_7"])
+    assert subjects_and_sequences([whole[0], "portrait.jpg"]) == (None, None)
