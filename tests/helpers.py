@@ -60,7 +60,7 @@ def damaged(content: bytes, data: st.DataObject) -> bytes:
     return bytes(changed[: data.draw(st.integers(0, 2 * len(content)))])
 
 
-def refused_in_a_line(read: Callable[[], object]) -> None:
+def assert_read_or_one_line_error(read: Callable[[], object]) -> None:
     told = ""
     try:
         read()
