@@ -30,11 +30,11 @@ def check(options: argparse.Namespace, workspace: Workspace, console: Console) -
     from competition.data.check import check as look
 
     with console.bar("images", None) as advance:
-        found = look(workspace.data, workspace.folds, everything=options.all, advance=advance)
+        found = look(workspace.data, workspace.folds, all_images=options.all, advance=advance)
     console.table(facts_table(str(workspace.data), found.facts, lambda text: with_knobs(text, workspace)))
-    if found.problems or found.oddities:
+    if found.problems or found.warnings:
         console.table(
-            faults_table(found.problems, found.oddities, workspace.data, lambda text: with_knobs(text, workspace))
+            faults_table(found.problems, found.warnings, workspace.data, lambda text: with_knobs(text, workspace))
         )
     if found.problems:
         console.note(
@@ -43,13 +43,13 @@ def check(options: argparse.Namespace, workspace: Workspace, console: Console) -
             )
         )
         return MENDABLE
-    if found.folds_fit:
+    if found.folds_match:
         todo, why = "train", ""
     else:
         todo, why = "folds", ""
-        if not found.names_parse:
+        if not found.names_match:
             todo, why = 'folds ARGS="--strategy sequence"', ", or holdout, as the names tell no subjects"
-    wrong = f"{len(found.oddities)} odd things to understand first" if found.oddities else "nothing wrong found"
+    wrong = f"{len(found.warnings)} odd things to understand first" if found.warnings else "nothing wrong found"
     console.note(with_knobs(f"{wrong}; next: `make {todo}`{why}", workspace))
     return 0
 

@@ -54,7 +54,7 @@ def faults_table(problems: Sequence[Fault], oddities: Sequence[Fault], root: Pat
             more = f" and {len(fault.places) - PLACES:,} more" if len(fault.places) > PLACES else ""
             places = f", {len(fault.places):,}: {', '.join(fault.places[:PLACES])}{more}" if fault.places else ""
             where = str(fault.where).removeprefix(f"{root}/")
-            table.add_row(kind, *map(Text, (fault.what, f"{where}{places}", tell(fault.remedy))))
+            table.add_row(kind, *map(Text, (fault.what, f"{where}{places}", tell(fault.fix))))
     return table
 
 

@@ -31,13 +31,13 @@ class Findings:
 
     facts: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))  # by section
     problems: list[Fault] = field(default_factory=list)
-    oddities: list[Fault] = field(default_factory=list)
-    names_parse: bool = True
-    folds_fit: bool = False  # those in FOLDS were made for these images
+    warnings: list[Fault] = field(default_factory=list)
+    names_match: bool = True
+    folds_match: bool = False  # those in FOLDS were made for these images
 
 
-def check(data: Path, folds: Path, *, everything: bool, advance: Advance) -> Findings:
-    """Look through names, labels, images (a sample of them, unless `everything`) and the folds, if there are any.
+def check(data: Path, folds: Path, *, all_images: bool, advance: Advance) -> Findings:
+    """Look through names, labels, images (a sample of them, unless `all_images`) and the folds, if there are any.
 
     Raise DataError when the folder is no competition's at all.
     """
@@ -68,7 +68,7 @@ def check(data: Path, folds: Path, *, everything: bool, advance: Advance) -> Fin
             _look_at_bones(annotations / "train.h5", people, pose_mm[rows], found)
     if whole and pose_mm is not None:
         _look_at_folds(folds, train, parsed, pose_mm, found)
-    _look_at_images(data / "images", sorted(set(names)), everything, advance, found)
+    _look_at_images(data / "images", sorted(set(names)), all_images, advance, found)
     return found
 
 
@@ -78,9 +78,9 @@ def _look_at_names(images: Sequence[str], what: str, path: Path, found: Findings
     facts = found.facts[what]
     facts["images"] = f"{len(images):,}"
     if odd := [image for image, name in zip(images, names, strict=True) if name is None and is_bare(image)]:
-        found.names_parse = False
+        found.names_match = False
         what_to_do = '`make folds ARGS="--strategy sequence"` (by what precedes the frame number) or holdout'
-        found.oddities.append(Fault(path, "names not like S1_Directions_1.54138969_000001.jpg", what_to_do, odd))
+        found.warnings.append(Fault(path, "names not like S1_Directions_1.54138969_000001.jpg", what_to_do, odd))
     parts: dict[str, Callable[[ImageName], str]] = {
         "subjects": lambda name: name.subject,
         "actions": lambda name: name.action,
@@ -124,10 +124,10 @@ def _look_at_bones(path: Path, names: Sequence[ImageName | None], pose_mm: Float
     if change:
         facts["bones change by"] = ", ".join(f"{subject} {mm:.2f} mm" for subject, mm in change.items())
     if loose := [f"{subject} by {mm:.0f} mm" for subject, mm in change.items() if mm > BONE_CHANGE_MM]:
-        remedy = (
+        fix = (
             "lines of the list out of step with train.h5, several people under one name, or noisy labels? look at some"
         )
-        found.oddities.append(Fault(path, "bones that change their length within a subject", remedy, loose))
+        found.warnings.append(Fault(path, "bones that change their length within a subject", fix, loose))
 
 
 def _look_at_folds(
@@ -143,7 +143,7 @@ def _look_at_folds(
     except FoldsError as error:
         facts[str(folder)] = str(error)
         return
-    found.folds_fit = True
+    found.folds_match = True
     held_out = Counter(fold[fold >= 0].tolist())
     facts[str(folder)] = f"by {meta['strategy']}; held out: {_counts(held_out.elements())}"
     sequences = [name.sequence if name else None for name in names]
@@ -154,11 +154,11 @@ def _look_at_folds(
         facts[label] = f"{leaks.sum():,} {what}"
         if leaks.any():
             places = [images[int(row)] for row in np.flatnonzero(leaks)]
-            remedy = '`make folds ARGS="--strategy subject"` (or sequence), in another FOLDS=; remove copies'
-            found.oddities.append(Fault(path, f"{what}: scores flatter", remedy, places))
+            fix = '`make folds ARGS="--strategy subject"` (or sequence), in another FOLDS=; remove copies'
+            found.warnings.append(Fault(path, f"{what}: scores flatter", fix, places))
 
 
-def _look_at_images(folder: Path, images: Sequence[str], everything: bool, advance: Advance, found: Findings) -> None:
+def _look_at_images(folder: Path, images: Sequence[str], all_images: bool, advance: Advance, found: Findings) -> None:
     facts = found.facts["images"]
     if not folder.is_dir():
         found.problems.append(Fault(folder, f"no such folder, expected {len(images):,} images there", "copy it there"))
@@ -167,23 +167,23 @@ def _look_at_images(folder: Path, images: Sequence[str], everything: bool, advan
     if missing:
         found.problems.append(Fault(folder, "missing images", "copy them there, or mend the names", missing))
     present = sorted({*images}.difference(missing))
-    step = 1 if everything else max(1, -(-len(present) // SAMPLE))
+    step = 1 if all_images else max(1, -(-len(present) // SAMPLE))
     looked_at = present[::step]
     broken: dict[tuple[str, str], list[str]] = defaultdict(list)
     first: dict[bytes, str] = {}
     twice = []
     for name in looked_at:
         if (complaint := _complaint(folder / name)) is not None:
-            broken[complaint.what, complaint.remedy].append(name + complaint.detail)
+            broken[complaint.what, complaint.fix].append(name + complaint.detail)
         else:
             digest = hashlib.sha256((folder / name).read_bytes()).digest()
             if first.setdefault(digest, name) != name:
                 twice.append(f"{name} as {first[digest]}")
         advance(1, "")
-    found.problems += [Fault(folder, what, remedy, names) for (what, remedy), names in broken.items()]
+    found.problems += [Fault(folder, what, fix, names) for (what, fix), names in broken.items()]
     if twice:
-        remedy = "keep one of each, or leave them: each counts twice"
-        found.oddities.append(Fault(folder, "images with the same bytes as another", remedy, twice))
+        fix = "keep one of each, or leave them: each counts twice"
+        found.warnings.append(Fault(folder, "images with the same bytes as another", fix, twice))
     facts["decoded"] = f"{len(looked_at):,} of {len(images):,}" + ' (all by ARGS="--all")' * (step > 1)
     facts["same bytes as another"] = f"{len(twice):,}"
     facts["in no list"] = f"{sum(1 for _ in folder.iterdir()) - len(present):,}"

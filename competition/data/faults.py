@@ -27,12 +27,12 @@ class Fault:
 
     where: Path | str
     what: str
-    remedy: str
+    fix: str
     places: Sequence[str] = ()  # every line, Id or file that has it; none when it is the whole of `where`
 
     def __str__(self) -> str:
         places = f" ({len(self.places):,}, the first is {self.places[0]})" if self.places else ""
-        return f"{self.where}: {self.what}{places}: {self.remedy}"
+        return f"{self.where}: {self.what}{places}: {self.fix}"
 
 
 def refuse(faults: Sequence[Fault]) -> None:

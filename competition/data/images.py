@@ -31,7 +31,7 @@ def check_images(data: Path, images: Sequence[str]) -> None:
         raise DataError(f"{len(missing)} of {len(images)} images are missing in {folder}, the first is {missing[0]}")
     for name in images:
         if (complaint := image_complaint(folder / name)) is not None:
-            refuse([Fault(folder / name, complaint.what + complaint.detail, complaint.remedy)])
+            refuse([Fault(folder / name, complaint.what + complaint.detail, complaint.fix)])
 
 
 def missing_images(folder: Path, images: Sequence[str]) -> list[str]:
@@ -46,7 +46,7 @@ class Complaint(NamedTuple):
     """What makes an image file unusable."""
 
     what: str
-    remedy: str
+    fix: str
     detail: str = ""  # of this file
 
 

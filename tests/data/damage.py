@@ -71,4 +71,4 @@ def exif(orientation: int) -> bytes:
 
 
 def look(root: Path) -> Findings:
-    return check(root, root.parent / "folds", everything=True, advance=lambda count, text: None)
+    return check(root, root.parent / "folds", all_images=True, advance=lambda count, text: None)

@@ -48,7 +48,7 @@ def test_a_sound_folder_passes_the_check(command: Command, data: Path, capsys):
     assert "none yet: `make folds" in out
     found = look(data)
     assert not found.problems
-    assert not found.oddities
+    assert not found.warnings
     assert found.facts["training"]["images"] == str(N)
     assert found.facts["training"]["subjects"].startswith("S1 8, S5 8")
     assert found.facts["images"]["decoded"] == "52 of 52"
@@ -57,7 +57,7 @@ def test_a_sound_folder_passes_the_check(command: Command, data: Path, capsys):
 
 def test_a_large_folder_is_sampled_unless_all_is_asked_for(data: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("competition.data.check.SAMPLE", 10)
-    found = check(data, data / "folds", everything=False, advance=lambda count, text: None)
+    found = check(data, data / "folds", all_images=False, advance=lambda count, text: None)
     assert found.facts["images"]["decoded"] == '9 of 52 (all by ARGS="--all")'
     assert look(data).facts["images"]["decoded"] == "52 of 52"
 
@@ -83,8 +83,8 @@ def test_check_warns_of_what_is_odd(own_data: Path):
     )
     found = look(own_data)
     assert not found.problems
-    assert not found.names_parse
-    odd = {oddity.what: list(oddity.places) for oddity in found.oddities}
+    assert not found.names_match
+    odd = {oddity.what: list(oddity.places) for oddity in found.warnings}
     assert odd["names not like S1_Directions_1.54138969_000001.jpg"] == ["holiday.jpg"]
     assert odd["images with the same bytes as another"] == [f"holiday.jpg as {names[4]}"] or odd[
         "images with the same bytes as another"
@@ -97,9 +97,9 @@ def test_check_warns_of_what_is_odd(own_data: Path):
 def test_check_finds_what_leaks_between_folds(command: Command, own_data: Path, tmp_path: Path):
     def leaks(*arguments: str) -> list[str]:
         assert command("folds", "--force", *arguments, data=own_data) == 0
-        found = check(own_data, tmp_path / "folds", everything=True, advance=lambda count, text: None)
+        found = check(own_data, tmp_path / "folds", all_images=True, advance=lambda count, text: None)
         assert not found.problems
-        return [oddity.what for oddity in found.oddities]
+        return [oddity.what for oddity in found.warnings]
 
     assert leaks() == []
     assert [what.split()[1] for what in leaks("--strategy", "holdout")] == ["images"]
@@ -113,5 +113,5 @@ def test_check_finds_what_leaks_between_folds(command: Command, own_data: Path, 
     change_labels("pose3d", copy)(own_data)
     assert "held-out poses within 1 mm of one that is trained on: scores flatter" in leaks()
     (own_data / "annot/train_images.txt").write_text("\n".join([*rows[:-2], rows[-1], rows[-2]]))
-    found = check(own_data, tmp_path / "folds", everything=True, advance=lambda count, text: None)
+    found = check(own_data, tmp_path / "folds", all_images=True, advance=lambda count, text: None)
     assert "lists other images" in next(iter(found.facts["folds"].values()))
