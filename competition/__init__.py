@@ -1,5 +1,5 @@
-"""The machinery of a pose-estimation competition: data, folds, training, blending, scoring.
+"""Toolkit for a pose-estimation competition: data, folds, training, blending, scoring.
 
-It knows no particular model; those live in the package `models`. The functions for
-notebooks and scripts are those of competition.notebook.
+It is independent of any particular model; the models are in the package `models`. Notebooks and scripts use the
+functions of competition.notebook.
 """

@@ -1,4 +1,4 @@
-"""python -m competition SUBCOMMAND."""
+"""Run the command line: python -m competition SUBCOMMAND."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What tests share: a small competition, made once, and the folders to work on it."""
+"""Shared fixtures: a small synthetic competition, made once per session, and folders for commands."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.helpers import N_TEST, Command, N
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make an embedded competition; tests only read it."""
+    """Generate a synthetic competition, which tests only read."""
     root = tmp_path_factory.mktemp("data") / "competition"
     generate(root, N, N_TEST, seed=1, workers=1)
     return root
@@ -20,7 +20,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def own_data(data: Path, tmp_path: Path) -> Path:
-    """Copy the competition for a test that breaks it; the images are links until they are replaced."""
+    """Copy the competition for a test that changes it; images are hard links, to be unlinked before a change."""
     root = tmp_path / "own"
     for path in data.rglob("*"):
         target = root / path.relative_to(data)
@@ -34,7 +34,7 @@ def own_data(data: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def command(data: Path, tmp_path: Path) -> Command:
-    """Run a subcommand on the small competition, with folds and submissions of this test's own."""
+    """Return a function that runs a subcommand on the small competition, with the test's own folds and submissions."""
 
     def run(name: str, *arguments: str, data: Path = data) -> int:
         folders = ["--data", str(data), "--folds", str(tmp_path / "folds"), "--submissions", str(tmp_path / "runs")]
@@ -51,9 +51,11 @@ def folds(command: Command) -> None:
 
 @pytest.fixture
 def trap(tmp_path: Path) -> Path:
+    """Return the folder that `Evil` makes when it is unpickled."""
     return tmp_path / "trap"
 
 
 @pytest.fixture(scope="session")
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder for property-based tests, which can't use tmp_path."""
     return tmp_path_factory.mktemp("hostile")

@@ -1,4 +1,4 @@
-"""What tests share besides fixtures: the size of the small competition, a tiny network, and how to compare folders."""
+"""Shared helpers: the size of the small competition, flags of a tiny network, comparison of folders, write faults."""
 
 import errno
 import io
@@ -15,23 +15,23 @@ from hypothesis import strategies as st
 from competition.common import files
 from competition.common.errors import UserError
 
-Command: TypeAlias = Callable[..., int]  # the fixture `command`: a subcommand and its arguments to an exit code
+Command: TypeAlias = Callable[..., int]  # the fixture `command`: subcommand and arguments -> exit code
 
 N, N_TEST = 40, 12
 
-# A network of the real code that trains in a second.
+# flags of a network that trains in a second
 TINY = ["--model", "3dhg-small", "--channels", "16", "--depths", "1,8", "--input-size", "64", "--batch", "8"]
 TINY += ["--schedule", "constant", "--lr", "1e-3", "--precision", "fp32"]
 TIMINGS = ("seconds", "images_per_second")
 
 
 def without_make() -> dict[str, str]:
-    """Return the environment without what a make that runs the tests left in it."""
+    """Return the environment without the variables of a make that runs the tests."""
     return {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
 
 
 def contents(folder: Path) -> dict[str, object]:
-    """Return every file's bytes; of the log and the manifest all but the timings."""
+    """Return every file's bytes by path; the log and the manifest are parsed, without timings."""
     found: dict[str, object] = {}
     for path in sorted(folder.rglob("*")):
         if path.name in ("log.jsonl", "done.json"):
@@ -43,7 +43,7 @@ def contents(folder: Path) -> dict[str, object]:
 
 
 class Evil:
-    """Makes a file when it is unpickled."""
+    """Makes a folder when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -53,24 +53,25 @@ class Evil:
 
 
 def damaged(content: bytes, data: st.DataObject) -> bytes:
-    """Change some bytes, or cut the end off."""
+    """Change some bytes, and maybe cut off the end."""
     changed = bytearray(content)
     for place in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=8)):
         changed[place] = data.draw(st.integers(0, 255))
     return bytes(changed[: data.draw(st.integers(0, 2 * len(content)))])
 
 
-def refused_in_a_line(read: Callable[[], object]) -> None:
-    told = ""
+def assert_read_or_one_line_error(read: Callable[[], object]) -> None:
+    """Check that `read` returns or raises UserError with a message of one line."""
+    message = ""
     try:
         read()
     except UserError as error:
-        told = str(error)
-    assert "\n" not in told
+        message = str(error)
+    assert "\n" not in message
 
 
 class FullDisk(io.FileIO):
-    """Takes a few bytes of what is written first, and no more."""
+    """Writes seven bytes, then raises OSError."""
 
     code = errno.ENOSPC
 
@@ -81,7 +82,7 @@ class FullDisk(io.FileIO):
 
 @contextmanager
 def failing(monkeypatch: pytest.MonkeyPatch, name: str, code: int) -> Iterator[None]:
-    """Let no file of that name be written: when it is opened without permission, otherwise after a few bytes."""
+    """Let every write of files called `name` fail: on opening without permission, otherwise after a few bytes."""
 
     def opened(path: Path, mode: str = "r", **keywords: object) -> object:
         if "x" not in mode or not Path(path).name.startswith(f".{name}."):
@@ -98,4 +99,5 @@ def failing(monkeypatch: pytest.MonkeyPatch, name: str, code: int) -> Iterator[N
 
 
 def names_in(folder: Path) -> set[str]:
+    """Return the names of all files in a folder and its subfolders."""
     return {path.name for path in folder.rglob("*") if path.is_file()}

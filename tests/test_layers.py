@@ -1,4 +1,4 @@
-"""Packages import only those before them, modules never in a circle; nothing heavy is imported before it is needed."""
+"""Packages import only earlier ones, imports are not circular, and heavy libraries are imported only where needed."""
 
 import ast
 import subprocess
@@ -11,7 +11,7 @@ from tests.helpers import TINY
 ROOT = Path(__file__).parents[1]
 COMPETITION = ROOT / "competition"
 
-# Each package may import itself and what stands in lines above its own; packages of one line don't import each other.
+# Each package may import itself and packages in lines above; packages of the same line don't import each other.
 ORDER = (
     ("common",),
     ("data", "synthetic"),
@@ -28,7 +28,7 @@ MODULES = sorted(path for path in COMPETITION.rglob("*.py") if path.parent != CO
 
 
 def _imports(path: Path) -> set[str]:
-    """Return the dotted names that a file imports, wherever in it."""
+    """Return the dotted names of all imports in a file, including local ones."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -52,17 +52,17 @@ def _module_name(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def test_every_module_is_in_a_package_that_has_its_place():
+def test_every_package_is_in_the_order():
     assert {_package(path) for path in COMPETITION.rglob("*.py")} - {"__init__"} == set(LEVEL)
 
 
-def test_a_package_itself_is_only_a_docstring():
+def test_package_init_files_contain_only_a_docstring():
     for path in COMPETITION.rglob("__init__.py"):
         (docstring,) = ast.parse(path.read_text()).body
         assert isinstance(docstring, ast.Expr), path
 
 
-def test_packages_import_only_those_before_them():
+def test_packages_import_only_earlier_packages():
     for path in MODULES:
         package = _package(path)
         for other in _imported_packages(path):
@@ -70,7 +70,7 @@ def test_packages_import_only_those_before_them():
             assert (package, other) not in NEVER, f"{path} imports competition.{other}"
 
 
-def test_models_are_imported_only_where_networks_are_made_and_know_nothing_of_the_machinery():
+def test_only_some_packages_import_models_and_models_import_no_package():
     for path in MODULES:
         if any(name.split(".")[0] == "models" for name in _imports(path)):
             assert _package(path) in MODELS_IN, f"{path} imports models"
@@ -87,7 +87,7 @@ def test_imports_are_not_circular():
     done: set[str] = set()
     while rest := set(graph) - done:
         free = {module for module in rest if graph[module] <= done}
-        assert free, f"a circle among {sorted(rest)}"
+        assert free, f"circular imports among {sorted(rest)}"
         done |= free
 
 
@@ -100,7 +100,7 @@ def test_private_names_stay_within_their_package():
         modules = {name.rpartition(".")[2] for name in foreign}
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.attr.startswith("_"):
-                assert node.value.id not in modules, f"{path}:{node.lineno} takes {node.value.id}.{node.attr}"
+                assert node.value.id not in modules, f"{path}:{node.lineno} uses {node.value.id}.{node.attr}"
 
 
 def _run_without_torch(*arguments: str) -> None:
@@ -112,7 +112,7 @@ def _run_without_torch(*arguments: str) -> None:
     subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
-def test_help_board_and_folds_load_no_torch(data: Path, tmp_path: Path):
+def test_help_board_and_folds_do_not_import_torch(data: Path, tmp_path: Path):
     folders = ["--data", str(data), "--folds", str(tmp_path / "folds"), "--submissions", str(tmp_path / "runs")]
     _run_without_torch("--help")
     _run_without_torch("train", "--model", "3dhg", "--help")
@@ -121,14 +121,14 @@ def test_help_board_and_folds_load_no_torch(data: Path, tmp_path: Path):
     _run_without_torch("board", *folders)
 
 
-def test_the_top_level_is_what_was_agreed():
+def test_top_level_has_only_the_agreed_files():
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     visible = {name.split("/")[0] for name in listed if not name.startswith(".")}
     agreed = {"README.md", "requirements.txt", "Makefile", "competition", "models", "folds", "submissions", "tests"}
     assert visible <= agreed
 
 
-def test_only_files_renames_and_only_score_opens_the_answers():
+def test_only_files_py_renames_and_only_score_py_reads_the_answers():
     for path in COMPETITION.rglob("*.py"):
         text = path.read_text()
         if path != COMPETITION / "common/files.py":

@@ -5,7 +5,7 @@ from typing import Final, TypeAlias
 
 from competition.bench import blending, engine
 from competition.bench.measure import Row
-from competition.common.errors import UserError, unknown
+from competition.common.errors import UserError, unknown_message
 
 Benchmark: TypeAlias = Callable[[], list[Row]]
 
@@ -32,6 +32,6 @@ def run(names: Sequence[str] | None = None) -> Iterator[tuple[str, list[Row]]]:
     """Run the named benchmarks, or all, one after another; raise UserError for an unknown name."""
     for name in names or ():
         if name not in BENCHMARKS:
-            raise UserError(unknown("benchmark", name, BENCHMARKS))
+            raise UserError(unknown_message("benchmark", name, BENCHMARKS))
     for name in names or BENCHMARKS:
         yield name, BENCHMARKS[name]()

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import scipy.optimize
 
 from competition.common.arrays import Float32, Float64
-from competition.common.errors import UserError, unknown
+from competition.common.errors import UserError, unknown_message
 
 # The dimensions of [17, 3, M] along which weights are the same, from the simplest to the richest.
 TIED: Final[dict[str, tuple[int, ...]]] = {"global": (0, 1), "axis": (0,), "joint": (1,), "coordinate": ()}
@@ -44,7 +44,7 @@ class Optimum(NamedTuple):
 def tied_dimensions(granularity: str) -> tuple[int, ...]:
     """Return the dimensions of [17, 3, M] along which weights are equal; raise UserError for an unknown name."""
     if granularity not in TIED:
-        raise UserError(unknown("granularity", granularity, TIED))
+        raise UserError(unknown_message("granularity", granularity, TIED))
     return TIED[granularity]
 
 

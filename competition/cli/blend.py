@@ -12,7 +12,7 @@ from competition.common.pose_csv import Poses
 from competition.common.skeleton import JOINTS
 from competition.common.workspace import Workspace
 from competition.data.labels import read_labels, read_test
-from competition.data.names import name_groups
+from competition.data.names import subjects_and_sequences
 from competition.runs.candidates import candidates, out_of_fold_mpjpe, refitted, select, untrained
 from competition.runs.folders import run_folders
 from competition.runs.provenance import provenance
@@ -55,7 +55,7 @@ def blend_runs(options: argparse.Namespace, workspace: Workspace, console: Conso
     chosen = select(found, runs, options.epochs, lambda candidate: out_of_fold_mpjpe(candidate, true))
     if options.refit:
         chosen = [refitted(candidate) for candidate in chosen]
-    subjects, sequences = name_groups(labels.images)
+    subjects, sequences = subjects_and_sequences(labels.images)
     with console.bar("search", len(JOINTS)) as advance:
         result = blend.blend(
             chosen,

@@ -12,7 +12,7 @@ import models
 from competition.blending.options import check_blend
 from competition.cli.hints import complete_commands
 from competition.common.console import Console
-from competition.common.errors import FoldsError, UserError, unknown
+from competition.common.errors import FoldsError, UserError, unknown_message
 from competition.common.workspace import Workspace
 
 USER_ERROR = 2  # exit code for errors that the user can fix
@@ -31,21 +31,21 @@ def check(options: argparse.Namespace, workspace: Workspace, console: Console) -
     from competition.data.check import check as check_data
 
     with console.bar("images", None) as advance:
-        found = check_data(workspace.data, workspace.folds, everything=options.all, advance=advance)
+        found = check_data(workspace.data, workspace.folds, all_images=options.all, advance=advance)
     complete = partial(complete_commands, workspace=workspace)
     console.table(facts_table(str(workspace.data), found.facts, complete))
-    if found.problems or found.oddities:
-        console.table(faults_table(found.problems, found.oddities, workspace.data, complete))
+    if found.problems or found.warnings:
+        console.table(faults_table(found.problems, found.warnings, workspace.data, complete))
     if found.problems:
         advice = "fix the data, then run `make check` again"
         console.note(complete(f"problems that would make results wrong: {len(found.problems)}; {advice}"))
         return USER_ERROR
     command, note = "train", ""
-    if not found.folds_fit:
+    if not found.folds_match:
         command = "folds"
-        if not found.names_parse:
+        if not found.names_match:
             command, note = 'folds ARGS="--strategy sequence"', " or holdout: the image names contain no subjects"
-    summary = f"warnings to review: {len(found.oddities)}" if found.oddities else "no problems found"
+    summary = f"warnings to review: {len(found.warnings)}" if found.warnings else "no problems found"
     console.note(complete(f"{summary}; next: `make {command}`{note}"))
     return 0
 
@@ -214,7 +214,7 @@ def board(options: argparse.Namespace, workspace: Workspace, console: Console) -
     if not rows:
         raise UserError(f"no runs under {workspace.submissions}: `make train MODEL=3dhg-small`")
     if options.sort not in rows[0]:
-        raise UserError(unknown("column", options.sort, rows[0]))
+        raise UserError(unknown_message("column", options.sort, rows[0]))
     rows.sort(key=lambda row: (row[options.sort] is None, row[options.sort]))
     report = workspace.submissions / "report.html"
     link_rows(rows, report)

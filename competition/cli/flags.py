@@ -12,7 +12,7 @@ from competition.cli import commands
 from competition.cli.settings import add_settings
 from competition.common.choices import check_epochs, numbers, one_of, parse_box
 from competition.common.console import Console
-from competition.common.errors import UserError, unknown
+from competition.common.errors import UserError, unknown_message
 from competition.common.workspace import Workspace
 from competition.training.options import PRECISIONS
 from models.recipes import DECODERS
@@ -61,7 +61,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     options, rest = parser.parse_known_args(arguments)
     if rest:
         known = [flag for action in subcommands.choices[options.command]._actions for flag in action.option_strings]
-        raise UserError(f"{options.command}: {unknown('flag', rest[0].partition('=')[0], known)}")
+        raise UserError(f"{options.command}: {unknown_message('flag', rest[0].partition('=')[0], known)}")
     return options
 
 
@@ -127,7 +127,7 @@ def _add_train(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Non
     named = [value for flag, value in pairwise(joined) if flag == "--model"][-1:]  # the last counts, as in argparse
     if arguments[:1] == ["train"] and named:
         if named[0] not in models.names():
-            raise UserError(unknown("model", named[0], models.names()))
+            raise UserError(unknown_message("model", named[0], models.names()))
         parser.epilog = None
         add_settings(parser, named[0], models.recipe(named[0]))
 

@@ -7,11 +7,11 @@ from typing import Any, Final, TypeAlias
 
 from competition.blending.blend import blend
 from competition.common.console import Console, duration
-from competition.common.errors import FoldsError, UserError, unknown
+from competition.common.errors import FoldsError, UserError, unknown_message
 from competition.common.pose_csv import Poses
 from competition.common.workspace import Workspace
 from competition.data.labels import read_labels, read_test
-from competition.data.names import name_groups
+from competition.data.names import subjects_and_sequences
 from competition.leaderboard.score import has_answers, score
 from competition.report.poster import POSTER, POSTER_MEAN_MM
 from competition.runs.candidates import candidates, select, write_submission
@@ -32,7 +32,7 @@ def reproduce(workspace: Workspace, scale: str, console: Console, *, fold: str =
     and test is None without hidden answers.
     """
     if scale not in SCALES:
-        raise UserError(unknown("scale", scale, SCALES))
+        raise UserError(unknown_message("scale", scale, SCALES))
     labels, test = read_labels(workspace.data), read_test(workspace.data)
     hidden = has_answers(workspace.data)
     names = [row.model + SCALES[scale] for row in POSTER]
@@ -48,7 +48,7 @@ def reproduce(workspace: Workspace, scale: str, console: Console, *, fold: str =
         rows.append(_row(name, row.setting, row.test_mm, written[1].valid_mpjpe, test_mm))
     averaged = [name for row, name in zip(POSTER, names, strict=True) if row.averaged]
     chosen = select(candidates(workspace.submissions), averaged)
-    subjects, sequences = name_groups(labels.images)
+    subjects, sequences = subjects_and_sequences(labels.images)
     for method, setting in (
         ("mean", "per-coordinate mean of the best"),
         ("optuna", "Optuna blend of the same"),

@@ -56,7 +56,7 @@ def faults_table(
             more = f" and {len(fault.places) - PLACES:,} more" if len(fault.places) > PLACES else ""
             places = f", {len(fault.places):,}: {', '.join(fault.places[:PLACES])}{more}" if fault.places else ""
             where = str(fault.where).removeprefix(f"{root}/")
-            table.add_row(kind, *map(Text, (fault.what, f"{where}{places}", complete(fault.remedy))))
+            table.add_row(kind, *map(Text, (fault.what, f"{where}{places}", complete(fault.fix))))
     return table
 
 

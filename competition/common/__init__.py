@@ -1,1 +1,1 @@
-"""What all other packages build on: errors, files, poses and their CSV, the metric, the console, the workspace."""
+"""Shared basics of all packages: errors, files, skeleton, geometry, pose CSVs, metrics, console, workspace."""

@@ -1,4 +1,4 @@
-"""Names for the types of arrays; shape, unit and frame stand where they are used."""
+"""Type aliases for arrays. Shapes, units and frames are documented where the arrays are used."""
 
 from typing import Any, TypeAlias
 
@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 Float32: TypeAlias = npt.NDArray[np.float32]
 Float64: TypeAlias = npt.NDArray[np.float64]
-Floats: TypeAlias = npt.NDArray[np.floating[Any]]  # of either kind
+Floats: TypeAlias = npt.NDArray[np.floating[Any]]  # float32 or float64
 Int32: TypeAlias = npt.NDArray[np.int32]
 Int64: TypeAlias = npt.NDArray[np.int64]
 Bools: TypeAlias = npt.NDArray[np.bool_]

@@ -1,32 +1,32 @@
-"""The words that flags accept, refused in milliseconds: before torch, optuna or any data are loaded."""
+"""Checks of flag values, made before torch, optuna or any data are loaded."""
 
 import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias, TypeVar
 
-from competition.common.errors import UserError, unknown
+from competition.common.errors import UserError, unknown_message
 
 EPOCHS: Final = ("best", "last", "all")
 N = TypeVar("N", int, float)
-Box: TypeAlias = tuple[float, float, float, float]  # x, y, width, height in pixels of an upright picture
+Box: TypeAlias = tuple[float, float, float, float]  # x, y, width, height in pixels of an upright image
 
 
 def one_of(what: str, known: Sequence[str]) -> Callable[[str], str]:
-    """Make a function that returns a word when it is known, and raises UserError with the nearest match otherwise."""
+    """Return a function that returns a known word, and raises UserError with the nearest match for any other."""
 
     def check(word: str) -> str:
         if word not in known:
-            raise UserError(unknown(what, word, known))
+            raise UserError(unknown_message(what, word, known))
         return word
 
     return check
 
 
 def numbers(what: str, expected: str, kind: Callable[[str], N]) -> Callable[[str], tuple[N, ...]]:
-    """Make a function that reads finite numbers separated by commas, and raises UserError for anything else."""
+    """Return a function that parses finite numbers separated by commas, and raises UserError for anything else."""
 
-    def read(text: str) -> tuple[N, ...]:
+    def parse(text: str) -> tuple[N, ...]:
         try:
             found = tuple(kind(cell) for cell in text.split(","))
             if all(map(math.isfinite, found)):
@@ -35,11 +35,11 @@ def numbers(what: str, expected: str, kind: Callable[[str], N]) -> Callable[[str
             pass
         raise UserError(f"{what} {text[:60]!r}: expected {expected}")
 
-    return read
+    return parse
 
 
 def parse_box(text: str) -> Box:
-    """Read x,y,w,h in pixels; raise UserError."""
+    """Parse a box x,y,w,h in pixels; raise UserError for anything else."""
     expected = "four numbers x,y,w,h in pixels, such as 120,40,200,420"
     cells = numbers("box", expected, float)(text)
     if len(cells) != 4:
@@ -49,7 +49,7 @@ def parse_box(text: str) -> Box:
 
 
 def check_epochs(text: str) -> str:
-    """Refuse (UserError) what is neither best, last, all nor numbers such as 3,4."""
+    """Return `text` when it is best, last, all or numbers such as 3,4; raise UserError otherwise."""
     if text not in EPOCHS and not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", text, re.ASCII):
         raise UserError(f"epochs {text!r}: expected {', '.join(EPOCHS)}, or numbers such as 3,4")
     return text

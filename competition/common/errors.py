@@ -1,12 +1,12 @@
-"""What can go wrong by the user's hand.
+"""Errors that the user can fix.
 
-    UserError               anything the user can mend; the command line prints it as one line and exits with 2
-    ├── DataError           the competition's folder: missing, unreadable, of another shape
+    UserError               the command line prints it as one line and exits with 2
+    ├── DataError           a data folder: missing, unreadable or inconsistent
     ├── FoldsError          folds.csv and folds.json
-    ├── RunError            a run's folder, its configuration or its checkpoint
+    ├── RunError            a run's folder, configuration or checkpoint
     └── SubmissionError     a CSV of poses
 
-Every message says what is wrong, where, what was expected, what was found, and what to do about it.
+Every message states what is wrong, where, what was expected, what was found, and what to do.
 """
 
 import difflib
@@ -14,27 +14,27 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something the user can mend."""
+    """An error that the user can fix."""
 
 
 class DataError(UserError):
-    """The competition's folder is missing, unreadable or inconsistent."""
+    """The data folder is missing, unreadable or inconsistent."""
 
 
 class FoldsError(UserError):
-    """The folds are missing, of other data, or can't be made as asked."""
+    """The folds are missing, belong to other data, or can't be made with the given settings."""
 
 
 class RunError(UserError):
-    """A run's folder can't be used as asked."""
+    """A run's folder, configuration or checkpoint can't be used."""
 
 
 class SubmissionError(UserError):
-    """A CSV of poses breaks the submission format."""
+    """A CSV of poses violates the submission format."""
 
 
-def unknown(what: str, name: str, known: Iterable[str]) -> str:
-    """Say that `name` is unknown, offering the nearest match and the whole list."""
+def unknown_message(what: str, name: str, known: Iterable[str]) -> str:
+    """Return an error message for an unknown name, with the nearest match and the list of known names."""
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""

@@ -1,4 +1,4 @@
-"""Figures as PNG, without the name and version of what drew them."""
+"""Figures as PNG files, without the name and version of matplotlib."""
 
 import io
 
@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 
 def png(figure: Figure) -> bytes:
-    """Draw a figure as PNG."""
+    """Render a figure as PNG."""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=110, metadata={"Software": None})
     return content.getvalue()

@@ -1,6 +1,6 @@
-"""Files appear whole or not at all: a temporary name in the same folder, fsync, rename.
+"""Reading files, and writing them atomically: a temporary file in the same folder, fsync, rename.
 
-Nothing else in the toolkit renames or writes under a final name.
+All other modules write their files through this one; only synthetic images are written directly.
 """
 
 import fcntl
@@ -18,9 +18,9 @@ from typing import IO, Any
 
 from competition.common.errors import UserError
 
-MAX_TEXT_BYTES = 1 << 29  # of 312,188 poses with all digits of a double there are 325 MB; a compressed bomb has more
+MAX_TEXT_BYTES = 1 << 29  # 312,188 poses with all digits of a double take 325 MB; decompression bombs take more
 TIMINGS = ("seconds", "images_per_second")
-_NO_TEXT = {
+_NOT_TEXT = {  # by the first bytes
     b"PK\x03\x04": "a zip archive: unpack it",
     b"\x1f\x8b": "gzip data: unpack it, or give it a name that ends in .gz",
     b"\xff\xfe": "UTF-16 text: save it as UTF-8",
@@ -30,7 +30,7 @@ _NO_TEXT = {
 
 @contextmanager
 def atomic(path: Path) -> Iterator[IO[bytes]]:
-    """Open a binary file that takes the name `path` only when the block ends without an error."""
+    """Open a binary file that is renamed to `path` when the block ends without an error, and deleted otherwise."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
@@ -51,51 +51,50 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def locked(folder: Path, complaint: str | None = None) -> Iterator[None]:
-    """Hold a folder's lock while the block runs; when another process holds it, raise UserError with the complaint.
+def locked(folder: Path, error: str | None = None) -> Iterator[None]:
+    """Hold a folder's lock while the block runs; raise UserError(error) when another process holds it.
 
-    Without a complaint, wait for it.
-
-    The system takes the lock back when its holder ends, however it ends: those it forks to load images don't keep it.
+    Without `error`, wait for the lock. The system releases it when the process ends, even by a kill; data loader
+    processes forked meanwhile don't keep it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     held = [handle]
 
-    def let_go() -> None:
+    def close_in_child() -> None:
         while held:
             os.close(held.pop())
 
-    os.register_at_fork(after_in_child=let_go)
+    os.register_at_fork(after_in_child=close_in_child)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if complaint else 0))
+        fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if error else 0))
         yield
     except BlockingIOError:
-        raise UserError(complaint) from None
+        raise UserError(error) from None
     finally:
         held.clear()
         os.close(handle)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path`, whole or not at all."""
+    """Write `content` to `path` atomically."""
     with atomic(path) as handle:
         handle.write(content)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text with LF line ends; compressed when the name ends in .gz, without time or name inside."""
+    """Write UTF-8 text as given; compress it when the name ends in .gz, without a timestamp or file name."""
     content = text.encode()
     write_bytes(path, gzip.compress(content, compresslevel=6, mtime=0) if path.suffix == ".gz" else content)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as indented JSON; NaN and infinity are refused, as they aren't JSON."""
+    """Write a value as indented JSON; raise ValueError for NaN and infinity, which JSON doesn't have."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def read_bytes(path: Path, *, what: str, limit: int = MAX_TEXT_BYTES) -> bytes:
-    """Read a file, unpacking .gz by its name; raise UserError when missing, damaged or over `limit` bytes."""
+    """Read a file, decompressing .gz; raise UserError when it is missing, damaged or larger than `limit` bytes."""
     path = Path(path)
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as handle:
@@ -103,7 +102,7 @@ def read_bytes(path: Path, *, what: str, limit: int = MAX_TEXT_BYTES) -> bytes:
     except FileNotFoundError:
         raise UserError(f"{what}: no such file: {path}") from None
     except (gzip.BadGzipFile, EOFError) as error:
-        raise UserError(f"{what}: {path} is not a whole gzip file ({error}): write or download it again") from None
+        raise UserError(f"{what}: {path} is not a complete gzip file ({error}): write or download it again") from None
     except OSError as error:
         raise UserError(f"{what}: can't read {path}: {error.strerror or error}") from None
     except Exception as error:  # zlib raises its own error on damaged data
@@ -111,12 +110,12 @@ def read_bytes(path: Path, *, what: str, limit: int = MAX_TEXT_BYTES) -> bytes:
             raise
         raise UserError(f"{what}: {path} is damaged ({error}): write or download it again") from None
     if sum(map(len, chunks)) > limit:
-        raise UserError(f"{what}: {path} unpacks to more than {limit:,} bytes: this can't be such a file")
+        raise UserError(f"{what}: {path} decompresses to more than {limit:,} bytes: is it the right file?")
     return b"".join(chunks)
 
 
 def _bounded(handle: IO[bytes] | gzip.GzipFile, limit: int) -> Iterator[bytes]:
-    """Read in parts, at most one of them beyond `limit` bytes."""
+    """Read in chunks and stop after the first one beyond `limit` bytes."""
     read = 0
     while read <= limit and (chunk := handle.read(1 << 20)):
         read += len(chunk)
@@ -124,11 +123,11 @@ def _bounded(handle: IO[bytes] | gzip.GzipFile, limit: int) -> Iterator[bytes]:
 
 
 def read_text(path: Path, *, what: str) -> str:
-    """Read UTF-8 text (a byte order mark is dropped), unpacking .gz; line ends become LF."""
+    """Read UTF-8 text, decompressing .gz; drop a byte order mark and convert CRLF to LF. Raise UserError."""
     content = read_bytes(path, what=what)
-    for start, told in _NO_TEXT.items():
+    for start, kind in _NOT_TEXT.items():
         if content.startswith(start):
-            raise UserError(f"{what}: {path} holds {told}")
+            raise UserError(f"{what}: {path} is {kind}")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -137,51 +136,53 @@ def read_text(path: Path, *, what: str) -> str:
 
 
 def read_json(path: Path, *, what: str, needs: Mapping[str, type | UnionType] | None = None) -> dict[str, Any]:
-    """Read a JSON object; raise UserError when it is missing, damaged, or of another type than `needs` at a key.
+    """Read a JSON object; raise UserError when it is missing or damaged, or a value has another type than in `needs`.
 
-    A key that isn't there is None.
+    Missing keys of `needs` become None.
     """
     return parse_json(read_text(path, what=what), f"{what}: {path}", needs)
 
 
 def parse_json(text: str, where: str, needs: Mapping[str, type | UnionType] | None = None) -> dict[str, Any]:
-    """Parse a JSON object as `read_json` does; `where` begins what is refused."""
+    """Parse a JSON object as `read_json` does; error messages begin with `where`."""
     try:
         value = json.loads(text, parse_float=_finite, parse_constant=_finite)
-    except (ValueError, RecursionError) as error:  # brackets ten thousand deep, numbers of ten thousand digits
+    except (ValueError, RecursionError) as error:  # RecursionError: brackets nested too deeply
         raise UserError(f"{where} is not valid JSON ({str(error)[:100]})") from None
     if not isinstance(value, dict):
         raise UserError(f"{where} holds {type(value).__name__}, expected a JSON object")
     for key, kind in (needs or {}).items():
         if not isinstance(value.setdefault(key, None), kind):
             found, expected = type(value[key]).__name__, getattr(kind, "__name__", kind)
-            raise UserError(f"{where}: {key!r} is {found}, expected {expected}: it is not as this toolkit writes it")
+            raise UserError(
+                f"{where}: {key!r} is {found}, expected {expected}: the file was not written by this toolkit"
+            )
     return value
 
 
 def _finite(text: str) -> float:
     if not math.isfinite(number := float(text)):
-        raise ValueError(f"{text[:20]} is no number")
+        raise ValueError(f"{text[:20]} is not a finite number")
     return number
 
 
 def sha256_file(path: Path) -> str:
-    """Hash a file's bytes."""
+    """Return the SHA-256 of a file's bytes."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def sha256_facts(value: Any) -> str:
-    """Hash a JSON value without the timings in it, which no second run repeats."""
+def sha256_json(value: Any) -> str:
+    """Return the SHA-256 of a JSON value without its timings, which differ between repetitions."""
 
-    def lasting(part: Any) -> Any:
+    def without_timings(part: Any) -> Any:
         if isinstance(part, dict):
-            return {key: lasting(item) for key, item in part.items() if key not in TIMINGS}
-        return [lasting(item) for item in part] if isinstance(part, list | tuple) else part
+            return {key: without_timings(item) for key, item in part.items() if key not in TIMINGS}
+        return [without_timings(item) for item in part] if isinstance(part, list | tuple) else part
 
-    return hashlib.sha256(json.dumps(lasting(value), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(without_timings(value), sort_keys=True).encode()).hexdigest()
 
 
 def sha256_lines(lines: Iterable[str]) -> str:
-    """Hash a list of names, independent of the file's line ends."""
+    """Return the SHA-256 of a list of names, joined by LF."""
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

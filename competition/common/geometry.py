@@ -1,10 +1,9 @@
 """Pure functions on poses: pixels of the crop, and mm in camera axes relative to the pelvis.
 
-Pixel convention: an integer coordinate is the centre of a pixel, so that a picture of W pixels spans
--.5 to W - .5:
+Pixel convention: an integer coordinate is the centre of a pixel, so that an image W pixels wide spans -.5 to W - .5:
 
         |  0  |  1  |  2  |         resizing by s maps x to (x + .5) s - .5
-      -.5    .5   1.5   2.5         mirroring a picture of W pixels maps x to W - 1 - x
+      -.5    .5   1.5   2.5         mirroring an image of width W maps x to W - 1 - x
 """
 
 import numpy as np
@@ -19,24 +18,24 @@ def centre_on_root(pose_mm: Floats) -> Floats:
 
 
 def mirror_pose_mm(pose_mm: Floats) -> Floats:
-    """Mirror root-centred poses [..., 17, 3] left to right: x changes sign, left and right joints change places."""
+    """Mirror root-centred poses [..., 17, 3] left to right: negate x and swap left and right joints."""
     mirrored = pose_mm[..., MIRROR, :].copy()
     mirrored[..., 0] *= -1
     return mirrored
 
 
 def mirror_pose_px(pose_px: Floats, width: int) -> Floats:
-    """Mirror pixel positions [..., 17, 2] in a picture `width` pixels wide, left and right joints changing places."""
+    """Mirror pixel positions [..., 17, 2] in an image `width` pixels wide and swap left and right joints."""
     mirrored = pose_px[..., MIRROR, :].copy()
     mirrored[..., 0] = width - 1 - mirrored[..., 0]
     return mirrored
 
 
 def rotate_pose_mm(pose_mm: Floats, radians: float) -> Floats:
-    """Turn poses [..., 17, 3] about the camera's axis; positive turns x (right) towards y (down), z stays.
+    """Rotate poses [..., 17, 3] about the camera's z axis; positive angles turn x (right) towards y (down).
 
-    For a picture that is turned about its own centre this is exact under weak perspective: the axis through
-    the crop's centre isn't quite the optical axis, which the few degrees of field of view of a crop forgive.
+    This matches an image rotated about its centre exactly under weak perspective only: the axis through the crop's
+    centre is a few degrees off the optical axis.
     """
     cosine, sine = np.cos(radians), np.sin(radians)
     rotated = pose_mm.copy()
@@ -46,7 +45,7 @@ def rotate_pose_mm(pose_mm: Floats, radians: float) -> Floats:
 
 
 def resize_px(points_px: Floats, scale: float) -> Floats:
-    """Move pixel positions along with a picture that is resized by `scale`."""
+    """Scale pixel positions for an image that is resized by `scale`."""
     return (points_px + 0.5) * scale - 0.5
 
 

@@ -1,4 +1,4 @@
-"""MPJPE, the competition's metric, and its parts; float64, predictions used as written (protocol 1, no alignment)."""
+"""MPJPE, the competition's metric, and its parts, in float64 and without alignment (protocol 1)."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,7 +7,7 @@ from competition.common.arrays import Float64
 
 
 def joint_errors(predicted_mm: npt.ArrayLike, true_mm: npt.ArrayLike) -> Float64:
-    """Return the Euclidean distance in mm of every joint: [N, 17, 3] and [N, 17, 3] to [N, 17]."""
+    """Return the Euclidean distance in mm of every joint [N, J], for poses [N, J, 3]; raise ValueError."""
     difference = np.asarray(predicted_mm, np.float64) - np.asarray(true_mm, np.float64)
     if difference.ndim != 3 or difference.shape[2] != 3:
         raise ValueError(f"poses must be [N, J, 3], but got {difference.shape}")
@@ -16,16 +16,16 @@ def joint_errors(predicted_mm: npt.ArrayLike, true_mm: npt.ArrayLike) -> Float64
 
 
 def mpjpe(predicted_mm: npt.ArrayLike, true_mm: npt.ArrayLike) -> float:
-    """Mean per-joint position error: over all samples and all joints, the root included."""
+    """Return the mean per-joint position error in mm over all samples and all joints, including the root."""
     return float(joint_errors(predicted_mm, true_mm).mean())
 
 
 def mpjpe_joint(predicted_mm: npt.ArrayLike, true_mm: npt.ArrayLike) -> Float64:
-    """Mean error of each joint in mm: [17]."""
+    """Return the mean error of each joint in mm [17]."""
     return np.asarray(joint_errors(predicted_mm, true_mm).mean(axis=0))
 
 
 def mean_absolute_axis(predicted_mm: npt.ArrayLike, true_mm: npt.ArrayLike) -> Float64:
-    """Mean absolute error along x, y, z in mm: [3]."""
+    """Return the mean absolute error along x, y, z in mm [3]."""
     difference = np.asarray(predicted_mm, np.float64) - np.asarray(true_mm, np.float64)
     return np.asarray(np.abs(difference).mean(axis=(0, 1)))

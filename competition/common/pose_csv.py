@@ -1,8 +1,8 @@
-"""The CSV of poses: the one definition of the submission format.
+"""The submission format, a CSV of poses.
 
-    Id,Hip_x,Hip_y,Hip_z,RHip_x,...,RWrist_z        52 columns, one row an image, finite mm, three decimals, LF
+    Id,Hip_x,Hip_y,Hip_z,RHip_x,...,RWrist_z        52 columns, one row per image, finite mm, three decimals, LF
 
-`write_poses` writes it, `read_poses` reads and refuses, `check_plausible` is the stricter look before an upload.
+`write_poses` writes it, `read_poses` reads and validates it, `check_plausible` is stricter and used before an upload.
 """
 
 import re
@@ -21,22 +21,22 @@ from competition.common.skeleton import AXES, JOINTS, ROOT
 COLUMNS = tuple(f"{joint}_{axis}" for joint in JOINTS for axis in AXES)
 HEADER = ",".join(("Id", *COLUMNS))
 LARGEST_ID = 10**18 - 1
-# Each text matches in one way only: with \d+\.?\d* a row of whole numbers and one bad cell would be tried for hours.
+# unambiguous, so that a row can't cause catastrophic backtracking, as \d+\.?\d* would
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_SHORTEST = len("1") + len(",0") * len(COLUMNS)  # letters in a row
+_SHORTEST = len("1") + len(",0") * len(COLUMNS)  # characters in a row
 _ROW = re.compile(rf"\d+(,{_NUMBER.pattern}){{{len(COLUMNS)}}}", re.ASCII)
 
 
 class Poses(NamedTuple):
-    """Poses by Id, Ids ascending."""
+    """Poses with ascending Ids."""
 
     id: Int64  # [N]
     pose_mm: Float64  # [N, 17, 3]
 
 
 def write_poses(path: Path, ids: npt.ArrayLike, pose_mm: npt.ArrayLike) -> None:
-    """Write poses [N, 17, 3] in mm by Id, ascending; .gz by the name; raise SubmissionError on what no reader takes."""
-    ordered = in_order(Path(path), ids, pose_mm)
+    """Write poses [N, 17, 3] in mm, sorted by Id; compress when the name ends in .gz; raise SubmissionError."""
+    ordered = sort_by_id(Path(path), ids, pose_mm)
     if not len(ordered.id):
         raise SubmissionError(f"{path}: no poses to write")
     rows = ordered.pose_mm.reshape(len(ordered.id), len(COLUMNS)) + 0.0
@@ -46,8 +46,8 @@ def write_poses(path: Path, ids: npt.ArrayLike, pose_mm: npt.ArrayLike) -> None:
     write_text(Path(path), "\n".join([HEADER, *lines]) + "\n")
 
 
-def in_order(path: Path, ids: npt.ArrayLike, pose_mm: npt.ArrayLike) -> Poses:
-    """Return poses by ascending Id, to be written to `path`; raise SubmissionError where they can't be read again."""
+def sort_by_id(path: Path, ids: npt.ArrayLike, pose_mm: npt.ArrayLike) -> Poses:
+    """Return poses sorted by Id; raise SubmissionError, which names `path`, when they don't fit the format."""
     id_array, pose = np.asarray(ids), np.asarray(pose_mm)
     if id_array.ndim != 1 or pose.shape != (len(id_array), len(JOINTS), len(AXES)):
         raise SubmissionError(f"{path}: Ids {id_array.shape} and poses {pose.shape}, expected (N,) and (N, 17, 3)")
@@ -59,21 +59,21 @@ def in_order(path: Path, ids: npt.ArrayLike, pose_mm: npt.ArrayLike) -> Poses:
     if (odd := id_array[(id_array < 0) | (id_array > LARGEST_ID)]).size:
         raise SubmissionError(f"{path}: Id {odd[0]}, expected Ids from 0 to {LARGEST_ID}")
     if (twice := np.flatnonzero(np.diff(id_array) == 0)).size:
-        raise SubmissionError(f"{path}: Id {id_array[twice[0]]} stands twice")
+        raise SubmissionError(f"{path}: Id {id_array[twice[0]]} is duplicated")
     finite = np.isfinite(pose).all(axis=(1, 2))
     if not finite.all():
         raise SubmissionError(
             f"{path}: the pose of Id {id_array[~finite][0]} is not finite ({(~finite).sum()} of {len(pose)} poses): "
-            "expected finite mm; nothing is written"
+            "expected finite mm; nothing was written"
         )
     return Poses(id_array, pose)
 
 
 def read_poses(path: Path, expected_ids: Sequence[int] | Int64 | None = None) -> Poses:
-    """Read a CSV of poses, plain or .gz, in any row order, and return it by ascending Id.
+    """Read a CSV of poses, plain or .gz, with rows in any order; return it sorted by Id.
 
-    Refuses (SubmissionError, naming file, line and column) another header, a row of another length, a value that
-    is not a finite plain number, a duplicate Id, and, when `expected_ids` is given, a missing or extra Id.
+    Raise SubmissionError, naming file, line and column, for a wrong header or number of values, a value that is not
+    a finite plain number, a duplicate Id, and, when `expected_ids` is given, a missing or extra Id.
     """
     path = Path(path)
     try:
@@ -84,34 +84,35 @@ def read_poses(path: Path, expected_ids: Sequence[int] | Int64 | None = None) ->
 
 
 def parse_poses(text: str, path: Path, expected_ids: Sequence[int] | Int64 | None = None) -> Poses:
-    """Parse the text of a CSV of poses; `path` is named in what is refused (see `read_poses`)."""
+    """Parse the text of a CSV of poses as `read_poses` does; error messages name `path`."""
     header, _, body = text.partition("\n")
     if header != HEADER:
-        raise SubmissionError(_header_complaint(path, header))
+        raise SubmissionError(_header_error(path, header))
     body = body.removesuffix("\n")
-    if body.count("\n") * _SHORTEST > len(body):  # before a gigabyte of blank lines becomes a list
+    if body.count("\n") * _SHORTEST > len(body):  # checked first, before a gigabyte of blank lines becomes a list
         number, line = next((n, row) for n, row in _rows(body) if len(row) < _SHORTEST)
-        raise SubmissionError(_row_complaint(path, number, line))
+        raise SubmissionError(_row_error(path, number, line))
     if not body:
         raise SubmissionError(f"{path}: no rows below the header")
-    ids, values = _parse_usual(body) or _parse_any(path, body)
+    ids, values = _parse_fast(body) or _parse_rows(path, body)
     if not np.isfinite(values).all():
         row, column = np.argwhere(~np.isfinite(values))[0]
-        raise SubmissionError(f"{path}:{row + 2}: {COLUMNS[column]} is beyond any number of mm; expected finite mm")
+        raise SubmissionError(f"{path}:{row + 2}: {COLUMNS[column]} is too large for a number; expected finite mm")
     order = np.argsort(ids, kind="stable")
     _check_ids(path, ids, order, expected_ids)
     return Poses(ids[order], values[order].reshape(-1, len(JOINTS), len(AXES)))
 
 
-def _parse_usual(body: str) -> tuple[Int64, Float64] | None:
-    """Parse rows as `write_poses` writes them, 12,-3.456,..., all at once; None when any cell looks otherwise.
+def _parse_fast(body: str) -> tuple[Int64, Float64] | None:
+    """Parse rows such as `write_poses` writes, 12,-3.456,..., all at once; return None when any cell differs.
 
-    What isn't a digit, the signs aside, must be 51 times a comma and a point, then a line end, in every row.
+    In every row, the characters other than digits and minus signs must be 51 commas, each followed by a point, and
+    a line end.
     """
     text = np.frombuffer(f"{body}\n".encode(), np.uint8)
     is_mark = (text < ord("0")) | (text > ord("9"))
     expected = (body.count("\n") + 1) * (2 * len(COLUMNS) + 1) + body.count("-")
-    if np.count_nonzero(is_mark) != expected:  # before their places take eight bytes each
+    if np.count_nonzero(is_mark) != expected:  # checked first, as each position takes eight bytes
         return None
     places = np.flatnonzero(is_mark)
     marks = text[places]
@@ -121,28 +122,28 @@ def _parse_usual(body: str) -> tuple[Int64, Float64] | None:
     if rest or (marks[~minus].reshape(rows, -1) != ends).any():
         return None
     ends_at = places[~minus].reshape(rows, -1)
-    if (ends_at[:, 0] - np.append(-1, ends_at[:-1, -1])).max() > 16:  # an Id that a float may not hold
+    if (ends_at[:, 0] - np.append(-1, ends_at[:-1, -1])).max() > 16:  # an Id that a float64 may not represent
         return None
-    touching = np.diff(places, prepend=-1) == 1  # no digit before the mark: only a sign after a comma may be so
+    touching = np.diff(places, prepend=-1) == 1  # no digit before the mark: only allowed for a sign after a comma
     if (touching != minus).any() or (marks[np.flatnonzero(minus) - 1] != ord(",")).any():
         return None
     table = np.fromstring(body.replace("\n", ","), np.float64, sep=",").reshape(rows, 1 + len(COLUMNS))
     return table[:, 0].astype(np.int64), table[:, 1:]
 
 
-def _parse_any(path: Path, body: str) -> tuple[Int64, Float64]:
-    """Parse rows one by one; raise SubmissionError for the first that is wrong."""
+def _parse_rows(path: Path, body: str) -> tuple[Int64, Float64]:
+    """Parse rows one by one; raise SubmissionError for the first invalid one."""
     lines = body.split("\n")
     for number, line in enumerate(lines, start=2):
         if _ROW.fullmatch(line) is None:
-            raise SubmissionError(_row_complaint(path, number, line))
+            raise SubmissionError(_row_error(path, number, line))
     cells = [line.split(",", 1) for line in lines]
     ids = _parse_ids(path, [cell[0] for cell in cells])
     return ids, np.array([np.fromstring(cell[1], np.float64, sep=",") for cell in cells])
 
 
 def check_plausible(poses: Poses, path: Path) -> None:
-    """Refuse what a scorer takes but no one means: a root off zero, joints metres away, metres for mm, constants."""
+    """Raise SubmissionError for poses that are valid but implausible: root off zero, wrong unit, constant columns."""
     pose_mm, ids = poses.pose_mm, poses.id
     root_off = np.abs(pose_mm[:, ROOT]).max(axis=1)
     if (root_off > 1).any():
@@ -167,17 +168,17 @@ def check_plausible(poses: Poses, path: Path) -> None:
     if len(ids) > 1 and constant.any():
         column = COLUMNS[int(constant.argmax())]
         raise SubmissionError(
-            f"{path}: column {column} is the same in every row; expected poses that differ: leave a constant candidate "
-            "out of the blend by --runs"
+            f"{path}: column {column} is the same in every row; expected poses that differ: leave out "
+            "constant candidates with --runs"
         )
 
 
 def _rows(body: str) -> Iterator[tuple[int, str]]:
-    """Give the rows below the header one by one, with their line numbers."""
+    """Iterate over the rows below the header with their line numbers."""
     yield from enumerate((match[1] for match in re.finditer(r"([^\n]*)\n", body)), start=2)
 
 
-def _header_complaint(path: Path, header: str) -> str:
+def _header_error(path: Path, header: str) -> str:
     found, expected = header.split(",", len(COLUMNS) + 1), HEADER.split(",")
     if not header:
         return f"{path}:1: no header: expected 'Id,Hip_x,Hip_y' and so on in the first line"
@@ -194,7 +195,7 @@ def _header_complaint(path: Path, header: str) -> str:
     return f"{path}:1: column {column + 1} is {found[column][:40]!r}, expected {expected[column]!r}"
 
 
-def _row_complaint(path: Path, number: int, line: str) -> str:
+def _row_error(path: Path, number: int, line: str) -> str:
     if (values := line.count(",") + 1) != len(COLUMNS) + 1:
         return f"{path}:{number}: {values} values, expected {len(COLUMNS) + 1}: Id and 51 coordinates in mm"
     cells = line.split(",")
@@ -221,7 +222,7 @@ def _check_ids(
     twice = np.flatnonzero(np.diff(ordered) == 0)
     if len(twice):
         first, second = order[twice[0]] + 2, order[twice[0] + 1] + 2
-        raise SubmissionError(f"{path}:{second}: Id {ordered[twice[0]]} stands twice (first in line {first})")
+        raise SubmissionError(f"{path}:{second}: Id {ordered[twice[0]]} is duplicated (first in line {first})")
     if expected_ids is None:
         return
     expected = np.asarray(expected_ids, np.int64)

@@ -1,8 +1,8 @@
-"""One root seed, and every other seed derived from it by name.
+"""Derive all seeds from one root seed by name.
 
     derive(seed, "augment", epoch, index)
 
-A seed depends on its keys alone, so no result depends on how many workers drew before, or in which order.
+A seed depends on its keys alone, so results depend neither on the number of workers nor on their order.
 """
 
 import hashlib
@@ -11,11 +11,11 @@ import numpy as np
 
 
 def derive(seed: int, *keys: str | int) -> int:
-    """Derive a 63-bit seed from the root seed and the keys that name its use."""
+    """Derive a 63-bit seed from the root seed and keys that name its use."""
     text = "/".join([str(seed), *map(str, keys)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 
 def generator(seed: int, *keys: str | int) -> np.random.Generator:
-    """Make a numpy generator seeded by `derive(seed, *keys)`."""
+    """Return a numpy generator seeded by `derive(seed, *keys)`."""
     return np.random.Generator(np.random.PCG64(derive(seed, *keys)))

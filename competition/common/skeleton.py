@@ -1,7 +1,7 @@
 """The 17 joints of the competition, in the order of every file and tensor.
 
-Joints 1-3 are named the right leg. In the real competition's files they are the subject's left leg; nothing
-depends on it but the names (see `check`).
+Joints 1-3 are named the right leg. In the real competition's files they are the subject's left leg; only the names
+depend on it (see `check`).
 """
 
 from typing import Final
@@ -16,7 +16,7 @@ ROOT: Final = 0
 PARENTS: Final = (-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 9, 8, 11, 12, 8, 14, 15)
 BONES: Final = tuple((parent, joint) for joint, parent in enumerate(PARENTS) if parent >= 0)
 
-# Where each joint's value comes from when left and right change places.
+# index of the joint that each joint takes its value from when left and right are swapped
 MIRROR: Final = (0, 4, 5, 6, 1, 2, 3, 7, 8, 9, 10, 14, 15, 16, 11, 12, 13)
 
 LEFT: Final = (4, 5, 6, 11, 12, 13)
@@ -32,4 +32,4 @@ CAMERAS: Final = ("54138969", "55011271", "58860488", "60457274")
 
 IMAGE_PX: Final = 256  # width and height of every image of the competition
 
-LEFT_COLOUR, RIGHT_COLOUR = "#0072B2", "#D55E00"  # of the limbs, as in page.css: Okabe and Ito, colour-blind-safe
+LEFT_COLOUR, RIGHT_COLOUR = "#0072B2", "#D55E00"  # of the limbs, as in page.css; colour-blind-safe (Okabe and Ito)

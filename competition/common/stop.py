@@ -1,4 +1,4 @@
-"""Being told to end: SIGTERM and Ctrl-C leave a mark for the work to look at where it can stop; a second ends it."""
+"""Deferred SIGTERM and Ctrl-C: the first signal is recorded, so that work stops at a safe point; a second ends it."""
 
 import multiprocessing
 import signal
@@ -11,35 +11,38 @@ TERMINATED = 143  # the exit code after SIGTERM
 
 
 class Stop:
-    """Holds what the process was told while a block runs; does nothing outside of the main thread."""
+    """Records SIGTERM and SIGINT while its block runs; does nothing outside the main thread.
+
+    At the end of the block the recorded signal is raised again, except after an error, which is then the one to report.
+    """
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        self._when = 0.0
-        self._before: dict[int, Any] = {}
+        self._received_at = 0.0
+        self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> "Stop":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 if signal.getsignal(number) is not signal.SIG_IGN:
-                    self._before[number] = signal.signal(number, self._told)
+                    self._handlers[number] = signal.signal(number, self._record)
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._handlers.items():
             signal.signal(number, handler)
-        in_pool = multiprocessing.parent_process() is not None  # whose processes outlive the end of their work
+        in_pool = multiprocessing.parent_process() is not None  # worker processes stay alive after an error
         if self.signal is not None and (error is None or in_pool):
             signal.raise_signal(self.signal)
 
-    def obey(self) -> NoReturn:
-        """End as the signal asks."""
+    def raise_requested(self) -> NoReturn:
+        """Raise SystemExit(143) for SIGTERM and KeyboardInterrupt for SIGINT."""
         if self.signal == signal.SIGTERM:
             raise SystemExit(TERMINATED)
         raise KeyboardInterrupt
 
-    def _told(self, number: int, _frame: FrameType | None) -> None:
+    def _record(self, number: int, _frame: FrameType | None) -> None:
         if self.signal is None:
-            self.signal, self._when = number, time.monotonic()
-        elif time.monotonic() - self._when > 1:  # not the same one again, by way of the process group
-            self.obey()
+            self.signal, self._received_at = number, time.monotonic()
+        elif time.monotonic() - self._received_at > 1:  # otherwise the same request, sent to the process group too
+            self.raise_requested()

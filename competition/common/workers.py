@@ -1,4 +1,4 @@
-"""Processes that work beside this one, leave Ctrl-C to it, and end with it even when it is killed."""
+"""Worker processes that ignore Ctrl-C and end with their parent, even when it is killed."""
 
 import multiprocessing
 import os
@@ -8,21 +8,21 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 
-GRACE_SECONDS = 30.0  # to leave a checkpoint in
+GRACE_SECONDS = 30.0  # between terminate and kill: time to save a checkpoint
 
 
 @contextmanager
 def worker_processes(count: int, preload: Sequence[str] = ()) -> Iterator[ProcessPoolExecutor]:
-    """Give a pool of processes; when the block is left by an exception they are ended at once.
+    """Yield a pool of `count` processes; terminate them when the block raises.
 
-    Each is a fresh interpreter, as a fork of a process that runs threads may hang. With `preload` all are forked from
-    one that has imported these modules and nothing else.
+    Each is a fresh interpreter, as forking a process with threads may hang. With `preload`, they are forked from a
+    server process that has imported only these modules.
     """
     context = multiprocessing.get_context("forkserver" if preload else "spawn")
     if preload:
         context.set_forkserver_preload(list(preload))
     before = set(multiprocessing.active_children())
-    with ProcessPoolExecutor(count, mp_context=context, initializer=_follow) as pool:
+    with ProcessPoolExecutor(count, mp_context=context, initializer=_end_with_parent) as pool:
         try:
             yield pool
         except BaseException:
@@ -36,14 +36,14 @@ def worker_processes(count: int, preload: Sequence[str] = ()) -> Iterator[Proces
             raise
 
 
-def _follow() -> None:
+def _end_with_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     parent = multiprocessing.parent_process()
     assert parent is not None
 
-    def follow() -> None:
+    def watch() -> None:
         parent.join()
         os._exit(1)
 
-    threading.Thread(target=follow, daemon=True).start()
+    threading.Thread(target=watch, daemon=True).start()

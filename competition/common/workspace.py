@@ -1,4 +1,4 @@
-"""Where a competition's files lie."""
+"""The folders of a competition."""
 
 import re
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True, kw_only=True)
 class Workspace:
-    """The three folders every command works on, and the root seed."""
+    """The three folders that every command uses, and the root seed."""
 
-    data: Path = Path("data/synthetic")  # images, labels: read only
+    data: Path = Path("data/synthetic")  # images and labels; only `data` writes here
     folds: Path = Path("folds")  # folds.csv, folds.json
-    submissions: Path = Path("submissions")  # a folder a run, blends, scores
-    seed: int = 0  # every other seed derives from it
+    submissions: Path = Path("submissions")  # one folder per run or blend, scores
+    seed: int = 0  # all other seeds are derived from it
 
     def run(self, name: str) -> Path:
-        """Return the folder of a run; refuse names that would leave `submissions`."""
+        """Return the folder of a run; raise UserError for a name that isn't a plain folder name."""
         if not _NAME.fullmatch(name):
             raise UserError(
                 f"run {name[:60]!r}: expected letters, digits, '.', '_' and '-', the first a letter or digit"

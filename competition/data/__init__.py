@@ -1,1 +1,1 @@
-"""The competition's folder: image names, labels, images, folds, and what is wrong with them."""
+"""The data folder: image names, labels, images, folds, and checks of them."""

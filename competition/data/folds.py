@@ -1,8 +1,7 @@
-"""Folds: which training rows are held out together, so that out-of-fold scores tell of unseen people.
+"""Folds: groups of training rows that are held out together, so that out-of-fold scores estimate those on new subjects.
 
-Neighbouring video frames are near copies of each other, and the four cameras see the same instant; rows are
-therefore held out by whole subjects, or at least by whole sequences. `holdout` repeats what the poster did (random
-rows) and leaks; it exists to compare.
+Neighbouring video frames are almost equal, and the four cameras record the same instant; whole subjects, or at least
+whole sequences, are therefore held out. `holdout` (random rows, as on the poster) leaks and exists for comparison only.
 """
 
 from collections.abc import Sequence
@@ -12,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from competition.common.arrays import Int64
-from competition.common.errors import FoldsError, UserError, unknown
+from competition.common.errors import FoldsError, UserError, unknown_message
 from competition.common.files import read_bytes, read_json, sha256_file, sha256_lines, write_json, write_text
 from competition.common.seeds import generator
-from competition.data.names import FRAME, parse_name
+from competition.data.names import FRAME_NAME, parse_name
 
 if TYPE_CHECKING:
-    import pandas as pd  # where it is needed: loading it takes longer than reading what folds.json says of 500 runs
+    import pandas as pd  # otherwise imported where it is needed, as it loads slowly
 
 STRATEGIES = ("subject", "sequence", "holdout")
 COLUMNS = ("Id", "image", "subject", "action", "sequence", "camera", "fold")
@@ -30,12 +29,12 @@ NEVER_VALIDATED = -1
 def make_folds(
     images: Sequence[str], *, strategy: str = "subject", k: int | None = None, seed: int = 0
 ) -> "pd.DataFrame":
-    """Assign each image to the fold that holds it out; row i is Id i + 1, columns as folds.csv.
+    """Assign each image to the fold that holds it out; row i has Id i + 1; columns as in folds.csv.
 
-    Raise FoldsError when the names don't tell the groups, or there are fewer groups than folds.
+    Raise FoldsError when a name doesn't contain its group, or there are fewer groups than folds.
     """
     if strategy not in STRATEGIES:
-        raise FoldsError(unknown("strategy", strategy, STRATEGIES))
+        raise FoldsError(unknown_message("strategy", strategy, STRATEGIES))
     table = _name_table(images, strategy)
     if strategy == "holdout":
         if k not in (None, 1):
@@ -49,7 +48,7 @@ def make_folds(
     k = k if k is not None else (groups.nunique() if strategy == "subject" else SEQUENCE_FOLDS)
     if not 2 <= k <= groups.nunique():
         raise FoldsError(
-            f"--k {k} with strategy {strategy}: expected 2 to {groups.nunique()}, as many as there are {strategy}s"
+            f"--k {k} with strategy {strategy}: expected 2 to {groups.nunique()}, the number of {strategy}s"
         )
     table["fold"] = groups.map(_balance(groups, k, seed))
     _assert_no_leak(table, strategy)
@@ -59,9 +58,9 @@ def make_folds(
 def write_folds(
     folder: Path, table: "pd.DataFrame", *, strategy: str, seed: int, users: Sequence[str], force: bool
 ) -> bool:
-    """Write folds.csv and folds.json; return False when the same folds are there already.
+    """Write folds.csv and folds.json; return False when the folder has the same folds already.
 
-    Refuse (FoldsError) to change folds that the runs `users` were trained on, unless `force`.
+    Raise FoldsError when this would change folds that the runs `users` were trained on, unless `force`.
     """
     content = table.to_csv(index=False, lineterminator="\n")
     path = folder / "folds.csv"
@@ -71,10 +70,10 @@ def write_folds(
             return False
         if users and not same and not force:
             raise FoldsError(
-                f"{path} was used by {', '.join(users[:5])}: other folds would make their out-of-fold poses worthless; "
+                f"{path} was used by {', '.join(users[:5])}: other folds would invalidate their out-of-fold poses; "
                 "use another FOLDS= and SUBMISSIONS=, or --force"
             )
-    (folder / "folds.json").unlink(missing_ok=True)  # never beside a table it doesn't describe
+    (folder / "folds.json").unlink(missing_ok=True)  # so that it never describes another table
     write_text(path, content)
     meta = {
         "strategy": strategy,
@@ -88,7 +87,7 @@ def write_folds(
 
 
 def read_folds(folder: Path, images_sha256: str) -> tuple[Int64, dict[str, Any]]:
-    """Return the fold of every training row [N] and folds.json; raise FoldsError when they are of other data."""
+    """Return the fold of every training row [N] and folds.json; raise FoldsError when they belong to other data."""
     import pandas as pd
 
     path = folder / "folds.csv"
@@ -103,20 +102,22 @@ def read_folds(folder: Path, images_sha256: str) -> tuple[Int64, dict[str, Any]]
         raise FoldsError(f"{path}: columns {', '.join(table.columns)}, expected {', '.join(COLUMNS)}")
     if sha256_lines(table["image"]) != images_sha256:
         raise FoldsError(
-            f"{path} lists other images than DATA/annot/train_images.txt: make folds for this data under another "
-            "FOLDS=, or `make folds` again"
+            f"{path} lists other images than DATA/annot/train_images.txt: make folds for this data with another "
+            "FOLDS=, or run `make folds` again"
         )
     if meta.get("folds_sha256") != sha256_file(path):
-        raise FoldsError(f"{path} was changed after it was made: its hash isn't that of folds.json; run `make folds`")
+        raise FoldsError(
+            f"{path} was changed after it was made: its hash differs from that in folds.json; run `make folds`"
+        )
     if meta["k"] != table["fold"].max() + 1 or meta.get("images_sha256") != images_sha256:
         raise FoldsError(
-            f"{folder / 'folds.json'} is not of the {table['fold'].max() + 1} folds of {path}: make folds again"
+            f"{folder / 'folds.json'} does not match the {table['fold'].max() + 1} folds of {path}: `make folds` again"
         )
     return table["fold"].to_numpy(np.int64), meta
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """Read folds.json: what the folds are, and the hash of their table."""
+    """Read folds.json: strategy, number of folds, and the hash of folds.csv."""
     return read_json(folder / "folds.json", what="folds", needs={"k": int, "strategy": str, "folds_sha256": str})
 
 
@@ -126,7 +127,7 @@ def _name_table(images: Sequence[str], strategy: str) -> "pd.DataFrame":
     rows: list[tuple[object, ...]] = []
     for id_, image in enumerate(images, start=1):
         name = parse_name(image)
-        loose = FRAME.fullmatch(image) if name is None and strategy == "sequence" else None
+        loose = FRAME_NAME.fullmatch(image) if name is None and strategy == "sequence" else None
         if name is not None:
             parts = (name.subject, name.action, name.sequence, name.camera)
         elif loose is not None:
@@ -135,25 +136,25 @@ def _name_table(images: Sequence[str], strategy: str) -> "pd.DataFrame":
             parts = ("", "", "", "")
         else:
             raise FoldsError(
-                f"train_images.txt:{id_}: {image!r} doesn't tell its {strategy}: expected a name like "
-                "S1_Directions_1.54138969_000001.jpg; --strategy sequence goes by what precedes a frame number, "
-                "--strategy holdout needs nothing"
+                f"train_images.txt:{id_}: {image!r} doesn't contain its {strategy}: expected a name like "
+                "S1_Directions_1.54138969_000001.jpg; --strategy sequence uses the part before the frame number, "
+                "--strategy holdout accepts any name"
             )
         rows.append((id_, image, *parts))
     return pd.DataFrame(rows, columns=list(COLUMNS[:-1]))
 
 
 def _balance(groups: "pd.Series[Any]", k: int, seed: int) -> dict[str, int]:
-    """Give each group a fold: the largest first, each to the fold with the fewest rows so far; ties by the seed."""
+    """Assign groups, largest first, to the fold with the fewest rows so far; the seed breaks ties."""
     sizes = groups.value_counts(sort=False).sort_index()
     order = generator(seed, "folds").permutation(len(sizes))
     shuffled = sizes.iloc[order].sort_values(ascending=False, kind="stable")
-    filled = [0] * k
+    rows = [0] * k
     fold_of: dict[str, int] = {}
     for group, size in shuffled.items():
-        fold = filled.index(min(filled))
+        fold = rows.index(min(rows))
         fold_of[str(group)] = fold
-        filled[fold] += int(size)
+        rows[fold] += int(size)
     return fold_of
 
 

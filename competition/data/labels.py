@@ -1,4 +1,4 @@
-"""The competition's folder: names and labels, read and checked before anything is computed from them.
+"""Read and validate the data folder's image lists and labels.
 
 Frames: pose2d in pixels of the 256x256 crop, integers at pixel centres; pose3d in mm, camera axes (x right, y down,
 z away), relative to the pelvis.
@@ -14,10 +14,17 @@ from competition.common.arrays import Float32, Int64
 from competition.common.errors import UserError
 from competition.common.files import read_text, sha256_lines
 from competition.common.skeleton import IMAGE_PX, JOINTS
-from competition.data.faults import Fault, agreement_faults, list_faults, pixel_faults, pose_faults, refuse
+from competition.data.faults import (
+    Fault,
+    find_axis_faults,
+    find_list_faults,
+    find_pixel_faults,
+    find_pose_faults,
+    raise_first,
+)
 
 TRAIN_LIST, TEST_LIST = "train_images.txt", "valid_images.txt"
-MOST_ROWS = 5_000_000  # read of labels whose list is unreadable; a compressed bomb claims any number
+MOST_ROWS = 5_000_000  # limit when the number of images is unknown; a decompression bomb has any number
 
 
 @dataclass(frozen=True)
@@ -43,33 +50,33 @@ class TestSet:
 
 
 def read_labels(data: Path) -> Labels:
-    """Read the training images' names and poses; raise DataError on anything that would make wrong results."""
-    images, faults = look_at_list(data, TRAIN_LIST)
-    refuse(faults)
-    pose2d, pose3d, faults = look_at_labels(data, len(images))
-    refuse(faults)
+    """Read the training images' names and poses; raise DataError for any fault."""
+    images, faults = read_list(data, TRAIN_LIST)
+    raise_first(faults)
+    pose2d, pose3d, faults = read_label_arrays(data, len(images))
+    raise_first(faults)
     assert pose2d is not None
     assert pose3d is not None
     return Labels(np.arange(1, len(images) + 1), images, pose2d, pose3d)
 
 
 def read_test(data: Path) -> TestSet:
-    """Read the test images' names; the order is that of the submission's Ids."""
-    images, faults = look_at_list(data, TEST_LIST)
-    refuse(faults)
+    """Read the test images' names, ordered by the submission's Ids; raise DataError for any fault."""
+    images, faults = read_list(data, TEST_LIST)
+    raise_first(faults)
     return TestSet(np.arange(1, len(images) + 1), images)
 
 
-def look_at_list(data: Path, file: str) -> tuple[list[str], list[Fault]]:
-    """Read a list of image names, line n being Id n, and what is wrong with it.
+def read_list(data: Path, file: str) -> tuple[list[str], list[Fault]]:
+    """Read a list of image names, where line n is Id n; return it with its faults.
 
-    A byte order mark, CRLF, blanks at a line's end and blank lines at the file's end are harmless, and dropped.
+    A byte order mark, CRLF, trailing spaces and blank lines at the end are dropped.
     """
     path = data / "annot" / file
     if not path.is_file():
         where = f"no competition at {data}"
-        there = "expected images/ and annot/ there: run `make data` for the embedded one, or set DATA="
-        return [], [Fault(where, f"{path} is missing", there)]
+        fix = "expected images/ and annot/ there: run `make data` to generate a synthetic competition, or set DATA="
+        return [], [Fault(where, f"{path} is missing", fix)]
     try:
         lines = read_text(path, what="image list").split("\n")
     except UserError as error:
@@ -77,13 +84,13 @@ def look_at_list(data: Path, file: str) -> tuple[list[str], list[Fault]]:
     names = [line.rstrip(" \t") for line in lines]
     while names and not names[-1]:
         names.pop()
-    return names, list_faults(path, names)
+    return names, find_list_faults(path, names)
 
 
-def look_at_labels(data: Path, rows: int | None) -> tuple[Float32 | None, Float32 | None, list[Fault]]:
-    """Read pose2d [N, 17, 2] and pose3d [N, 17, 3], None where unreadable, and all that is wrong with them.
+def read_label_arrays(data: Path, rows: int | None) -> tuple[Float32 | None, Float32 | None, list[Fault]]:
+    """Read pose2d [N, 17, 2] and pose3d [N, 17, 3], None where unreadable; return them with their faults.
 
-    `rows` is the number of images, None when it isn't known; of longer arrays the first `rows` are read.
+    `rows` is the number of images, None when unknown; of longer arrays only the first `rows` are read.
     """
     path = data / "annot" / "train.h5"
     if not path.is_file():
@@ -92,37 +99,37 @@ def look_at_labels(data: Path, rows: int | None) -> tuple[Float32 | None, Float3
         with h5py.File(path, "r") as file:
             pose2d, faults2d = _read_array(file, path, "pose2d", rows, 2)
             pose3d, faults3d = _read_array(file, path, "pose3d", rows, 3)
-    except (OSError, RuntimeError, KeyError, ValueError) as error:  # what h5py makes of damaged files
+    except (OSError, RuntimeError, KeyError, ValueError) as error:  # raised by h5py for damaged files
         return None, None, [Fault(path, f"can't be read as HDF5 ({str(error)[:80]!r})", "copy it again")]
     faults = faults2d + faults3d
     if pose2d is not None:
-        faults += pixel_faults(path, pose2d, IMAGE_PX)
+        faults += find_pixel_faults(path, pose2d, IMAGE_PX)
     if pose3d is not None:
-        faults += pose_faults(path, pose3d)
+        faults += find_pose_faults(path, pose3d)
     if pose2d is not None and pose3d is not None and not faults:
-        faults += agreement_faults(path, pose2d, pose3d)
+        faults += find_axis_faults(path, pose2d, pose3d)
     return pose2d, pose3d, faults
 
 
 def _read_array(
     file: h5py.File, path: Path, key: str, rows: int | None, axes: int
 ) -> tuple[Float32 | None, list[Fault]]:
-    again = f"expected {key} [N, {len(JOINTS)}, {axes}] of float32 there"
+    expected = f"expected {key} [N, {len(JOINTS)}, {axes}] of float32"
     link = file.get(key, getlink=True) if key in file else None
     if link is None:
         return None, [
-            Fault(path, f"no data set {key!r}, found {', '.join(sorted(map(repr, file)))[:80] or 'none'}", again)
+            Fault(path, f"no dataset {key!r}, found {', '.join(sorted(map(repr, file)))[:80] or 'none'}", expected)
         ]
     data = file[key] if isinstance(link, h5py.HardLink) else None
     if not isinstance(data, h5py.Dataset) or data.external or data.is_virtual:
-        return None, [Fault(path, f"{key} is not a data set of this file", again)]
+        return None, [Fault(path, f"{key} is not a dataset stored in this file", expected)]
     if data.shape is None or data.shape[1:] != (len(JOINTS), axes):
-        return None, [Fault(path, f"{key} has shape {data.shape}, expected (N, {len(JOINTS)}, {axes})", again)]
+        return None, [Fault(path, f"{key} has shape {data.shape}, expected (N, {len(JOINTS)}, {axes})", expected)]
     if data.dtype.kind != "f" or data.dtype.itemsize < 4:
         return None, [Fault(path, f"{key} has type {data.dtype}, expected float32", "write it as float32")]
     faults = []
     if rows not in (None, len(data)):
         what = f"{key} has {len(data)} rows, but {TRAIN_LIST} has {rows} lines"
-        faults.append(Fault(path, what, "expected a row for each line, in the same order: take both from one source"))
-    with np.errstate(over="ignore"):  # what float32 can't hold becomes infinite, and is told as that
+        faults.append(Fault(path, what, "expected one row per line, in the same order: take both from one source"))
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite and are reported as such
         return np.asarray(data[: MOST_ROWS if rows is None else rows], np.float32), faults

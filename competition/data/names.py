@@ -1,17 +1,19 @@
-"""What the file names of images say: subject, action, sequence, camera and frame."""
+"""Parse image file names: subject, action, sequence, camera and frame."""
 
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 _IMAGE_NAME = re.compile(r"((S\d+)_([A-Za-z]+)(?:[ _](\d+))?)\.(\w+)_(\d+)\.jpe?g", re.ASCII)
-FRAME = re.compile(r"(.+?)(?:\.(\w+))?[._ -]\d+\.jpe?g", re.ASCII)  # sequence, camera; no subject
+FRAME_NAME = re.compile(
+    r"(.+?)(?:\.(\w+))?[._ -]\d+\.jpe?g", re.ASCII
+)  # other names: sequence and camera, without a subject
 
 
 class ImageName(NamedTuple):
-    """What a file name says: S1_Directions_1.54138969_000001.jpg."""
+    """Parts of a file name such as S1_Directions_1.54138969_000001.jpg."""
 
-    sequence: str  # subject_action_subaction, over all cameras
+    sequence: str  # subject_action_subaction, the same for all cameras
     subject: str
     action: str
     camera: str
@@ -19,7 +21,7 @@ class ImageName(NamedTuple):
 
 
 def parse_name(name: str) -> ImageName | None:
-    """Split an image's file name into its parts; None when it doesn't follow the competition's pattern."""
+    """Split a file name into its parts; return None when it doesn't follow the competition's pattern."""
     match = _IMAGE_NAME.fullmatch(name)
     if match is None:
         return None
@@ -27,12 +29,12 @@ def parse_name(name: str) -> ImageName | None:
     return ImageName(sequence, subject, action, camera, int(frame))
 
 
-def name_groups(images: Sequence[str]) -> tuple[list[str] | None, list[str] | None]:
-    """Return the subject and the sequence of each image by its name; None where a name doesn't tell one of them."""
+def subjects_and_sequences(images: Sequence[str]) -> tuple[list[str] | None, list[str] | None]:
+    """Return the subjects and the sequences of images; None for either when a name doesn't contain it."""
     names = [parse_name(image) for image in images]
     subjects = [name.subject for name in names if name is not None]
-    loose = [FRAME.fullmatch(image) if name is None else None for name, image in zip(names, images, strict=True)]
-    known = [name.sequence if name else other[1] if other else None for name, other in zip(names, loose, strict=True)]
+    others = [FRAME_NAME.fullmatch(image) if name is None else None for name, image in zip(names, images, strict=True)]
+    known = [name.sequence if name else other[1] if other else None for name, other in zip(names, others, strict=True)]
     sequences = [sequence for sequence in known if sequence is not None]
-    whole = len(images)
-    return subjects if len(subjects) == whole else None, sequences if len(sequences) == whole else None
+    n = len(images)
+    return subjects if len(subjects) == n else None, sequences if len(sequences) == n else None

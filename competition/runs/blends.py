@@ -11,7 +11,7 @@ import numpy as np
 
 from competition.common.arrays import Float64
 from competition.common.errors import UserError
-from competition.common.files import read_json, read_text, sha256_facts, sha256_file, write_json
+from competition.common.files import read_json, read_text, sha256_file, sha256_json, write_json
 from competition.common.skeleton import AXES, JOINTS
 
 WRITTEN: Final = (
@@ -47,7 +47,7 @@ def write_facts(out: Path, facts: dict[str, Any]) -> None:
     """Write blend.json with the hashes of the other files, the journal aside as times stand in it, and of itself."""
     there = [name for name in WRITTEN[1:] if name != "study.journal" and (out / name).exists()]
     facts["outputs"] = {name: sha256_file(out / name) for name in there}
-    facts["facts_sha256"] = sha256_facts({key: value for key, value in facts.items() if key != "facts_sha256"})
+    facts["facts_sha256"] = sha256_json({key: value for key, value in facts.items() if key != "facts_sha256"})
     write_json(out / "blend.json", facts)
 
 

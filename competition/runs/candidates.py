@@ -11,7 +11,7 @@ import numpy as np
 
 from competition.common.arrays import Float64, Int64
 from competition.common.choices import check_epochs
-from competition.common.errors import RunError, unknown
+from competition.common.errors import RunError, unknown_message
 from competition.common.files import read_json, sha256_file
 from competition.common.metrics import mpjpe
 from competition.common.pose_csv import Poses, read_poses, write_poses
@@ -178,7 +178,7 @@ def select(
         )
     for run in runs or ():
         if run not in names:
-            raise RunError(unknown("run", run, names))
+            raise RunError(unknown_message("run", run, names))
     chosen: list[Candidate] = []
     for run in names if runs is None else sorted(set(runs)):
         of_run = sorted((c for c in found if c.run == run), key=lambda c: c.epoch)

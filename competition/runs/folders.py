@@ -15,7 +15,7 @@ import numpy.typing as npt
 from competition.common.arrays import Floats, Int64
 from competition.common.errors import RunError, SubmissionError
 from competition.common.files import atomic
-from competition.common.pose_csv import Poses, in_order, read_poses
+from competition.common.pose_csv import Poses, read_poses, sort_by_id
 from competition.common.skeleton import JOINTS
 
 FULL = "full"  # the fold that trains on everything and validates nothing
@@ -38,7 +38,7 @@ def test_file(folder: Path, epoch: int) -> Path:
 def write_valid(path: Path, ids: Int64, pose_mm: Floats) -> None:
     """Write out-of-fold poses [n, 17, 3] in mm by training Id; raise SubmissionError on what no reader takes."""
     with np.errstate(over="ignore"):  # what float32 can't hold is refused as infinite
-        poses = in_order(path, ids, np.asarray(pose_mm).astype(np.float32))
+        poses = sort_by_id(path, ids, np.asarray(pose_mm).astype(np.float32))
     with atomic(path) as handle:
         np.savez(handle, id=poses.id, pose=poses.pose_mm.astype(np.float32))
 

@@ -6,7 +6,7 @@ from types import UnionType
 from typing import Any
 
 from competition.common.errors import RunError, UserError
-from competition.common.files import parse_json, read_json, read_text, sha256_facts, sha256_file, write_json, write_text
+from competition.common.files import parse_json, read_json, read_text, sha256_file, sha256_json, write_json, write_text
 
 _DECISIVE = ("recipe", "fold", "seed", "folds_sha256", "images_sha256")  # and every setting; versions only inform
 _SETTINGS_SINCE = {"compile": False}  # settings that older configurations don't name, and what they were
@@ -56,7 +56,7 @@ def manifest(folder: Path) -> dict[str, Any]:
         "epochs": len(log),
         "seconds": round(sum(row["seconds"] for row in log), 3),
         "provenance": {key: config.get(key) for key in PROVENANCE},
-        "log_sha256": sha256_facts(log),
+        "log_sha256": sha256_json(log),
         "files": {path.name: sha256_file(path) for path in files if path.name not in ("log.jsonl", "done.json")},
     }
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from competition.common.arrays import Float64
 from competition.common.errors import RunError
-from competition.common.files import read_json, sha256_facts, sha256_file, sha256_lines
+from competition.common.files import read_json, sha256_file, sha256_json, sha256_lines
 from competition.common.metrics import mpjpe
 from competition.common.pose_csv import read_poses
 from competition.common.skeleton import AXES, JOINTS
@@ -132,7 +132,7 @@ def _verify_blend(workspace: Workspace, folder: Path) -> tuple[list[str], list[s
     outputs = _named(facts["outputs"] or {}, f"{folder / 'blend.json'}: outputs")
     _refuse_paths(outputs, folder / "blend.json")
     itself = facts.pop("facts_sha256", None)  # none in those of before
-    if itself is not None and itself != sha256_facts(facts):
+    if itself is not None and itself != sha256_json(facts):
         return [], [f"{folder / 'blend.json'}: has changed since"]
     wrong = _changed({_input(workspace, name): sha256 for name, sha256 in inputs.items()})
     right = [f"{folder}: {len(inputs) - len(wrong)} of {len(inputs)} inputs are as they were read"]

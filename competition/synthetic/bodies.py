@@ -1,4 +1,4 @@
-"""One parametric body: a smooth surface around a subject's bones, and how it follows them."""
+"""Parametric body: a smooth surface around a subject's bones, and its skinning weights."""
 
 from dataclasses import dataclass
 
@@ -15,28 +15,30 @@ TORSO, ARM, LEG, HEAD, HAND, FOOT = range(6)  # regions of the surface
 
 @dataclass(frozen=True, kw_only=True)
 class Body:
-    """A subject's surface in the rest frame and what it follows."""
+    """A subject's surface in the rest frame with its skinning weights."""
 
     bones: Bones
     look: Look
     rest_mm: Float64  # [V, 3]
     normal: Float64  # [V, 3]
     triangles: Int32  # [F, 3]
-    frame: Int32  # [V, 4], the frames that a vertex follows
+    frame: Int32  # [V, 4], indices of the frames that move a vertex
     weight: Float64  # [V, 4], sums to 1
     region: Int32  # [V]
-    along_mm: Float64  # [V], along the limb from its shoulder or hip joint; 0 on the trunk, z on the head
-    shade: Float64  # [V], 0 in a crease to 1 in the open
+    along_mm: (
+        Float64  # [V], along the limb from its shoulder or hip joint; 0 on the trunk, the z coordinate on the head
+    )
+    shade: Float64  # [V], ambient light, 0 (in a crease) to 1 (open)
 
 
 def _ramp(value: Float64, start: float, end: float) -> Float64:
-    """Rise smoothly from 0 at start to 1 at end."""
+    """Return a smooth step from 0 at start to 1 at end."""
     t = np.clip((value - start) / (end - start), 0, 1)
     return np.asarray(t * t * (3 - 2 * t))
 
 
 def _chain(dense: Float64, share: Float64, value: Float64, steps: list[tuple[str, float, float]], first: str) -> None:
-    """Spread `share` [V] over frames: each step hands on to its frame as `value` goes from start to end."""
+    """Distribute `share` [V] over frames; each step (frame, start, end) blends into its frame as `value` rises."""
     rest = share
     name = first
     for following, start, end in steps:
@@ -48,7 +50,7 @@ def _chain(dense: Float64, share: Float64, value: Float64, steps: list[tuple[str
 
 
 def _weights(bones: Bones, points: Float64, arm_share: Float64) -> Float64:
-    """Skin weights [V, frames]; `arm_share` [V] is how far a vertex belongs to an arm rather than to the trunk."""
+    """Compute skin weights [V, frames]; `arm_share` [V] is the degree to which a vertex belongs to an arm."""
     dense = np.zeros((len(points), len(FRAME)))
     joints = rest_joints(bones)
     chest = bones.lumbar + bones.thoracic
@@ -75,7 +77,7 @@ def _weights(bones: Bones, points: Float64, arm_share: Float64) -> Float64:
         ]  # fmt: skip
         _chain(dense, share, along, [(side + n, a, b) for n, a, b in steps], side + "hip_half")
         trunk -= share
-    lean = z + 0.5 * points[:, 0]  # the chin goes with the head, the nape with the neck
+    lean = z + 0.5 * points[:, 0]  # the chin follows the head, the nape the neck
     rest = np.clip(trunk, 0, 1)
     low, high = np.zeros_like(dense), np.zeros_like(dense)
     _chain(low, rest, z, [("lumbar", 10, 130), ("chest", bones.lumbar - 60, bones.lumbar + 70)], "pelvis")
@@ -85,14 +87,14 @@ def _weights(bones: Bones, points: Float64, arm_share: Float64) -> Float64:
 
 
 def _strongest(dense: Float64) -> tuple[Int32, Float64]:
-    """Keep the four largest weights of each vertex."""
+    """Return the frames and the weights of the four largest weights per vertex, normalised."""
     order = np.argsort(-dense, axis=1, kind="stable")[:, :4]
     weight = np.take_along_axis(dense, order, axis=1)
     return order.astype(np.int32), np.asarray(weight / weight.sum(axis=1, keepdims=True))
 
 
 def make_body(seed: int, subject: str, cell_mm: float = 14.0) -> Body:
-    """Build a subject's body: mesh trunk and limbs, and more finely head and hands, and bind them to the frames."""
+    """Build a subject's body: mesh trunk, limbs, head and hands (the last two finer) and compute skin weights."""
     bones, look = draw_bones(seed, subject), draw_look(seed, subject)
     torso = np.array(flesh.torso(bones, look))
     arms = {sign: np.array(flesh.arm(bones, look, sign)) for _, sign in SIDES}
@@ -138,7 +140,7 @@ def make_body(seed: int, subject: str, cell_mm: float = 14.0) -> Body:
         along[leg] = ((rest - joints[side + "Hip"]) @ leg_direction(sign))[leg]
     kinds[(kinds == LEG) & (along > bones.leg - 20)] = FOOT
     kinds[kinds < 0] = TORSO
-    along[kinds == TORSO] = 0  # a triangle across the armhole is still at the sleeve's beginning
+    along[kinds == TORSO] = 0  # a triangle across the armhole belongs to the start of the sleeve
     return Body(
         bones=bones, look=look, rest_mm=rest, normal=np.concatenate(normal), triangles=np.concatenate(faces),
         frame=frame, weight=weight, region=kinds, along_mm=along, shade=np.concatenate(shade),

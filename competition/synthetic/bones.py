@@ -1,7 +1,7 @@
-"""The bones of a subject and the rest pose that they make.
+"""Bone lengths of a subject, and the rest pose.
 
-Rest frame, mm: the pelvis (joint 0) is the origin, x forward, y to the subject's left, z up; legs a little apart,
-arms halfway raised to the sides, all straight. Lengths and their spread over subjects are Human3.6M's.
+Rest frame, mm: the pelvis (joint 0) is the origin, x forward, y to the subject's left, z up; legs slightly
+apart, arms raised halfway to the sides, all straight. Mean lengths and their spread over subjects are Human3.6M's.
 """
 
 import math
@@ -15,7 +15,7 @@ from competition.common.seeds import generator
 ARM_RAISED = math.radians(45)  # rest pose, from straight down
 LEG_APART = math.radians(9)
 NOSE_LEAN, HEAD_LEAN = math.radians(33), math.radians(15)  # Thorax-Nose leans forward, Nose-Head backward
-SHOULDER_DOWN, SHOULDER_BACK = 52.0, 11.0  # mm, the middle of the shoulders from the Thorax
+SHOULDER_DOWN, SHOULDER_BACK = 52.0, 11.0  # mm, from the Thorax to the middle of the shoulders
 
 FRAMES = ("pelvis", "lumbar", "chest", "neck", "head")
 LIMB_FRAMES = (
@@ -29,7 +29,15 @@ FRAME = {name: index for index, name in enumerate(FRAMES)} | {
 }
 SIDES = (("L", 1.0), ("R", -1.0))  # name and sign of y
 
-SEX = {"S1": 0, "S5": 0, "S6": 1, "S7": 0, "S8": 1, "S9": 1, "S11": 0}  # 0 female, 1 male: both in either set
+SEX = {
+    "S1": 0,
+    "S5": 0,
+    "S6": 1,
+    "S7": 0,
+    "S8": 1,
+    "S9": 1,
+    "S11": 0,
+}  # 0 female, 1 male; both in the training and the test set
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +60,12 @@ class Bones:
 
     @property
     def leg(self) -> float:
-        """Length of the straight leg, hip to ankle."""
+        """Return the length of the straight leg, hip to ankle."""
         return self.thigh + self.shank
 
     @property
     def shoulder_side(self) -> float:
-        """Sideways part of the line from Thorax to a shoulder."""
+        """Return the sideways component of the vector from Thorax to a shoulder."""
         return math.sqrt(self.shoulder**2 - SHOULDER_DOWN**2 - SHOULDER_BACK**2)
 
 
@@ -69,7 +77,7 @@ LENGTHS = {  # mean and spread over subjects, mm
 
 
 def draw_bones(seed: int, subject: str) -> Bones:
-    """Draw a subject's bones: tall ones are long in all of them, the rest is their own."""
+    """Draw a subject's bone lengths, which are correlated through the body height."""
     rng = generator(seed, "bones", subject)
     size = np.clip(rng.normal(0.35 if SEX[subject] else -0.35, 0.7), -1.3, 1.3)
     lengths = {}
@@ -79,7 +87,7 @@ def draw_bones(seed: int, subject: str) -> Bones:
 
 
 def rest_joints(bones: Bones) -> dict[str, Float64]:
-    """Place the joints (and ankles, fingertips) of the rest pose in mm."""
+    """Return the joints of the rest pose in mm."""
     thorax = np.array([0, 0, bones.lumbar + bones.thoracic])
     nose = thorax + bones.neck * np.array([math.sin(NOSE_LEAN), 0, math.cos(NOSE_LEAN)])
     head = nose + bones.head * np.array([-math.sin(HEAD_LEAN), 0, math.cos(HEAD_LEAN)])
@@ -96,10 +104,10 @@ def rest_joints(bones: Bones) -> dict[str, Float64]:
 
 
 def leg_direction(sign: float) -> Float64:
-    """Direction of the rest pose's leg."""
+    """Return the direction of the leg in the rest pose."""
     return np.array([0, sign * math.sin(LEG_APART), -math.cos(LEG_APART)])
 
 
 def arm_direction(sign: float) -> Float64:
-    """Direction of the rest pose's arm."""
+    """Return the direction of the arm in the rest pose."""
     return np.array([0, sign * math.sin(ARM_RAISED), -math.cos(ARM_RAISED)])

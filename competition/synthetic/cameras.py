@@ -1,4 +1,4 @@
-"""The four cameras of the room and the crop that follows the subject.
+"""The four cameras of the room, and crops around the subject.
 
 Camera axes, mm: x right, y down, z away. Pixels: integers at the centres.
 """
@@ -13,7 +13,7 @@ from competition.common.seeds import generator
 from competition.common.skeleton import CAMERAS
 
 CROP_PX = 256
-MARGIN_PX = 40.0  # added to the longer side of the joints' box, full-resolution pixels
+MARGIN_PX = 40.0  # added to the longer side of the joints' box, in pixels of the full image
 # focal lengths and centre in px, pitch and roll in degrees, azimuth in degrees, height and distance in mm
 _MEASURED = {
     "54138969": (1145.0, 1143.8, 512.5, 515.5, -10.7, 1.5, -114.0, 1560.0, 5300.0),
@@ -32,8 +32,8 @@ class Camera:
     focal_px: Float64  # [2]
     centre_px: Float64  # [2]
 
-    def see(self, points_mm: Float64) -> Float64:
-        """Move points [..., 3] from the room's space to the camera's."""
+    def to_camera(self, points_mm: Float64) -> Float64:
+        """Transform points [..., 3] from room space to camera space."""
         return np.asarray((points_mm - self.position_mm) @ self.rotation.T)
 
     def project(self, seen_mm: Float64) -> Float64:
@@ -41,11 +41,11 @@ class Camera:
         return np.asarray(seen_mm[..., :2] / seen_mm[..., 2:] * self.focal_px + self.centre_px)
 
     def crop(self, joints_px: Float64) -> "Camera":
-        """The camera whose picture is the crop around joints [17, 2]: a square on their box, at CROP_PX pixels."""
+        """Return the camera of the square crop around joints [17, 2] in pixels, resized to CROP_PX pixels."""
         low, high = joints_px.min(axis=0), joints_px.max(axis=0)
         side = float((high - low).max()) + MARGIN_PX
         scale = CROP_PX / side
-        corner = 0.5 * (low + high) - 0.5 * side  # its pixels' edge; the picture's pixel 0 begins at -.5
+        corner = 0.5 * (low + high) - 0.5 * side  # in continuous coordinates; pixel 0 begins at -.5
         return Camera(
             rotation=self.rotation,
             position_mm=self.position_mm,
@@ -55,7 +55,7 @@ class Camera:
 
 
 def make_camera(seed: int, subject: str, name: str) -> Camera:
-    """Set up a camera as it stood for a subject: as measured, but for the little it was moved between subjects."""
+    """Set up a camera for a subject: the measured position with small variations between subjects."""
     fx, fy, cx, cy, pitch, roll, azimuth, height, distance = _MEASURED[name]
     rng = generator(seed, "camera", subject, name)
     pitch, roll = pitch + rng.normal(0, 0.6), roll + rng.normal(0, 0.8)
@@ -79,5 +79,5 @@ def make_camera(seed: int, subject: str, name: str) -> Camera:
 
 
 def make_cameras(seed: int, subject: str) -> dict[str, Camera]:
-    """Set up the four cameras of a subject, by name."""
+    """Return the four cameras of a subject by name."""
     return {name: make_camera(seed, subject, name) for name in CAMERAS}

@@ -1,7 +1,7 @@
-"""Compile a numerical loop to machine code on its first call, and keep the result for the next process.
+"""Compile numerical loops with numba, and cache the machine code between processes.
 
-Numba keeps code by the file of the outermost function, and takes no notice when a function that it calls, or a
-constant, has changed in another file. The code is therefore kept under a hash of this package's sources.
+Numba's cache only notices changes in the file of the outermost function, not in functions and constants that it uses
+from other files. The cache folder is therefore named by a hash of all sources of this package.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @cache
 def _folder() -> str | None:
-    """Where compiled code is kept; None where nothing can be written."""
+    """Return the cache folder for compiled code; None when it isn't writable."""
     package = Path(__file__).parent
     digest = hashlib.sha256()
     for source in sorted(package.glob("*.py")):
@@ -34,7 +34,7 @@ def _folder() -> str | None:
 
 
 def jit(function: Callable[P, T]) -> Callable[P, T]:
-    """Compile with numba; where no folder can be written to, the code is compiled anew in each process."""
+    """Compile a function with numba on its first call; without a writable cache folder, once per process."""
     folder, before = _folder(), numba_config.CACHE_DIR
     try:
         if folder is not None:

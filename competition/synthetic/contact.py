@@ -1,4 +1,4 @@
-"""The contact sheet: one row an action, the projected skeleton over every second image."""
+"""The contact sheet: one row per action, with the projected skeleton on every second image."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ def draw_skeleton(image: Image, pose_px: Floats) -> None:
 
 
 def draw_sheet(folder: Path, names: Sequence[str], pose_px: Floats) -> bytes:
-    """Draw the sheet of the images `names` in `folder`, joints [N, 17, 2] in pixels; return it as a JPEG."""
+    """Draw the contact sheet of images `names` in `folder`, with joints [N, 17, 2] in pixels; return a JPEG."""
     rows = []
     for action in ACTIONS:
         found = [index for index, name in enumerate(names) if name.split(".")[0].split("_")[1] == action]

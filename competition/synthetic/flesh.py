@@ -1,4 +1,4 @@
-"""What is around the bones: trunk, limbs, hands and head of a subject as round cones and ellipsoids."""
+"""Trunk, limbs, hands and head of a subject as round cones and ellipsoids around the bones."""
 
 import math
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ HAIRS = ((38, 28, 24), (70, 46, 30), (112, 76, 46), (176, 140, 88), (128, 60, 32
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """What of a subject is not bone: `build` 0 slim to 1 heavy, colours as RGB, hair 0 short, 1 to the neck, 2 tied."""
+    """Appearance of a subject. `build` is 0 (slim) to 1 (heavy); hair styles: 0 short, 1 to the neck, 2 tied; RGB."""
 
     male: bool
     build: float
@@ -48,7 +48,7 @@ def draw_look(seed: int, subject: str) -> Look:
 
 
 def torso(bones: Bones, look: Look) -> list[Float64]:
-    """Primitives of the trunk, pelvis to neck."""
+    """Return the primitives of the trunk, pelvis to neck."""
     heavy, male = look.build, float(look.male)
     wide = 0.90 + 0.22 * heavy
     chest = bones.lumbar + bones.thoracic
@@ -75,7 +75,7 @@ def torso(bones: Bones, look: Look) -> list[Float64]:
 
 
 def leg(bones: Bones, look: Look, sign: float) -> list[Float64]:
-    """Primitives of one leg with its shoe."""
+    """Return the primitives of one leg with its shoe."""
     wide = 0.88 + 0.24 * look.build
     joints = rest_joints(bones)
     side = "L" if sign > 0 else "R"
@@ -104,7 +104,7 @@ def leg(bones: Bones, look: Look, sign: float) -> list[Float64]:
 
 
 def arm(bones: Bones, look: Look, sign: float) -> list[Float64]:
-    """Primitives of one arm to the wrist."""
+    """Return the primitives of one arm to the wrist."""
     wide = 0.9 + 0.18 * look.build + 0.06 * look.male
     joints = rest_joints(bones)
     side = "L" if sign > 0 else "R"
@@ -123,7 +123,7 @@ def arm(bones: Bones, look: Look, sign: float) -> list[Float64]:
 
 
 def hand(bones: Bones, sign: float) -> list[Float64]:
-    """Primitives of one hand: x towards the thumb, the palm towards the body."""
+    """Return the primitives of one hand: thumb towards x, palm towards the body."""
     wrist = rest_joints(bones)[("L" if sign > 0 else "R") + "Wrist"]
     direction = arm_direction(sign)
     thumb = np.array([1.0, 0, 0])
@@ -144,13 +144,13 @@ def hand(bones: Bones, sign: float) -> list[Float64]:
 
 
 def head_centre(bones: Bones) -> Float64:
-    """Middle of the skull in the rest frame: the crown is 28 mm above the Head joint."""
+    """Return the middle of the skull in the rest frame; the crown is 28 mm above the Head joint."""
     head = rest_joints(bones)["Head"]
     return np.array([10, 0, head[2] + 28 - 92])
 
 
 def head(bones: Bones, look: Look) -> list[Float64]:
-    """Primitives of the head: skull, face, ears, nose, hair."""
+    """Return the primitives of the head: skull, face, ears, nose, hair."""
     x, _, z = head_centre(bones)
     male = float(look.male)
     neck = 50 + 8 * male

@@ -1,4 +1,4 @@
-"""The inner loops of the renderer, compiled: skinning, projection, two z-buffers, shading."""
+"""Compiled inner loops of the renderer: skinning, projection, two z-buffers, shading."""
 
 import math
 
@@ -8,15 +8,15 @@ from competition.common.arrays import Float32, Float64, Int32
 from competition.synthetic.compiled import jit
 from competition.synthetic.materials import PROP_REGION, floor_colour, surface_colour, wall_colour
 
-FINE = 2  # samples a pixel along each axis
-SHADOW_CELLS, SHADOW_REACH_MM = 256, 1500.0  # of the map of what the light sees, around the subject
+FINE = 2  # samples per pixel along each axis
+SHADOW_CELLS, SHADOW_REACH_MM = 256, 1500.0  # of the shadow map around the subject
 
 
 @jit
 def skin(
     rest: Float64, normal: Float64, frame: Int32, weight: Float64, matrix: Float64, shift: Float64
 ) -> tuple[Float64, Float64]:
-    """Linear blend skinning: points and normals [V, 3] by frames' matrices [B, 3, 3] and shifts [B, 3]."""
+    """Apply linear blend skinning to points and normals [V, 3], with matrices [B, 3, 3] and shifts [B, 3]."""
     points, turned = np.empty_like(rest), np.empty_like(rest)
     for i in range(rest.shape[0]):
         for a in range(3):
@@ -39,8 +39,8 @@ def skin(
 
 
 @jit
-def see(points: Float64, rotation: Float64, position: Float64, focal: Float64, centre: Float64) -> Float64:
-    """Project points [V, 3] to samples: x, y, and inverse depth (negative behind the camera)."""
+def project(points: Float64, rotation: Float64, position: Float64, focal: Float64, centre: Float64) -> Float64:
+    """Project points [V, 3] to sample x, y and inverse depth (negative behind the camera)."""
     screen = np.empty_like(points)
     for i in range(points.shape[0]):
         x, y, z = points[i, 0] - position[0], points[i, 1] - position[1], points[i, 2] - position[2]
@@ -56,7 +56,7 @@ def see(points: Float64, rotation: Float64, position: Float64, focal: Float64, c
 
 @jit
 def draw_depth(points: Float64, triangles: Int32, depth: Float32) -> None:
-    """Keep the largest third coordinate of triangles over a square map whose cells are the first two coordinates."""
+    """Rasterise triangles into a square map by their first two coordinates; keep the largest third coordinate."""
     size = depth.shape[0]
     for f in range(triangles.shape[0]):
         a, b, c = triangles[f, 0], triangles[f, 1], triangles[f, 2]
@@ -79,13 +79,13 @@ def draw_depth(points: Float64, triangles: Int32, depth: Float32) -> None:
 
 @jit
 def draw_triangles(screen: Float64, triangles: Int32, depth: Float32, owner: Int32) -> None:
-    """Find the triangle seen at each sample: screen [V, 3] holds sample x, y and inverse depth."""
+    """Rasterise triangles with a z-buffer: screen [V, 3] is sample x, y, inverse depth; owner the triangle's index."""
     height, width = depth.shape
     for f in range(triangles.shape[0]):
         a, b, c = triangles[f, 0], triangles[f, 1], triangles[f, 2]
         ax, ay, bx, by, cx, cy = screen[a, 0], screen[a, 1], screen[b, 0], screen[b, 1], screen[c, 0], screen[c, 1]
         area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
-        if area >= -1e-9 or min(screen[a, 2], screen[b, 2], screen[c, 2]) <= 0:  # turned away, or behind the camera
+        if area >= -1e-9 or min(screen[a, 2], screen[b, 2], screen[c, 2]) <= 0:  # back face, or behind the camera
             continue
         low_x, high_x = max(0, math.ceil(min(ax, bx, cx))), min(width - 1, math.floor(max(ax, bx, cx)))
         low_y, high_y = max(0, math.ceil(min(ay, by, cy))), min(height - 1, math.floor(max(ay, by, cy)))
@@ -104,7 +104,7 @@ def draw_triangles(screen: Float64, triangles: Int32, depth: Float32, owner: Int
 
 @jit
 def _lit(shadow: Float32, axes: Float64, centre: Float64, x: float, y: float, z: float) -> float:
-    """Share of the light that reaches a place: 0 in shadow, 1 outside, between at its edge."""
+    """Return the share of the light that reaches a point: 0 in shadow, 1 outside, in between at the edge."""
     size = shadow.shape[0]
     scale = size / (2 * SHADOW_REACH_MM)
     px, py, pz = x - centre[0], y - centre[1], z - centre[2]
@@ -127,9 +127,9 @@ def _lit(shadow: Float32, axes: Float64, centre: Float64, x: float, y: float, z:
 
 @jit
 def choose_samples(owner: Int32, triangles: Int32, region: Int32, count: Int32) -> Int32:
-    """List the samples to shade, [S, 3] of x, y, weight: all where a pixel shows several things, else two of its four.
+    """List the samples to shade, [S, 3] of x, y, weight: all four of a mixed pixel, two of any other.
 
-    `count` [H, W] is set to the number of samples in each pixel that show something solid.
+    Set `count` [H, W] to the number of samples in each pixel that show body or furniture.
     """
     samples = np.empty((owner.size, 3), np.int32)
     size = 0
@@ -156,10 +156,10 @@ def choose_samples(owner: Int32, triangles: Int32, region: Int32, count: Int32) 
 @jit
 def shade_solid(
     samples: Int32, screen: Float64, points: Float64, normal: Float64, triangles: Int32, rest: Float32,
-    region: Int32, owner: Int32, wear: Float64, noise: Float32, light: Float64, light_colour: Float64, ambient: Float64,
-    shadow: Float32, axes: Float64, centre: Float64, eye: Float64, total: Float32,
+    region: Int32, owner: Int32, clothes: Float64, noise: Float32, light: Float64, light_colour: Float64,
+    ambient: Float64, shadow: Float32, axes: Float64, centre: Float64, eye: Float64, total: Float32,
 ) -> None:  # fmt: skip
-    """Add the colour of every chosen sample to its pixel."""
+    """Add the colour of every listed sample to its pixel."""
     colour = np.empty(3)
     place = np.empty(5)
     for s in range(samples.shape[0]):
@@ -170,7 +170,7 @@ def shade_solid(
         u = ((cx - bx) * (y - by) - (cy - by) * (x - bx)) * screen[a, 2]
         v = ((ax - cx) * (y - cy) - (ay - cy) * (x - cx)) * screen[b, 2]
         w = ((bx - ax) * (y - ay) - (by - ay) * (x - ax)) * screen[c, 2]
-        share = 1.0 / (u + v + w)  # perspective: weights by inverse depth
+        share = 1.0 / (u + v + w)  # perspective-correct barycentric weights
         u, v, w = u * share, v * share, w * share
         for k in range(5):
             place[k] = u * rest[a, k] + v * rest[b, k] + w * rest[c, k]
@@ -180,7 +180,7 @@ def shade_solid(
         px = u * points[a, 0] + v * points[b, 0] + w * points[c, 0]
         py = u * points[a, 1] + v * points[b, 1] + w * points[c, 1]
         pz = u * points[a, 2] + v * points[b, 2] + w * points[c, 2]
-        shine, bump_x, bump_y = surface_colour(region[a], place, wear, noise, colour)
+        shine, bump_x, bump_y = surface_colour(region[a], place, clothes, noise, colour)
         length = 1.0 / (math.sqrt(nx * nx + ny * ny + nz * nz) + 1e-9)
         nx, ny, nz = nx * length + bump_x, ny * length + bump_y, nz * length
         facing = nx * light[0] + ny * light[1] + nz * light[2]
@@ -196,7 +196,7 @@ def shade_solid(
             hx, hy, hz = ex * length + light[0], ey * length + light[1], ez * length + light[2]
             length = 1.0 / (math.sqrt(hx * hx + hy * hy + hz * hz) + 1e-9)
             halfway = max(0.0, (nx * hx + ny * hy + nz * hz) * length)
-            halfway *= halfway  # to the 16th
+            halfway *= halfway  # to the 16th power, by squaring
             halfway *= halfway
             halfway *= halfway
             halfway *= halfway
@@ -211,7 +211,7 @@ def shade_room(
     noise: Float32, light: Float64, light_colour: Float64, ambient: Float64, shadow: Float32, axes: Float64,
     centre: Float64, feet: Float64, total: Float32, count: Int32,
 ) -> None:  # fmt: skip
-    """Fill what is left of each pixel with the floor, wall or ceiling behind it."""
+    """Fill the remaining samples of each pixel with the floor, wall or ceiling behind it."""
     colour = np.empty(3)
     for y in range(count.shape[0]):
         for x in range(count.shape[1]):
@@ -236,7 +236,7 @@ def shade_room(
                         colour[k] = colours[6, k]
                 else:
                     floor_colour(px, py, room, colours, noise, colour)
-                    for i in range(feet.shape[0]):  # little of the room's light comes under a body
+                    for i in range(feet.shape[0]):  # ambient occlusion of the floor under the body
                         gap = ((px - feet[i, 0]) ** 2 + (py - feet[i, 1]) ** 2 + feet[i, 2] ** 2) / feet[i, 3] ** 2
                         sky *= 1.0 - 0.5 / (1.0 + gap * gap)
             else:

@@ -1,4 +1,4 @@
-"""Colours of body, clothes, floor and walls at a place, found for each sample of the picture."""
+"""Colours of body, clothes, furniture, floor and walls at a point; compiled."""
 
 import math
 
@@ -41,7 +41,7 @@ PROP_REGION = PROP
 
 @jit
 def grain_at(noise: Float32, u: float, v: float) -> float:
-    """Smooth noise, 0 to 1, at a place of the tileable texture; one unit is a cell."""
+    """Interpolate the tileable noise texture, 0 to 1, at u, v in cells."""
     last = noise.shape[0] - 1  # the size is a power of two
     i, j = math.floor(u), math.floor(v)
     fu, fv = u - i, v - j
@@ -64,35 +64,35 @@ def _mix(colour: Float64, source: Float64, start: int, share: float) -> None:
 
 
 @jit
-def _shirt(along: float, across: float, wear: Float64, colour: Float64) -> None:
-    """Cloth of the shirt: `along` runs down the trunk or the sleeve, `across` runs around."""
-    _set(colour, wear, SHIRT, 1.0)
-    kind = int(wear[PATTERN])
+def _shirt(along: float, across: float, clothes: Float64, colour: Float64) -> None:
+    """Set the colour of the shirt; `along` runs down the trunk or the sleeve, `across` around it."""
+    _set(colour, clothes, SHIRT, 1.0)
+    kind = int(clothes[PATTERN])
     if kind == PLAIN:
         return
-    period = wear[PERIOD]
-    lines = (along / period) % 1.0 < wear[DUTY]
-    posts = (across / period) % 1.0 < wear[DUTY]
+    period = clothes[PERIOD]
+    lines = (along / period) % 1.0 < clothes[DUTY]
+    posts = (across / period) % 1.0 < clothes[DUTY]
     if kind == HORIZONTAL:
         share = 1.0 if lines else 0.0
     elif kind == CHECKED:
         share = 0.5 * lines + 0.5 * posts
     else:
         share = 1.0 if posts else 0.0
-    _mix(colour, wear, SHIRT_2, share)
+    _mix(colour, clothes, SHIRT_2, share)
 
 
 @jit
 def _around_trunk(x: float, y: float, below_neck: float) -> float:
-    """Where a stripe of a shirt runs: side by side in front, along the arc on the flanks, up to a seam there."""
+    """Return the coordinate around the trunk for vertical stripes: y in front, arc length on the flanks."""
     flank = min(1.0, abs(y) / 70) * min(1.0, max(0.0, (below_neck - 60) / 120))
     return y + math.copysign(flank * 0.8 * max(0.0, 95 - abs(x - 8)), y)
 
 
 @jit
-def _face(x: float, y: float, z: float, wear: Float64, colour: Float64) -> float:
-    """Skin, hair, eyes, brows and mouth; x, y, z from the middle of the head, mm. Returns the shine."""
-    style = wear[HAIR_STYLE]
+def _face(x: float, y: float, z: float, clothes: Float64, colour: Float64) -> float:
+    """Set the colour of skin, hair, eyes, brows or mouth at x, y, z mm from the head's middle; return the shine."""
+    style = clothes[HAIR_STYLE]
     front = 84 - 26 * math.exp(-(((abs(y) - 58) / 22) ** 2)) if z > 30 else 0.0
     hairline = z > 44 and x < front + (z - 62) * 0.9
     low = -26.0 + 0.5 * min(0.0, x + 20) if style == 0 else -60.0  # lower at the nape
@@ -101,28 +101,28 @@ def _face(x: float, y: float, z: float, wear: Float64, colour: Float64) -> float
     ear = abs(y) > 73 and abs(x + 2) < 20 and -56 < z < 8 and style != 1
     if (hairline or sides or nape) and not ear:
         strands = 0.9 + 0.1 * math.sin(0.55 * y + 0.35 * x)
-        _set(colour, wear, HAIR, strands)
+        _set(colour, clothes, HAIR, strands)
         return 0.12
-    _set(colour, wear, SKIN, 1.0)
+    _set(colour, clothes, SKIN, 1.0)
     if x > 40:
         side = abs(y) - 31
         eye = (side / 15) ** 2 + ((z + 6) / 7) ** 2
         if eye < 1:
             iris = (side * side + (z + 6) ** 2) / 42
             if iris < 1:
-                _set(colour, wear, IRIS, 0.35 if iris < 0.3 else 1.0)
+                _set(colour, clothes, IRIS, 0.35 if iris < 0.3 else 1.0)
             else:
                 colour[0], colour[1], colour[2] = 232.0, 230.0, 226.0
             return 0.2
         if eye < 1.7:
-            _set(colour, wear, SKIN, 0.72)
+            _set(colour, clothes, SKIN, 0.72)
         if abs(side) < 19 and abs(z - 13 + 0.012 * side * side) < 4:
-            _mix(colour, wear, HAIR, 0.8)
+            _mix(colour, clothes, HAIR, 0.8)
         mouth = (y / 25) ** 2 + ((z + 72) / 9) ** 2
         if mouth < 1:
-            _set(colour, wear, LIPS, 0.6 if abs(z + 72) < 1.6 else 1.0)
+            _set(colour, clothes, LIPS, 0.6 if abs(z + 72) < 1.6 else 1.0)
         elif z < -34 and abs(abs(y) - 8) < 4 and abs(z + 51) < 3:
-            _set(colour, wear, SKIN, 0.55)
+            _set(colour, clothes, SKIN, 0.55)
         blush = math.exp(-(((abs(y) - 42) / 18) ** 2) - ((z + 36) / 18) ** 2)
         colour[1] *= 1 - 0.08 * blush
         colour[2] *= 1 - 0.08 * blush
@@ -131,53 +131,53 @@ def _face(x: float, y: float, z: float, wear: Float64, colour: Float64) -> float
 
 @jit
 def surface_colour(
-    region: int, place: Float64, wear: Float64, noise: Float32, colour: Float64
+    region: int, place: Float64, clothes: Float64, noise: Float32, colour: Float64
 ) -> tuple[float, float, float]:
-    """Set the colour [3] at a place on body or furniture; return its shine and how cloth tilts the normal (x, y)."""
+    """Set the colour [3] at a point on body or furniture; return shine and the tilt of the normal by cloth (x, y)."""
     x, y, z, along = place[0], place[1], place[2], place[3]
     if region == PROP:
         grain = 0.94 + 0.12 * grain_at(noise, (x + z) * 0.05, y * 0.05)
         colour[0], colour[1], colour[2] = place[0] * grain, place[1] * grain, place[2] * grain
         return 0.05, 0.0, 0.0
-    if region == HEAD and z > wear[NECK] + 8:
-        return _face(x - wear[HEAD_X], y, z - wear[HEAD_Z], wear, colour), 0.0, 0.0
+    if region == HEAD and z > clothes[NECK] + 8:
+        return _face(x - clothes[HEAD_X], y, z - clothes[HEAD_Z], clothes, colour), 0.0, 0.0
     shine, cloth = 0.06, True
     if region == HAND:
-        _set(colour, wear, SKIN, 1.0)
-        cloth = along < wear[SLEEVE]
+        _set(colour, clothes, SKIN, 1.0)
+        cloth = along < clothes[SLEEVE]
         if cloth:
-            _shirt(along, x + 0.7 * z, wear, colour)
+            _shirt(along, x + 0.7 * z, clothes, colour)
     elif region == ARM:
-        cloth = along < wear[SLEEVE]
+        cloth = along < clothes[SLEEVE]
         if cloth:
-            _shirt(along, x + 40, wear, colour)
-            if along > wear[SLEEVE] - 14:
-                _mix(colour, wear, SHIRT_2, 0.35)
+            _shirt(along, x + 40, clothes, colour)
+            if along > clothes[SLEEVE] - 14:
+                _mix(colour, clothes, SHIRT_2, 0.35)
         else:
-            _set(colour, wear, SKIN, 1.0)
+            _set(colour, clothes, SKIN, 1.0)
     elif region in (LEG, FOOT):
-        height = z - wear[FLOOR_Z]
-        if region == FOOT and height < wear[SHOE_TOP]:
-            _set(colour, wear, SOLE if height < 15 else SHOES, 1.0)
+        height = z - clothes[FLOOR_Z]
+        if region == FOOT and height < clothes[SHOE_TOP]:
+            _set(colour, clothes, SOLE if height < 15 else SHOES, 1.0)
             return 0.25, 0.0, 0.0
-        cloth = along < wear[CUFF] or wear[CUFF] > 0.9 * wear[LEG_MM]
+        cloth = along < clothes[CUFF] or clothes[CUFF] > 0.9 * clothes[LEG_MM]
         if cloth:
-            _set(colour, wear, TROUSERS, 0.82 if abs(along - wear[CUFF] + 16) < 3 else 1.0)
-        elif wear[SOCK] > 0 and height < wear[SHOE_TOP] + 60:
+            _set(colour, clothes, TROUSERS, 0.82 if abs(along - clothes[CUFF] + 16) < 3 else 1.0)
+        elif clothes[SOCK] > 0 and height < clothes[SHOE_TOP] + 60:
             colour[0], colour[1], colour[2] = 224.0, 222.0, 216.0
         else:
-            _set(colour, wear, SKIN, 1.0)
+            _set(colour, clothes, SKIN, 1.0)
     else:
-        collar = wear[NECK] + wear[COLLAR] - 0.45 * x - (25 * math.exp(-((y / 45) ** 2)) if x > 20 else 0.0)
+        collar = clothes[NECK] + clothes[COLLAR] - 0.45 * x - (25 * math.exp(-((y / 45) ** 2)) if x > 20 else 0.0)
         if z > collar and abs(y) < 66:
-            _set(colour, wear, SKIN, 1.0)
+            _set(colour, clothes, SKIN, 1.0)
             cloth = False
-        elif z > wear[HEM]:
-            _shirt(-z, _around_trunk(x, y, wear[NECK] - z), wear, colour)
-            if (z > collar - 12 and abs(y) < 66) or z < wear[HEM] + 10:
-                _mix(colour, wear, SHIRT_2, 0.3)
+        elif z > clothes[HEM]:
+            _shirt(-z, _around_trunk(x, y, clothes[NECK] - z), clothes, colour)
+            if (z > collar - 12 and abs(y) < 66) or z < clothes[HEM] + 10:
+                _mix(colour, clothes, SHIRT_2, 0.3)
         else:
-            _set(colour, wear, TROUSERS, 1.0)
+            _set(colour, clothes, TROUSERS, 1.0)
     if not cloth:
         return 0.1, 0.0, 0.0
     u, v = 0.11 * (z + 0.3 * along), 0.13 * (x + y)
@@ -208,7 +208,7 @@ def floor_colour(x: float, y: float, room: Float64, colours: Float64, noise: Flo
 def wall_colour(
     side: int, along: float, z: float, room: Float64, colours: Float64, panels: Float64, noise: Float32, colour: Float64
 ) -> None:
-    """Set the colour [3] of a wall: its paint, the skirting, and what hangs there."""
+    """Set the colour [3] of a wall: paint, skirting and panels."""
     shade = 0.93 + 0.14 * grain_at(noise, along * 0.008 + side * 50, z * 0.008)
     if room[7] > 0:
         shade *= 1 + 0.05 * math.sin(2 * math.pi * along / room[7])

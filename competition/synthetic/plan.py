@@ -1,4 +1,4 @@
-"""Which images a competition has: evenly over subjects, actions, takes and time, each instant by all cameras."""
+"""Plan a competition's images: evenly over subjects, actions, takes and time, each instant by all cameras."""
 
 from dataclasses import dataclass
 
@@ -6,15 +6,15 @@ from competition.common.seeds import derive
 from competition.common.skeleton import ACTIONS, CAMERAS
 from competition.synthetic.poses import FRAME_STEP, TAKE_FRAMES
 
-PARTS = 2  # takes of each subject and action, unless more images are asked for than they have frames
-ACTION_STRIDE = 4  # subjects start the round of actions so far apart: a small set has many of them
+PARTS = 2  # takes per subject and action; more when these have too few frames
+ACTION_STRIDE = 4  # offset of the first action between subjects, for variety in small sets
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shot:
     """One instant of a take and the cameras that see it."""
 
-    frame: int  # written frame of the take, from 0
+    frame: int  # frame of the take, from 0
     cameras: tuple[str, ...]
 
 
@@ -29,11 +29,11 @@ class TakePlan:
 
     @property
     def name(self) -> str:
-        """Name of the take, the start of its images' names."""
+        """Return the take's name, the prefix of its image names."""
         return f"{self.subject}_{self.action}_{self.part}"
 
     def images(self) -> list[tuple[int, str, str]]:
-        """Its images in order: number of the shot, camera, file name."""
+        """List the images in order as (index of the shot, camera, file name)."""
         return [
             (number, camera, f"{self.name}.{camera}_{1 + FRAME_STEP * shot.frame:06d}.jpg")
             for number, shot in enumerate(self.shots)

@@ -1,8 +1,8 @@
-"""What people do: postures of the 15 actions over time, within the joint angles measured in Human3.6M.
+"""Movement over time for the 15 actions, within the joint angles measured in Human3.6M.
 
-A take is a minute of one subject and action. Every KEY_SECONDS it has a key posture, drawn for itself from the take's
-name and the key's number; between keys the angles run smoothly, so that neighbouring frames are alike. Walking is
-a cycle of steps laid over the keys.
+A take is one minute of one subject and action. It has a keyframe every KEY_SECONDS, drawn independently from the
+take's name and the keyframe's number; angles are interpolated smoothly between keyframes, so that neighbouring frames
+are similar. Walking adds a cycle of steps to the keyframes.
 """
 
 import math
@@ -17,20 +17,20 @@ from competition.synthetic.bones import SIDES, Bones
 from competition.synthetic.postures import POSTURES, SIT, WALK, draw_key
 from competition.synthetic.skeletons import INDEX, Posture, pose_body, turn_about
 
-TAKE_FRAMES = 600  # written frames of a take
-FRAME_STEP, FRAMES_PER_SECOND = 5, 50.0  # every 5th frame of 50 a second
+TAKE_FRAMES = 600  # frames per take, of which images are made
+FRAME_STEP, FRAMES_PER_SECOND = 5, 50.0  # every 5th frame at 50 frames per second
 KEY_SECONDS = 1.25
-SEGMENT_KEYS = 6  # a posture lasts for so many keys
+SEGMENT_KEYS = 6  # consecutive keyframes of one kind of posture
 STRIDE_MM = 1300.0  # two steps
 WALK_MM_S = 1050.0
-WALK_AXES_MM = (480.0, 1150.0)  # of the ellipse that is walked: mostly towards and away from the cameras
+WALK_AXES_MM = (480.0, 1150.0)  # semi-axes of the walked ellipse, mostly towards and away from the cameras
 SEAT_MM = (425.0, 460.0)
 HIGH_SEAT_MM, HIGH_SEAT_SHARE = (540.0, 650.0), 0.3  # stools
 
 
 @dataclass
 class Take:
-    """The movement of one subject through one action; `posture(frame)` is all that others need."""
+    """Movement of one subject in one action; `posture(frame)` returns one instant."""
 
     seed: int
     subject: str
@@ -42,7 +42,7 @@ class Take:
     def __post_init__(self) -> None:
         self.name = (self.subject, self.action, self.part)
         rng = generator(self.seed, "take", *self.name)
-        facing = 90.0 if rng.random() < 0.5 else -90.0  # the cameras stand to both sides along y
+        facing = 90.0 if rng.random() < 0.5 else -90.0  # towards the cameras, which are along y
         turned = rng.normal(0, 17) if rng.random() < 0.92 else rng.uniform(-180, 180)
         self.heading = facing + turned
         radius, angle = 820 * math.sqrt(rng.random()), rng.uniform(0, 2 * math.pi)
@@ -50,7 +50,7 @@ class Take:
         seat = rng.uniform(*(HIGH_SEAT_MM if rng.random() < HIGH_SEAT_SHARE else SEAT_MM))
         self.seat_mm = seat if SIT in POSTURES[self.action] else None
         self.walks = WALK in POSTURES[self.action]
-        self.way = 1.0 if rng.random() < 0.5 else -1.0
+        self.direction = 1.0 if rng.random() < 0.5 else -1.0
         self.start_mm = rng.uniform(0, 6000)
         self.right_handed = rng.random() < 0.85
         count = int(TAKE_FRAMES * FRAME_STEP / FRAMES_PER_SECOND / KEY_SECONDS) + 2
@@ -62,11 +62,11 @@ class Take:
         self._walked = np.concatenate([[0.0], np.cumsum((walking[1:] + walking[:-1]) / 2)]) * KEY_SECONDS * WALK_MM_S
 
     def seconds(self, frame: int) -> float:
-        """Time of a written frame (0 is the take's first)."""
+        """Return the time of a frame, from the start of the take."""
         return frame * FRAME_STEP / FRAMES_PER_SECOND
 
     def posture(self, frame: int) -> Posture:
-        """The subject at a written frame, in the room's space: mm, z up, the floor is z = 0."""
+        """Return the posture at a frame in room space: mm, z up, the floor at z = 0."""
         position = self.seconds(frame) / KEY_SECONDS
         key = int(position)
         t = position - key
@@ -78,13 +78,13 @@ class Take:
             integral = t**4 * (2.5 + t * (t - 3))  # of ease
             share = (self.kinds[key] == WALK) * (t - integral) + (self.kinds[key + 1] == WALK) * integral
             walked = self.start_mm + self._walked[key] + share * KEY_SECONDS * WALK_MM_S
-            heading, place = _on_ellipse(walked, self.way)
+            heading, place = _on_ellipse(walked, self.direction)
             if walking > 0:
                 values = (1 - walking) * values + walking * _step(walked / STRIDE_MM, values, self.bones)
         return place_posture(pose_body(values, self.bones), heading, place)
 
     def key(self, number: int) -> Float64:
-        """The values of a key posture."""
+        """Return the values of a keyframe, in the order of KEYS."""
         if number not in self._keys:
             rng = generator(self.seed, "key", *self.name, number)
             self._keys[number] = draw_key(
@@ -94,7 +94,7 @@ class Take:
 
 
 def place_posture(posture: Posture, heading: float, place: Float64) -> Posture:
-    """Turn a posture about the vertical by `heading` degrees and move it to its place in the room."""
+    """Rotate a posture about the vertical by `heading` degrees and move it to `place` in the room."""
     turn = turn_about(2, heading)
     return Posture(
         joints_mm=posture.joints_mm @ turn.T + place,
@@ -105,12 +105,12 @@ def place_posture(posture: Posture, heading: float, place: Float64) -> Posture:
     )
 
 
-def _on_ellipse(walked_mm: float, way: float) -> tuple[float, Float64]:
-    """Heading in degrees and place in mm after so many mm along the ellipse."""
+def _on_ellipse(walked_mm: float, direction: float) -> tuple[float, Float64]:
+    """Return the heading in degrees and the place in mm after walking `walked_mm` along the ellipse."""
     lengths, angles = _ellipse()
-    angle = way * float(np.interp(walked_mm % lengths[-1], lengths, angles))
+    angle = direction * float(np.interp(walked_mm % lengths[-1], lengths, angles))
     a, b = WALK_AXES_MM
-    heading = math.degrees(math.atan2(way * b * math.cos(angle), -way * a * math.sin(angle)))
+    heading = math.degrees(math.atan2(direction * b * math.cos(angle), -direction * a * math.sin(angle)))
     return heading, np.array([a * math.cos(angle), b * math.sin(angle), 0])
 
 
@@ -123,13 +123,13 @@ def _ellipse() -> tuple[Float64, Float64]:
 
 
 def _step(cycle: float, values: Float64, bones: Bones) -> Float64:
-    """Lay the walking cycle over a key's values: legs, pelvis and the swing of the arms."""
+    """Add the walking cycle to a keyframe's values: legs, pelvis and arm swing."""
     result = values.copy()
     half = 0.25 * STRIDE_MM + 15
     lean = 0.06
     for side, sign in SIDES:
         phase = (cycle + (0.0 if side == "L" else 0.5)) % 1.0
-        if phase < 0.6:  # on the floor, which moves backward under the walker
+        if phase < 0.6:  # stance phase: the foot moves backward relative to the pelvis
             t = phase / 0.6
             forward, lift = half * (1 - 2 * t), 0.0
             toe_down = -16 * max(0.0, 1 - t / 0.15) + 30 * max(0.0, (t - 0.65) / 0.35) ** 1.5
@@ -145,7 +145,7 @@ def _step(cycle: float, values: Float64, bones: Bones) -> Float64:
         result[INDEX[side + "toe_down"]] = toe_down
         result[INDEX[side + "toe_out"]] = 7.0
         result[INDEX[side + "knee_out"]] = 4.0
-        swing = math.cos(2 * math.pi * phase)  # forward when the leg is; the arm opposes it
+        swing = math.cos(2 * math.pi * phase)  # of the leg, positive forward; the arm swings oppositely
         plane = INDEX[side + "plane"]
         free = 1.0 - min(1.0, max(0.0, (values[INDEX[side + "elbow"]] - 50) / 40))
         result[plane] = (1 - free) * values[plane] - free * 62 * swing

@@ -1,6 +1,6 @@
-"""Key postures of the 15 actions, drawn within the joint angles measured in Human3.6M.
+"""Keyframes of the 15 actions, drawn within the joint angles measured in Human3.6M.
 
-Trunk and legs come from the kind of posture (standing, bent, crouching, seated, on the floor), arms from the action.
+Trunk and legs depend on the kind of posture (standing, bent, crouching, seated, on the floor), arms on the action.
 """
 
 import math
@@ -11,8 +11,8 @@ from competition.common.arrays import Float64
 from competition.synthetic.bones import SIDES, Bones
 from competition.synthetic.skeletons import KEYS, pose_body
 
-STAND_BEFORE_SEAT_MM, LIE_BEFORE_SEAT_MM = 430.0, 1000.0  # room for the legs, for the head of who lies down
-KNEELING_MM = 62.0  # height of a knee that kneels
+STAND_BEFORE_SEAT_MM, LIE_BEFORE_SEAT_MM = 430.0, 1000.0  # space for the legs, and for the head when lying
+KNEELING_MM = 62.0  # height of a kneeling knee
 
 STAND, BEND, CROUCH, SIT, FLOOR, WALK = range(6)
 POSTURES: dict[str, dict[int, float]] = {
@@ -32,7 +32,7 @@ POSTURES: dict[str, dict[int, float]] = {
     "Walking": {WALK: 1.0},
     "WalkTogether": {WALK: 1.0},
 }
-# elbow, shoulder elevation, shoulder plane: degrees at 5, 50 and 95 %
+# elbow flexion, shoulder elevation, shoulder plane: degrees at the 5th, 50th and 95th percentile
 ARMS = {
     "walk": ((9, 56, 141), (16, 29, 68), (-57, -1, 57)),
     "dog": ((7, 40, 120), (19, 42, 99), (-26, 44, 91)),
@@ -51,7 +51,7 @@ FLOOR_SHARES = (0.2, 0.1, 0.32, 0.18, 0.2)
 
 
 def between(rng: np.random.Generator, low: float, middle: float, high: float) -> float:
-    """Draw from a skewed normal distribution by its 5, 50 and 95 % points."""
+    """Draw from a skewed normal distribution given by its 5th, 50th and 95th percentile."""
     z = float(np.clip(rng.normal(), -2.2, 2.2))
     return middle + (high - middle if z > 0 else middle - low) * z / 1.645
 
@@ -59,7 +59,7 @@ def between(rng: np.random.Generator, low: float, middle: float, high: float) ->
 def draw_key(
     rng: np.random.Generator, action: str, kind: int, bones: Bones, seat_mm: float | None, right_handed: bool
 ) -> Float64:
-    """Draw a key posture: trunk and legs by kind, then arms by action, drawn again while they run into the body."""
+    """Draw a keyframe: trunk and legs by kind, then arms by action, repeated while they collide with the body."""
     v = dict.fromkeys(KEYS, 0.0)
     v |= {side + "knee_up": 20.0 for side, _ in SIDES} | {side + "flat": 1.0 for side, _ in SIDES}
     if kind == SIT:
@@ -73,7 +73,7 @@ def draw_key(
     if seat_mm is not None and kind != SIT:
         for name in ("x", "Lankle_x", "Rankle_x"):
             v[name] += LIE_BEFORE_SEAT_MM if kind == FLOOR else STAND_BEFORE_SEAT_MM
-    v |= {side + "elevation": 90.0 for side, _ in SIDES}  # an arm not drawn yet is in nobody's way
+    v |= {side + "elevation": 90.0 for side, _ in SIDES}  # keeps an arm that isn't drawn yet out of collisions
     for side, _ in SIDES:
         for attempt in range(14):
             _draw_arm(rng, v, side, action, kind, attempt, right_handed)
@@ -83,7 +83,7 @@ def draw_key(
 
 
 def _spine(rng: np.random.Generator, v: dict[str, float], lean: float, spread: float = 1.0) -> None:
-    """Share out a lean (degrees forward) over pelvis and spine, with some bend to the side and twist."""
+    """Distribute a forward lean (degrees) over pelvis and spine, with some side bend and twist."""
     v["pitch"] = 0.45 * lean + rng.normal(0, 3)
     v["lumbar_flex"] = 0.45 * lean + rng.normal(0, 3)
     v["chest_flex"] = 0.25 * lean + rng.normal(0, 4)
@@ -93,7 +93,7 @@ def _spine(rng: np.random.Generator, v: dict[str, float], lean: float, spread: f
 
 
 def _stance(rng: np.random.Generator, v: dict[str, float], bones: Bones, knee: float) -> None:
-    """Stand on both feet, the straighter leg bent at the knee by `knee` degrees."""
+    """Stand on both feet; the straighter leg is bent by `knee` degrees at the knee."""
     width = max(70.0, between(rng, 75, 115, 200))
     for side, sign in SIDES:
         v[side + "ankle_x"] = -125 + rng.normal(0, 70)
@@ -136,7 +136,7 @@ def _crouch(rng: np.random.Generator, v: dict[str, float], bones: Bones) -> None
         return
     front, back = (("L", 1.0), ("R", -1.0))[:: 1 if rng.random() < 0.5 else -1]
     v["yaw"] = 0.0
-    knee = rng.uniform(-60, 40)  # of the leg that kneels, before the hip
+    knee = rng.uniform(-60, 40)  # of the kneeling leg, in front of the hip
     v["height"] = KNEELING_MM + math.sqrt(bones.thigh**2 - knee**2)
     behind = knee - math.sqrt(bones.shank**2 - (95 - KNEELING_MM) ** 2)
     for (side, sign), place in ((front, 300.0 + rng.normal(0, 25)), (back, behind)):
@@ -150,7 +150,7 @@ def _crouch(rng: np.random.Generator, v: dict[str, float], bones: Bones) -> None
 
 
 def _sit(rng: np.random.Generator, v: dict[str, float], bones: Bones, seat_mm: float) -> None:
-    """Sit on the chair, whose seat is at the stage's origin."""
+    """Sit on the chair; its seat is at the stage's origin."""
     _spine(rng, v, between(rng, -14, 4, 42), 0.8)
     v["pitch"] -= 6
     v["height"] = seat_mm + 92 + rng.normal(0, 6)
@@ -195,13 +195,13 @@ def _floor(rng: np.random.Generator, v: dict[str, float], bones: Bones) -> None:
             v[side + "ankle_x"], v[side + "ankle_y"] = rng.uniform(330, 600), sign * rng.uniform(90, 190)
             v[side + "ankle_z"], v[side + "knee_out"] = bones.ankle, rng.uniform(0, 20)
             v[side + "toe_out"] = rng.normal(8, 6)
-        elif kind in ("stretched", "lying"):  # one leg more than the other
+        elif kind in ("stretched", "lying"):  # legs drawn separately
             v[side + "ankle_x"], v[side + "ankle_y"] = rng.uniform(640, 895), sign * rng.uniform(110, 260)
             v[side + "ankle_z"], v[side + "knee_out"] = 52.0, rng.uniform(0, 30)
             v[side + "flat"], v[side + "toe_down"] = 0.0, rng.uniform(5, 30)
         else:  # knees and insteps on the floor
             out = rng.uniform(0, 14)
-            knee = math.sqrt(bones.thigh**2 - (v["height"] - KNEELING_MM) ** 2)  # before the hip
+            knee = math.sqrt(bones.thigh**2 - (v["height"] - KNEELING_MM) ** 2)  # in front of the hip
             v[side + "ankle_x"] = (knee - bones.shank) * math.cos(math.radians(out))
             v[side + "ankle_y"] = sign * (bones.hip + (knee - bones.shank) * math.sin(math.radians(out)))
             v[side + "ankle_z"], v[side + "knee_out"], v[side + "knee_up"] = KNEELING_MM, out, 0.0
@@ -211,7 +211,7 @@ def _floor(rng: np.random.Generator, v: dict[str, float], bones: Bones) -> None:
 def _draw_arm(
     rng: np.random.Generator, v: dict[str, float], side: str, action: str, kind: int, attempt: int, right_handed: bool
 ) -> None:
-    """Draw one arm: what the action asks for, otherwise angles of its group; hanging when nothing fits."""
+    """Draw one arm: a gesture of the action or angles of its group; hanging after 12 collisions."""
     leading = (side == "R") == right_handed
     v[side + "reach"] = 0.0
     v[side + "pronation"], v[side + "wrist"] = rng.normal(25, 22), rng.normal(10, 10)
@@ -262,7 +262,7 @@ def _aim(
 
 
 def _collides(v: dict[str, float], bones: Bones, side: str) -> bool:
-    """Whether forearm or hand run into trunk, head or thighs, or are below the floor."""
+    """Return whether forearm or hand collide with trunk, head or thighs, or are below the floor."""
     posture = pose_body(np.array([v[key] for key in KEYS]), bones)
     joints = posture.joints_mm
     elbow, wrist = (joints[12], joints[13]) if side == "L" else (joints[15], joints[16])

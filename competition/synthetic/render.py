@@ -1,8 +1,7 @@
-"""Draw a posed body in its room: skinning, a z-buffer at twice the crop's resolution, shading with soft shadows.
+"""Render a posed body in a room: skinning, a z-buffer at twice the crop's resolution, shading with soft shadows.
 
-The surface's triangles are drawn into a buffer of which triangle is where; colour is found afterwards, once for each
-visible sample, from the place on the body in its rest pose. Patterns, faces and hems are therefore as sharp as the
-picture, whatever the size of the triangles.
+Shading is deferred: triangle indices are rasterised first; then the colour of each visible sample is computed from its
+position in the rest pose. Patterns, faces and hems are therefore as sharp as the image, whatever the triangles' size.
 """
 
 from dataclasses import dataclass
@@ -25,22 +24,22 @@ JPEG_QUALITY = 90
 
 @dataclass(frozen=True, kw_only=True)
 class Solid:
-    """Everything solid at one instant, in the room's space, with what the shading needs to know of it."""
+    """Body and furniture at one instant in room space, with the inputs of shading."""
 
     points_mm: Float64  # [V, 3]
     normal: Float64  # [V, 3]
     triangles: Int32  # [F, 3]
-    rest: Float32  # [V, 5] place in the rest pose, along, shade; for furniture its colour
+    rest: Float32  # [V, 5] position in the rest pose, along, shade; for furniture its colour
     region: Int32  # [V]
-    shadow: Float32  # [SHADOW_CELLS, SHADOW_CELLS] depth below the light, mm
+    shadow: Float32  # [SHADOW_CELLS, SHADOW_CELLS] distance towards the light, mm
     shadow_axes: Float64  # [3, 3] across, up, towards the light
     centre_mm: Float64  # [3]
 
 
 def make_solid(body: Body, posture: Posture, scene: Scene) -> Solid:
-    """Skin the body and put the furniture beside it, and draw the map of what the light sees."""
+    """Skin the body, add the furniture and draw the shadow map."""
     shift = posture.origin_mm - np.einsum("bij,bj->bi", posture.rotation, posture.rest_origin_mm)
-    dressed = body.rest_mm + scene.puff_mm[:, None] * body.normal
+    dressed = body.rest_mm + scene.cloth_offset_mm[:, None] * body.normal
     points, normal = kernels.skin(
         dressed, body.normal, body.frame, body.weight, np.ascontiguousarray(posture.rotation), shift
     )
@@ -71,16 +70,16 @@ def make_solid(body: Body, posture: Posture, scene: Scene) -> Solid:
 
 
 def draw(solid: Solid, posture: Posture, scene: Scene, crop: Camera, noise: Float32) -> Float32:
-    """Draw what the crop's camera sees: [CROP_PX, CROP_PX, 3] RGB, linear in the light, before the lens."""
+    """Render the crop: [CROP_PX, CROP_PX, 3] RGB, linear, before blur and noise."""
     fine = CROP_PX * FINE
-    screen = kernels.see(solid.points_mm, crop.rotation, crop.position_mm, crop.focal_px, crop.centre_px)
+    screen = kernels.project(solid.points_mm, crop.rotation, crop.position_mm, crop.focal_px, crop.centre_px)
     depth, owner = np.zeros((fine, fine), np.float32), np.full((fine, fine), -1, np.int32)
     kernels.draw_triangles(screen, solid.triangles, depth, owner)
     total, count = np.zeros((CROP_PX, CROP_PX, 3), np.float32), np.zeros((CROP_PX, CROP_PX), np.int32)
     lights = (scene.light, scene.light_colour, scene.ambient, solid.shadow, solid.shadow_axes, solid.centre_mm)
     samples = kernels.choose_samples(owner, solid.triangles, solid.region, count)
     kernels.shade_solid(
-        samples, screen, solid.points_mm, solid.normal, solid.triangles, solid.rest, solid.region, owner, scene.wear,
+        samples, screen, solid.points_mm, solid.normal, solid.triangles, solid.rest, solid.region, owner, scene.clothes,
         noise, *lights, crop.position_mm, total,
     )  # fmt: skip
     joints = posture.joints_mm
@@ -92,9 +91,9 @@ def draw(solid: Solid, posture: Posture, scene: Scene, crop: Camera, noise: Floa
     return total / np.float32(FINE**2)
 
 
-def develop(picture: Float32, scene: Scene, rng: np.random.Generator, grain: Float32) -> bytes:
-    """Make a JPEG of a drawing as a camera would: blur, white balance, exposure, noise."""
-    blurred = cv2.GaussianBlur(picture, (0, 0), scene.blur_px)
+def to_jpeg(image: Float32, scene: Scene, rng: np.random.Generator, grain: Float32) -> bytes:
+    """Simulate a camera (blur, white balance, exposure, noise) and encode the image as JPEG."""
+    blurred = cv2.GaussianBlur(image, (0, 0), scene.blur_px)
     top, left = rng.integers(0, grain.shape[0] - CROP_PX, 2)
     strength = scene.noise
     noisy = blurred * scene.gain.astype(np.float32) + strength * grain[top : top + CROP_PX, left : left + CROP_PX]
@@ -105,7 +104,7 @@ def develop(picture: Float32, scene: Scene, rng: np.random.Generator, grain: Flo
 
 
 def make_textures() -> tuple[Float32, Float32]:
-    """Make the noise of surfaces [256, 256], tileable, 0 to 1, and the camera's grain [512, 512, 3], unit variance."""
+    """Return surface noise [256, 256], tileable, 0 to 1, and camera noise [512, 512, 3] with unit variance."""
     rng = generator(0, "textures")
     surface = np.zeros((256, 256))
     for cells, strength in ((8, 0.4), (32, 0.3), (128, 0.3)):

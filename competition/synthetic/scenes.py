@@ -1,6 +1,6 @@
-"""What surrounds a take and what is worn in it: room, furniture, light, clothes, as arrays that the renderer reads.
+"""Room, furniture, light and clothes of a take, as arrays for the renderer.
 
-Colours are RGB, 0 to 255. Lengths in mm in the room's space, the floor is z = 0.
+Colours are RGB, 0 to 255. Lengths are in mm in room space; the floor is z = 0.
 """
 
 import math
@@ -19,14 +19,14 @@ from competition.synthetic.poses import Take
 from competition.synthetic.postures import FLOOR, POSTURES
 from competition.synthetic.skeletons import turn_about
 
-PROP = 6  # a region beyond those of bodies: furniture, coloured by its corners
-OCCLUDER_SHARE = 0.48  # of takes, in front of one of four cameras: 12 % of images
+PROP = 6  # region of furniture, after those of bodies; coloured by vertex
+OCCLUDER_SHARE = 0.48  # of takes, each in front of one of four cameras: 12 % of images
 
-# places in the vector that describes clothes and skin
+# indices of the vector that describes clothes and skin
 SKIN, HAIR, SHIRT, SHIRT_2, TROUSERS, SHOES, SOLE, IRIS, LIPS = 0, 3, 6, 9, 12, 15, 18, 21, 24
 PATTERN, PERIOD, DUTY, SLEEVE, HEM, CUFF, SHOE_TOP, HAIR_STYLE = 27, 28, 29, 30, 31, 32, 33, 34
 HEAD_X, HEAD_Z, NECK, FLOOR_Z, LEG_MM, SOCK, COLLAR = 35, 36, 37, 38, 39, 40, 41
-WEAR_SIZE = 42
+CLOTHES_SIZE = 42
 PLAIN, HORIZONTAL, VERTICAL, CHECKED = range(4)
 
 SHIRTS = (
@@ -42,19 +42,19 @@ WOODS = ((150, 112, 74), (92, 66, 46), (88, 98, 118), (60, 60, 64), (190, 170, 1
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """All that is drawn once for a take."""
+    """Properties that are constant during a take."""
 
     room: Float64  # [8] walls at x low, x high, y low, y high; ceiling; floor kind, tile mm, wall stripes mm
-    colours: Float64  # [8, 3] floor, floor's second, four walls, ceiling, skirting
+    colours: Float64  # [8, 3] floor (two colours), four walls, ceiling, skirting
     panels: Float64  # [P, 8] wall (0-3), along low, high, z low, high, RGB
-    light: Float64  # [3] unit, towards the light
+    light: Float64  # [3] unit vector towards the light
     light_colour: Float64  # [3]
     ambient: Float64  # [3]
     gain: Float64  # [3] white balance
     blur_px: float
     noise: float
-    wear: Float64  # [WEAR_SIZE]
-    puff_mm: Float64  # [V] how far cloth stands off the body
+    clothes: Float64  # [CLOTHES_SIZE]
+    cloth_offset_mm: Float64  # [V] distance of cloth from the body
     props_mm: Float64  # [Q, 3]
     props_normal: Float64  # [Q, 3]
     props_colour: Float64  # [Q, 3]
@@ -65,54 +65,56 @@ def _tint(rng: np.random.Generator, colour: tuple[int, int, int], sigma: float) 
     return np.clip(np.array(colour) + rng.normal(0, sigma) + rng.normal(0, 0.5 * sigma, 3), 4, 250)
 
 
-def draw_wear(rng: np.random.Generator, body: Body) -> Float64:
-    """Draw the clothes of a take."""
+def draw_clothes(rng: np.random.Generator, body: Body) -> Float64:
+    """Draw the clothes of a take [CLOTHES_SIZE]."""
     bones, look = body.bones, body.look
-    wear = np.zeros(WEAR_SIZE)
+    clothes = np.zeros(CLOTHES_SIZE)
     shirt = SHIRTS[rng.integers(len(SHIRTS))]
     second = np.clip(np.array(shirt) + (75 if sum(shirt) < 380 else -95), 10, 245)
     if rng.random() < 0.35:
         second = np.array(SHIRTS[rng.integers(len(SHIRTS))], float)
-    wear[SKIN : SKIN + 3], wear[HAIR : HAIR + 3] = look.skin, look.hair
-    wear[SHIRT : SHIRT + 3], wear[SHIRT_2 : SHIRT_2 + 3] = _tint(rng, shirt, 12), second
-    wear[TROUSERS : TROUSERS + 3] = _tint(rng, BOTTOMS[rng.integers(len(BOTTOMS))], 10)
+    clothes[SKIN : SKIN + 3], clothes[HAIR : HAIR + 3] = look.skin, look.hair
+    clothes[SHIRT : SHIRT + 3], clothes[SHIRT_2 : SHIRT_2 + 3] = _tint(rng, shirt, 12), second
+    clothes[TROUSERS : TROUSERS + 3] = _tint(rng, BOTTOMS[rng.integers(len(BOTTOMS))], 10)
     shoes = FOOTWEAR[rng.integers(len(FOOTWEAR))]
-    wear[SHOES : SHOES + 3] = _tint(rng, shoes, 8)
-    wear[SOLE : SOLE + 3] = (225, 222, 214) if rng.random() < 0.5 else np.array(shoes) * 0.5
-    wear[IRIS : IRIS + 3] = (60, 42, 30) if rng.random() < 0.6 else (70, 100, 120)
-    wear[LIPS : LIPS + 3] = 0.72 * np.array(look.skin) + 0.28 * np.array([150, 40, 44])
-    wear[PATTERN] = rng.choice(4, p=[0.48, 0.2, 0.16, 0.16])
-    wear[PERIOD], wear[DUTY] = rng.uniform(42, 90), rng.uniform(0.3, 0.55)
-    wear[SLEEVE] = bones.upper + bones.forearm - 12 if rng.random() < 0.5 else rng.uniform(0.5, 0.78) * bones.upper
-    wear[HEM] = rng.uniform(0, 70)
-    wear[CUFF] = bones.leg - 30 if rng.random() < 0.72 else rng.uniform(0.72, 0.95) * bones.thigh
-    wear[SHOE_TOP] = rng.choice([62.0, 74.0, 105.0], p=[0.4, 0.4, 0.2])
-    wear[HAIR_STYLE] = look.hair_style
+    clothes[SHOES : SHOES + 3] = _tint(rng, shoes, 8)
+    clothes[SOLE : SOLE + 3] = (225, 222, 214) if rng.random() < 0.5 else np.array(shoes) * 0.5
+    clothes[IRIS : IRIS + 3] = (60, 42, 30) if rng.random() < 0.6 else (70, 100, 120)
+    clothes[LIPS : LIPS + 3] = 0.72 * np.array(look.skin) + 0.28 * np.array([150, 40, 44])
+    clothes[PATTERN] = rng.choice(4, p=[0.48, 0.2, 0.16, 0.16])
+    clothes[PERIOD], clothes[DUTY] = rng.uniform(42, 90), rng.uniform(0.3, 0.55)
+    clothes[SLEEVE] = bones.upper + bones.forearm - 12 if rng.random() < 0.5 else rng.uniform(0.5, 0.78) * bones.upper
+    clothes[HEM] = rng.uniform(0, 70)
+    clothes[CUFF] = bones.leg - 30 if rng.random() < 0.72 else rng.uniform(0.72, 0.95) * bones.thigh
+    clothes[SHOE_TOP] = rng.choice([62.0, 74.0, 105.0], p=[0.4, 0.4, 0.2])
+    clothes[HAIR_STYLE] = look.hair_style
     centre = head_centre(bones)
-    wear[HEAD_X], wear[HEAD_Z], wear[NECK] = centre[0], centre[2], bones.lumbar + bones.thoracic
-    wear[FLOOR_Z] = rest_joints(bones)["LFoot"][2] - bones.ankle
-    wear[LEG_MM], wear[SOCK], wear[COLLAR] = bones.leg, float(rng.random() < 0.6), rng.uniform(-25, 22)
-    return wear
+    clothes[HEAD_X], clothes[HEAD_Z], clothes[NECK] = centre[0], centre[2], bones.lumbar + bones.thoracic
+    clothes[FLOOR_Z] = rest_joints(bones)["LFoot"][2] - bones.ankle
+    clothes[LEG_MM], clothes[SOCK], clothes[COLLAR] = bones.leg, float(rng.random() < 0.6), rng.uniform(-25, 22)
+    return clothes
 
 
-def puff(body: Body, wear: Float64) -> Float64:
-    """How far the cloth stands off each vertex in mm: looser towards hems and cuffs."""
+def cloth_offsets(body: Body, clothes: Float64) -> Float64:
+    """Return the distance of cloth from each vertex in mm [V], larger towards hems and cuffs."""
     along, z = body.along_mm, body.rest_mm[:, 2]
     result = np.zeros(len(along))
-    shirt = (body.region == TORSO) & (z > wear[HEM]) & (z < wear[NECK] - 20)
-    result[shirt] = (6 + 9 * np.clip(1 - (z - wear[HEM]) / 160, 0, 1))[shirt]
-    below = ((body.region == TORSO) & (z <= wear[HEM])) | ((body.region == LEG) & (along < wear[CUFF]))
-    result[below] = (4 + 12 * np.clip(1 - (wear[CUFF] - along) / 260, 0, 1) * (along > 0))[below]
-    short = wear[SLEEVE] < 260
-    sleeve = (body.region == ARM) & (along < wear[SLEEVE])
-    result[sleeve] = (5 + (9 if short else 4) * np.clip(1 - (wear[SLEEVE] - along) / 120, 0, 1))[sleeve]
-    result[(body.region == FOOT) & (z > wear[FLOOR_Z] + wear[SHOE_TOP]) & (wear[CUFF] > 0.9 * wear[LEG_MM])] = 14
+    shirt = (body.region == TORSO) & (z > clothes[HEM]) & (z < clothes[NECK] - 20)
+    result[shirt] = (6 + 9 * np.clip(1 - (z - clothes[HEM]) / 160, 0, 1))[shirt]
+    below = ((body.region == TORSO) & (z <= clothes[HEM])) | ((body.region == LEG) & (along < clothes[CUFF]))
+    result[below] = (4 + 12 * np.clip(1 - (clothes[CUFF] - along) / 260, 0, 1) * (along > 0))[below]
+    short = clothes[SLEEVE] < 260
+    sleeve = (body.region == ARM) & (along < clothes[SLEEVE])
+    result[sleeve] = (5 + (9 if short else 4) * np.clip(1 - (clothes[SLEEVE] - along) / 120, 0, 1))[sleeve]
+    result[
+        (body.region == FOOT) & (z > clothes[FLOOR_Z] + clothes[SHOE_TOP]) & (clothes[CUFF] > 0.9 * clothes[LEG_MM])
+    ] = 14
     result[body.region == HEAD] = 0
     return result
 
 
 def _box(low: npt.ArrayLike, high: npt.ArrayLike, colour: npt.ArrayLike) -> tuple[Float64, Float64, Float64, Int32]:
-    """A box: 24 vertices, so that its edges stay sharp."""
+    """Return a box with 24 vertices, so that its edges are sharp."""
     low, high = np.asarray(low, float), np.asarray(high, float)
     points: list[Float64] = []
     outward: list[Float64] = []
@@ -154,7 +156,7 @@ def _move(part: Part, degrees: float, place: Float64) -> Part:
 
 
 def _chair(rng: np.random.Generator, seat_mm: float) -> Part:
-    """A chair, a stool or a block whose seat is at the origin, the back towards -x."""
+    """Return a chair, a stool or a block with its seat at the origin and its back towards -x."""
     colour = _tint(rng, WOODS[rng.integers(len(WOODS))], 10)
     cushion = colour if rng.random() < 0.5 else _tint(rng, SHIRTS[rng.integers(len(SHIRTS))], 10)
     kind = rng.random()
@@ -177,7 +179,7 @@ def _chair(rng: np.random.Generator, seat_mm: float) -> Part:
 
 
 def _room(rng: np.random.Generator) -> tuple[Float64, Float64, Float64]:
-    """Draw walls, floor and what hangs on the walls."""
+    """Draw walls, floor, and panels on the walls."""
     room = np.array([
         -rng.uniform(3800, 5200), rng.uniform(3800, 5200), -rng.uniform(5700, 6600), rng.uniform(5700, 6600),
         rng.uniform(2700, 3200), rng.integers(3), rng.uniform(350, 700),
@@ -203,12 +205,12 @@ def _room(rng: np.random.Generator) -> tuple[Float64, Float64, Float64]:
 
 
 def _occluder(rng: np.random.Generator, take: Take, cameras: dict[str, Camera]) -> Part | None:
-    """A box between one camera and the place where the take happens."""
+    """Draw a box between one camera and the place of the take."""
     camera = list(cameras.values())[rng.integers(len(cameras))]
     towards = camera.position_mm[:2] - take.place[:2]
     towards = towards / np.linalg.norm(towards)
     aside = np.array([-towards[1], towards[0]])
-    heights = (180, 400) if FLOOR in POSTURES[take.action] else (420, 950)  # some of the person stays to be seen
+    heights = (180, 400) if FLOOR in POSTURES[take.action] else (420, 950)  # part of the subject stays visible
     far = rng.uniform(1000, 1500) + (900 if take.walks else 0)
     width, depth, height = rng.uniform(350, 800), rng.uniform(300, 500), rng.uniform(*heights)
     place = np.append(take.place[:2] + far * towards + rng.uniform(-350, 350) * aside, 0)
@@ -219,10 +221,10 @@ def _occluder(rng: np.random.Generator, take: Take, cameras: dict[str, Camera]) 
 
 
 def draw_scene(take: Take, body: Body, cameras: dict[str, Camera]) -> Scene:
-    """Draw everything about a take that is not its movement."""
+    """Draw the scene of a take."""
     rng = generator(take.seed, "scene", *take.name)
     room, colours, panels = _room(rng)
-    wear = draw_wear(rng, body)
+    clothes = draw_clothes(rng, body)
     around, high = rng.uniform(0, 2 * math.pi), math.radians(rng.uniform(42, 72))
     light = np.array([math.cos(around) * math.cos(high), math.sin(around) * math.cos(high), math.sin(high)])
     warm = rng.normal(0, 0.05)
@@ -241,6 +243,6 @@ def draw_scene(take: Take, body: Body, cameras: dict[str, Camera]) -> Scene:
         ambient=filling * np.array([1 - 0.4 * warm, 1, 1 + 0.5 * warm]),
         gain=np.clip(rng.normal(1, 0.035, 3) * rng.uniform(0.92, 1.1), 0.8, 1.25),
         blur_px=float(rng.uniform(0.35, 0.75)), noise=float(rng.uniform(1.5, 3.8)),
-        wear=wear, puff_mm=puff(body, wear),
+        clothes=clothes, cloth_offset_mm=cloth_offsets(body, clothes),
         props_mm=points, props_normal=outward, props_colour=prop_colours, props_triangles=faces,
     )  # fmt: skip

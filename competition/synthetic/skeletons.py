@@ -1,8 +1,8 @@
-"""From the angles of a pose to joints in space and to the frames that the surface follows.
+"""Convert the angles of a pose to joints in space and to the frames of the skinned surface.
 
-Stage frame, mm: the floor is z = 0, x is the way the subject faces, y its left, z up. Angles are in degrees. Legs
-are placed by their ankles (two-bone inverse kinematics), arms by angles or, as far as `reach` says, by a target
-relative to the head, so that a phone stays at the ear while the head turns.
+Stage frame, mm: the floor is z = 0, the subject faces x, y is to its left, z up. Angles are in degrees. Legs are placed
+by their ankles (two-bone inverse kinematics), arms by angles or, in proportion to `reach`, by a target relative to the
+head, so that a phone stays at the ear while the head turns.
 """
 
 import math
@@ -25,12 +25,12 @@ from competition.synthetic.bones import (
 )
 
 TRUNK_KEYS = (
-    "x", "y", "height", "yaw", "pitch", "roll",  # of the pelvis; height in mm over the floor
+    "x", "y", "height", "yaw", "pitch", "roll",  # of the pelvis; height in mm above the floor
     "lumbar_flex", "lumbar_side", "lumbar_twist", "chest_flex", "chest_side", "chest_twist",
     "neck_flex", "neck_side", "neck_twist", "head_flex", "head_twist",
 )  # fmt: skip
 ARM_KEYS = (
-    "elevation", "plane", "turn", "elbow",  # plane 0 sideways, 90 forward; turn of the upper arm, + inward
+    "elevation", "plane", "turn", "elbow",  # plane: 0 sideways, 90 forward; turn: of the upper arm, positive inward
     "pronation", "wrist", "reach", "target_x", "target_y", "target_z",  # target in mm from the Nose, head frame
 )  # fmt: skip
 LEG_KEYS = ("ankle_x", "ankle_y", "ankle_z", "knee_out", "knee_up", "toe_out", "toe_down", "flat")
@@ -38,23 +38,23 @@ KEYS = (*TRUNK_KEYS, *(s + k for s, _ in SIDES for k in ARM_KEYS), *(s + k for s
 INDEX = {key: index for index, key in enumerate(KEYS)}
 
 FORWARD, UP = np.array([1.0, 0, 0]), np.array([0, 0, 1.0])
-LEAST_TOE_MM = 8.0  # over the floor
-STRAIGHT = 0.9995  # of the leg's length: a knee is never quite straight
+LEAST_TOE_MM = 8.0  # above the floor
+STRAIGHT = 0.9995  # of a limb's length: knees and elbows are never completely straight
 
 
 @dataclass(frozen=True, kw_only=True)
 class Posture:
-    """One instant of a subject, mm: joints in the competition's order, and the frames of the surface."""
+    """One instant of a subject in mm: joints in the competition's order, and the frames of the surface."""
 
     joints_mm: Float64  # [17, 3]
-    tips_mm: Float64  # [4, 3] left, right fingertip, left, right toe
+    tips_mm: Float64  # [4, 3] left and right fingertip, left and right toe
     rotation: Float64  # [frames, 3, 3]
-    origin_mm: Float64  # [frames, 3], where the frame's rest origin goes
+    origin_mm: Float64  # [frames, 3], posed position of rest_origin_mm
     rest_origin_mm: Float64  # [frames, 3]
 
 
 def turn_about(axis: int, degrees: float) -> Float64:
-    """Rotation matrix about x (0), y (1) or z (2)."""
+    """Return the rotation matrix about x (0), y (1) or z (2)."""
     c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     i, j = (axis + 1) % 3, (axis + 2) % 3
     matrix = np.eye(3)
@@ -63,7 +63,7 @@ def turn_about(axis: int, degrees: float) -> Float64:
 
 
 def bend(flex: float, side: float, twist: float) -> Float64:
-    """Rotation of a part of the trunk on the one below: forward, to the left, turning to the left."""
+    """Return the rotation of a trunk segment on the one below: bend forward and to the left, turn to the left."""
     return turn_about(2, twist) @ turn_about(1, flex) @ turn_about(0, -side)
 
 
@@ -72,14 +72,14 @@ def _unit(vector: Float64) -> Float64:
 
 
 def _cross(first: Float64, second: Float64) -> Float64:
-    """The cross product of two vectors [3]; numpy's own takes twenty times as long on so little."""
+    """Return the cross product of two vectors [3]; much faster than numpy's for single vectors."""
     a, b, c = first.tolist()
     x, y, z = second.tolist()
     return np.array([b * z - c * y, c * x - a * z, a * y - b * x])
 
 
 def _swing(start: Float64, end: Float64) -> Float64:
-    """The smallest rotation that takes one unit vector to another."""
+    """Return the smallest rotation from one unit vector to another."""
     cross = _cross(start, end)
     cosine = float(start @ end)
     skew = np.array([[0, -cross[2], cross[1]], [cross[2], 0, -cross[0]], [-cross[1], cross[0], 0]])
@@ -87,7 +87,7 @@ def _swing(start: Float64, end: Float64) -> Float64:
 
 
 def _half(first: Float64, second: Float64) -> Float64:
-    """The rotation half way between two."""
+    """Return the rotation halfway between two."""
     u, _, vt = np.linalg.svd(first + second)
     turn = u @ vt
     if np.linalg.det(turn) < 0:
@@ -97,14 +97,14 @@ def _half(first: Float64, second: Float64) -> Float64:
 
 
 def _limb_frame(direction: Float64, bending: Float64, rest_direction: Float64, rest_bending: Float64) -> Float64:
-    """The rotation that takes a limb's rest axes (its direction, the way it bends) to the posed ones."""
+    """Return the rotation from a limb's rest axes (its direction, its bending direction) to the posed ones."""
     posed = np.stack([direction, bending, _cross(direction, bending)], axis=1)
     rest = np.stack([rest_direction, rest_bending, _cross(rest_direction, rest_bending)], axis=1)
     return np.asarray(posed @ rest.T)
 
 
 def two_bones(start: Float64, target: Float64, first: float, second: float, pole: Float64) -> tuple[Float64, Float64]:
-    """Middle and end of a chain of two bones that reaches for `target`, its middle pushed towards `pole`."""
+    """Return middle and end of a chain of two bones that reaches for `target`, bent towards `pole`."""
     line = target - start
     distance = min(max(math.sqrt(float(line @ line)), abs(first - second) + 1.0), STRAIGHT * (first + second))
     along = _unit(line)
@@ -117,7 +117,7 @@ def two_bones(start: Float64, target: Float64, first: float, second: float, pole
 
 
 def pose_body(values: Float64, bones: Bones) -> Posture:
-    """Pose a body by values in the order of KEYS; lift it where a part would be under the floor."""
+    """Pose a body by values in the order of KEYS; lift it when a part would be below the floor."""
     v = dict(zip(KEYS, values.tolist(), strict=True))
     points: dict[str, Float64] = {}
     turns: dict[str, Float64] = {}
@@ -144,7 +144,7 @@ def pose_body(values: Float64, bones: Bones) -> Posture:
 
 
 def _clearance(joints: Float64, tips: Float64, bones: Bones) -> float:
-    """How far the lowest part is over the floor, by the flesh around each joint, in mm."""
+    """Return the height of the lowest body part above the floor in mm, allowing for flesh around the joints."""
     flesh = np.array([95, 85, 60, 42, 85, 60, 42, 95, 95, 110, 90, 60, 45, 32, 60, 45, 32.0])
     return min(float((joints[:, 2] - flesh).min()), float((tips[:, 2] - [12, 12, 8, 8]).min()))
 
@@ -203,7 +203,7 @@ def _pose_leg(
     rest, back = leg_direction(sign), -FORWARD
     thigh_turn = _limb_frame(thigh, _cross(hinge, thigh), rest, back)
     shank_turn = _limb_frame(shank, _cross(hinge, shank), rest, back)
-    # the sole on the floor, or the foot as the shank carries it
+    # the sole is flat on the floor, or the foot follows the shank
     heading = turn_about(2, v["yaw"]) @ turn_about(2, sign * v[side + "toe_out"])
     level = heading @ turn_about(1, v[side + "toe_down"])
     carried = shank_turn @ turn_about(1, v[side + "toe_down"])
@@ -221,7 +221,7 @@ def _pose_leg(
 
 
 def _above_floor(foot: Float64, level: Float64, toe: Float64, least: float) -> Float64:
-    """Turn a foot towards level as far as its toe needs to be `least` mm over the ankle (mostly below it)."""
+    """Rotate a foot towards `level` until its toe is at least `least` mm (usually negative) above the ankle."""
     if float(foot[2] @ toe) >= least:
         return foot
     low, high = 0.0, 1.0
@@ -235,13 +235,13 @@ def _above_floor(foot: Float64, level: Float64, toe: Float64, least: float) -> F
 
 
 def _between(first: Float64, second: Float64, share: float) -> Float64:
-    """A rotation between two, near enough to even for the small turns of a foot."""
+    """Interpolate two rotations approximately, which suffices for the small angles of a foot."""
     u, _, vt = np.linalg.svd((1 - share) * first + share * second)
     return np.asarray(u @ np.diag([1, 1, np.linalg.det(u @ vt)]) @ vt)
 
 
 def arm_directions(chest: Float64, sign: float, v: dict[str, float], side: str) -> tuple[Float64, Float64, Float64]:
-    """Upper arm's direction, the way its elbow bends, and that way before the arm's own turn; in the chest's space."""
+    """Return, in stage space, the upper arm's direction and the elbow's bending direction with and without `turn`."""
     elevation, plane = math.radians(v[side + "elevation"]), math.radians(v[side + "plane"])
     sine = math.sin(elevation)
     direction = np.array([sine * math.sin(plane), sign * sine * math.cos(plane), -math.cos(elevation)])
@@ -291,7 +291,7 @@ def _pose_arm(
 
 
 def _axis_turn(axis: Float64, degrees: float) -> Float64:
-    """Rotation about any unit axis (Rodrigues)."""
+    """Return the rotation about a unit axis (Rodrigues)."""
     c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     x, y, z = axis.tolist()
     skew = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])

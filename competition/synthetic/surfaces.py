@@ -1,10 +1,10 @@
-"""Distance fields of smoothly joined round cones and ellipsoids, and their triangle meshes (surface nets).
+"""Signed distance fields of smoothly blended round cones and ellipsoids, and their triangle meshes (surface nets).
 
-A primitive is a row of fourteen numbers, in mm:
+A primitive is a row of 14 numbers, in mm:
     cone        0, start x y z, start radius, end x y z, end radius, blend
     ellipsoid   1, centre x y z, 0, semi-axes x y z, 0, blend
-`blend` is the width in mm over which it melts into the primitives before it. The last four are a sphere around it,
-centre and radius, beyond which it is not looked at.
+`blend` is the width of the smooth transition to the preceding primitives. The last four are the centre and radius of
+a bounding sphere.
 """
 
 import math
@@ -20,14 +20,14 @@ BLOCK = 4  # cells along an edge of the blocks that are skipped when far from th
 
 
 def cone(start: npt.ArrayLike, start_radius: float, end: npt.ArrayLike, end_radius: float, blend: float) -> Float64:
-    """Make the row of a round cone: two spheres and what lies between them."""
+    """Return the row of a round cone: two spheres and the volume between them."""
     first, last = np.asarray(start, float), np.asarray(end, float)
     around = 0.5 * float(np.linalg.norm(last - first)) + max(start_radius, end_radius)
     return np.concatenate([[CONE], first, [start_radius], last, [end_radius, blend], 0.5 * (first + last), [around]])
 
 
 def ellipsoid(centre: npt.ArrayLike, axes: npt.ArrayLike, blend: float) -> Float64:
-    """Make the row of an ellipsoid with semi-axes along x, y and z."""
+    """Return the row of an ellipsoid with semi-axes along x, y and z."""
     middle, axis = np.asarray(centre, float), np.asarray(axes, float)
     return np.concatenate([[ELLIPSOID], middle, [0], axis, [0, blend], middle, [axis.max()]])
 
@@ -50,7 +50,7 @@ def _distance(row: Float64, x: float, y: float, z: float) -> float:
 
 @jit
 def field(primitives: Float64, x: float, y: float, z: float) -> float:
-    """Signed distance in mm (roughly, where primitives melt together) of a point to the joined surface."""
+    """Return the signed distance in mm of a point to the surface; approximate where primitives blend."""
     value = 1e9
     for i in range(primitives.shape[0]):
         blend = primitives[i, 9]
@@ -66,7 +66,7 @@ def field(primitives: Float64, x: float, y: float, z: float) -> float:
 
 @jit
 def fields(primitives: Float64, points: Float64) -> Float64:
-    """Signed distance of points [N, 3]."""
+    """Return the signed distances [N] of points [N, 3]."""
     values = np.empty(points.shape[0])
     for i in range(points.shape[0]):
         values[i] = field(primitives, points[i, 0], points[i, 1], points[i, 2])
@@ -75,7 +75,7 @@ def fields(primitives: Float64, points: Float64) -> Float64:
 
 @jit
 def _fill(primitives: Float64, low: Float64, step: float, grid: Float64) -> None:
-    """Evaluate the field on a grid; a block whose centre lies far off the surface takes the centre's value."""
+    """Evaluate the field on a grid; blocks far from the surface get the value at their centre."""
     reach = step * BLOCK * 0.9 + 40.0
     for i in range(0, grid.shape[0], BLOCK):
         for j in range(0, grid.shape[1], BLOCK):
@@ -96,7 +96,7 @@ def _fill(primitives: Float64, low: Float64, step: float, grid: Float64) -> None
 
 @jit
 def _nets(grid: Float64, low: Float64, step: float) -> tuple[Float64, Int32]:
-    """One vertex in each cell that the surface crosses, two triangles across each grid edge that it crosses."""
+    """Return one vertex per cell, and two triangles per grid edge, that the surface crosses."""
     size_x, size_y, size_z = grid.shape
     index = np.full(grid.shape, -1, np.int32)
     vertices = np.empty((grid.size // 4 + 8, 3))
@@ -156,7 +156,7 @@ def _nets(grid: Float64, low: Float64, step: float) -> tuple[Float64, Int32]:
 
 
 def normals(primitives: Float64, points: Float64, step: float = 2.0) -> Float64:
-    """Unit outward normals [N, 3] of the field at points, by differences over `step` mm."""
+    """Return the unit outward normals [N, 3] of the field at points, by finite differences over `step` mm."""
     gradient = np.zeros_like(points)
     for corner in ((1, -1, -1), (-1, -1, 1), (-1, 1, -1), (1, 1, 1)):  # of a tetrahedron
         offset = np.array(corner, float)
@@ -165,13 +165,13 @@ def normals(primitives: Float64, points: Float64, step: float = 2.0) -> Float64:
 
 
 def mesh(primitives: Float64, step: float, low: npt.ArrayLike, high: npt.ArrayLike) -> tuple[Float64, Int32]:
-    """Mesh the surface within a box, cells of `step` mm: vertices [V, 3] in mm, triangles [F, 3] facing outward."""
+    """Mesh the surface within a box with cells of `step` mm; return vertices [V, 3] in mm and triangles [F, 3]."""
     start = np.asarray(low, float)
     shape = np.ceil((np.asarray(high, float) - start) / step).astype(int) + 1
     grid = np.empty((int(shape[0]), int(shape[1]), int(shape[2])))
     _fill(primitives, start, step, grid)
     vertices, triangles = _nets(grid, start, step)
-    for _ in range(2):  # from the middle of the cell onto the surface itself
+    for _ in range(2):  # project the vertices onto the surface
         normal = normals(primitives, vertices)
         vertices = vertices - np.clip(fields(primitives, vertices), -step, step)[:, None] * normal
     return vertices, triangles

@@ -169,7 +169,7 @@ def train_epoch(
             told, due = stop.signal is not None, time.monotonic() - saved > 60 * job.checkpoint_minutes
             if any(world.gather(told)):
                 trainer.save()
-                stop.obey()
+                stop.raise_requested()
             if due and step < steps:
                 trainer.save()
                 saved = time.monotonic()
@@ -224,7 +224,7 @@ def _leaving(advance: Advance, stop: Stop, trainer: Trainer) -> Advance:
     def look(count: int, text: str) -> None:
         if stop.signal is not None and trainer.world.size == 1:
             trainer.save()
-            stop.obey()
+            stop.raise_requested()
         advance(count, text)
 
     return look

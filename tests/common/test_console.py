@@ -1,4 +1,4 @@
-"""Progress: what was last told stays beside the bar, and becomes lines where there is no terminal."""
+"""Progress bars keep the last text beside them, and become plain lines without a terminal."""
 
 import io
 
@@ -10,7 +10,7 @@ from competition.common.console import Console, duration, printable
 
 
 def _shown(width: int) -> str:
-    """Return the last state of a bar on a terminal of some columns."""
+    """Return the output of a progress bar on a terminal of the given width."""
     console = Console()
     console.rich = RichConsole(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
     with console.bar("epoch 2/3 train", 30, after=", best 254.1 mm") as advance:
@@ -22,13 +22,13 @@ def _shown(width: int) -> str:
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_a_bar_tells_all_on_a_narrow_terminal_too(width: int):
+def test_a_bar_shows_all_texts_on_a_narrow_terminal_too(width: int):
     shown = _shown(width)
     for part in ("epoch 2/3 train", " 7/30 ", "59 images/s, loss 0.45, best 254.1 mm"):
         assert part in shown, part
 
 
-def test_without_a_terminal_there_is_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, capsys):
+def test_without_a_terminal_progress_is_printed_as_lines_at_intervals(monkeypatch: pytest.MonkeyPatch, capsys):
     monkeypatch.setattr(module, "PLAIN_SECONDS", 0.0)
     with Console(plain=True).bar("train", 30, after=", best 254.1 mm") as advance:
         advance(2, "")
@@ -42,7 +42,7 @@ def test_without_a_terminal_there_is_a_line_now_and_then(monkeypatch: pytest.Mon
     assert capsys.readouterr().out == ""
 
 
-def test_durations_are_short():
+def test_durations_are_formatted_in_suitable_units():
     assert [duration(seconds) for seconds in (5.4, 89, 91, 5340, 5400)] == [
         "5 s",
         "89 s",
@@ -52,5 +52,5 @@ def test_durations_are_short():
     ]
 
 
-def test_what_a_terminal_would_obey_is_replaced():
+def test_control_characters_are_replaced():
     assert printable("a\x1b[31mb\u2028c\nd") == "a?[31mb?c\nd"

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all; a lock ends with its holder."""
+"""Files are written atomically; a lock ends with its holder."""
 
 import errno
 import multiprocessing
@@ -13,7 +13,7 @@ from competition.common.errors import UserError
 from tests.helpers import failing, names_in
 
 
-def test_what_stood_before_stands_after_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_full_disk_leaves_the_old_file_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for name in ("a.json", "a.csv", "a.csv.gz"):
         files.write_text(tmp_path / name, "before")
         before = (tmp_path / name).read_bytes()
@@ -23,7 +23,7 @@ def test_what_stood_before_stands_after_a_full_disk(tmp_path: Path, monkeypatch:
     assert names_in(tmp_path) == {"a.json", "a.csv", "a.csv.gz"}
 
 
-def test_a_file_takes_its_name_when_it_is_whole_and_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_file_is_renamed_after_it_is_complete_and_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path, done = tmp_path / "a.json", []
     for name in ("fsync", "replace"):
         work = getattr(os, name)
@@ -32,8 +32,8 @@ def test_a_file_takes_its_name_when_it_is_whole_and_on_the_disk(tmp_path: Path, 
     assert done == ["fsync", "replace", "fsync"]
     with open(path) as opened:
         files.write_text(path, "after")
-        assert opened.read() == "before"  # whoever reads it has the old or the new one, never a part
-    with files.atomic(path) as one, files.atomic(path) as other:  # two processes at once
+        assert opened.read() == "before"  # a reader has the old or the new content, never a part
+    with files.atomic(path) as one, files.atomic(path) as other:  # as two processes would
         one.write(b"one"), other.write(b"other")
     assert path.read_text() == "one"
     with pytest.raises(ValueError, match="not JSON compliant"):
@@ -42,19 +42,19 @@ def test_a_file_takes_its_name_when_it_is_whole_and_on_the_disk(tmp_path: Path, 
     assert names_in(tmp_path) == {"a.json"}
 
 
-def test_a_lock_ends_with_its_holder_and_not_with_those_that_load_for_it(tmp_path: Path):
-    """After kill -9 they look only every few seconds whether there is still someone to load for."""
+def test_a_lock_ends_with_its_holder_even_if_forked_loaders_are_alive(tmp_path: Path):
+    """After kill -9, loader processes notice only after seconds that their parent is gone."""
     context = multiprocessing.get_context("fork")
-    begun = context.Event()
+    started = context.Event()
 
     def load() -> None:
-        begun.set()
+        started.set()
         time.sleep(60)
 
     with files.locked(tmp_path, "taken"):
         child = context.Process(target=load)
         child.start()
-        assert begun.wait(30)
+        assert started.wait(30)
         with pytest.raises(UserError, match="taken"), files.locked(tmp_path, "taken"):
             pass
     try:
@@ -63,7 +63,7 @@ def test_a_lock_ends_with_its_holder_and_not_with_those_that_load_for_it(tmp_pat
     finally:
         child.kill()
         child.join()
-    with open(tmp_path / "later", "wb") as later:  # may have the lock's number, which is no one's now
+    with open(tmp_path / "later", "wb") as later:  # may get the lock's file descriptor; a fork must not close it
         child = context.Process(target=os.write, args=(later.fileno(), b"x"))
         child.start()
         child.join()

@@ -1,10 +1,10 @@
-"""Poses under mirrors, turns and resizing; MPJPE by hand; seeds; files that appear whole."""
+"""Mirroring, rotating and resizing poses; MPJPE worked by hand; seeds; atomic files."""
 
 import numpy as np
 import pytest
 
 from competition.common import files, geometry, metrics, seeds, skeleton
-from competition.common.errors import UserError, unknown
+from competition.common.errors import UserError, unknown_message
 
 
 @pytest.fixture
@@ -12,7 +12,7 @@ def pose() -> np.ndarray:
     return np.random.default_rng(0).normal(0, 300, (2, 17, 3))
 
 
-def test_mirroring_twice_is_the_identity_and_swaps_sides(pose: np.ndarray):
+def test_mirroring_swaps_sides_and_twice_is_the_identity(pose: np.ndarray):
     mirrored = geometry.mirror_pose_mm(pose)
     np.testing.assert_array_equal(geometry.mirror_pose_mm(mirrored), pose)
     np.testing.assert_array_equal(mirrored[:, skeleton.LEFT, 1:], pose[:, skeleton.RIGHT, 1:])
@@ -22,22 +22,22 @@ def test_mirroring_twice_is_the_identity_and_swaps_sides(pose: np.ndarray):
     assert geometry.mirror_pose_px(np.zeros((17, 2)), 7)[0, 0] == 6
 
 
-def test_mirror_names_agree():
+def test_mirrored_joints_have_matching_names():
     for joint, source in enumerate(skeleton.MIRROR):
         name = skeleton.JOINTS[joint]
         swapped = {"R": "L", "L": "R"}.get(name[0], name[0]) + name[1:]
         assert skeleton.JOINTS[source] == (swapped if joint in skeleton.LEFT + skeleton.RIGHT else name)
 
 
-def test_a_quarter_turn_takes_right_to_down_and_keeps_depth():
+def test_a_rotation_by_90_degrees_maps_right_to_down_and_keeps_depth():
     np.testing.assert_allclose(geometry.rotate_pose_mm(np.array([[1.0, 0, 5]]), np.pi / 2), [[0, 1, 5]], atol=1e-15)
 
 
-def test_turning_back_is_the_identity(pose: np.ndarray):
+def test_rotating_back_is_the_identity(pose: np.ndarray):
     np.testing.assert_allclose(geometry.rotate_pose_mm(geometry.rotate_pose_mm(pose, 0.4), -0.4), pose)
 
 
-def test_pixel_centres_survive_resizing():
+def test_resizing_maps_pixel_coordinates_by_their_centres():
     np.testing.assert_allclose(geometry.resize_px(np.array([-0.5, 0.5, 255.5]), 0.5), [-0.5, 0, 127.5])
 
 
@@ -64,7 +64,7 @@ def test_seeds_depend_on_every_key_and_on_nothing_else():
     assert seeds.generator(0, "x").random() == seeds.generator(0, "x").random()
 
 
-def test_a_file_appears_whole_or_not_at_all(tmp_path):
+def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "deep" / "a.json"
     files.write_json(path, {"a": 1})
     with pytest.raises(RuntimeError), files.atomic(path) as handle:  # noqa: PT012
@@ -74,7 +74,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["a.json"]
 
 
-def test_reading_is_bounded_and_says_what_is_wrong(tmp_path):
+def test_reading_is_limited_in_size_and_rejects_other_json(tmp_path):
     files.write_text(tmp_path / "bomb.gz", "0" * 10_000)
     with pytest.raises(UserError, match="more than 100 bytes"):
         files.read_bytes(tmp_path / "bomb.gz", what="test", limit=100)
@@ -83,5 +83,5 @@ def test_reading_is_bounded_and_says_what_is_wrong(tmp_path):
         files.read_json(tmp_path / "a.json", what="test")
 
 
-def test_unknown_names_offer_the_nearest():
-    assert "did you mean '3dhg'?" in unknown("model", "3dgh", ["2dhg-decay", "3dhg"])
+def test_unknown_names_suggest_the_nearest():
+    assert "did you mean '3dhg'?" in unknown_message("model", "3dgh", ["2dhg-decay", "3dhg"])

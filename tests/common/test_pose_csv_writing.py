@@ -1,4 +1,4 @@
-"""Writing the CSV of poses: the same bytes every time, and nothing that no reader takes."""
+"""Writing the CSV of poses: reproducible bytes, and only files that can be read again."""
 
 import gzip
 from pathlib import Path
@@ -13,7 +13,7 @@ from competition.common.pose_csv import read_poses, write_poses
 from competition.runs.folders import write_valid
 
 
-def test_written_bytes_are_lf_without_negative_zero_and_the_same_every_time(tmp_path: Path, pose_mm: np.ndarray):
+def test_written_bytes_are_reproducible_with_lf_and_without_negative_zero(tmp_path: Path, pose_mm: np.ndarray):
     pose_mm[0, 1] = (-0.0004, 1.0005, -1)
     write_poses(tmp_path / "a.csv.gz", [1, 2, 3, 4, 5], pose_mm)
     write_poses(tmp_path / "b.csv.gz", [5, 4, 3, 2, 1], pose_mm[::-1])
@@ -26,7 +26,7 @@ def test_written_bytes_are_lf_without_negative_zero_and_the_same_every_time(tmp_
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_writing_refuses_what_no_reader_accepts(tmp_path: Path, pose_mm: np.ndarray, bad: float):
+def test_poses_that_are_not_finite_are_not_written(tmp_path: Path, pose_mm: np.ndarray, bad: float):
     pose_mm[2, 3, 1] = bad
     for name, write in (("a.csv", write_poses), ("a.npz", write_valid)):
         with pytest.raises(SubmissionError, match=rf"^\S*{name}: the pose of Id 3 is not finite \(1 of 5 poses\)"):
@@ -35,7 +35,7 @@ def test_writing_refuses_what_no_reader_accepts(tmp_path: Path, pose_mm: np.ndar
 
 
 UNWRITABLE: dict[str, tuple[npt.ArrayLike, tuple[int, ...], str]] = {
-    "an Id twice": ([1, 1, 2, 3, 4], (5, 17, 3), "Id 1 stands twice"),
+    "a duplicate Id": ([1, 1, 2, 3, 4], (5, 17, 3), "Id 1 is duplicated"),
     "an Id below zero": ([-1, 1, 2, 3, 4], (5, 17, 3), "Id -1, expected"),
     "an Id of nineteen digits": ([1, 2, 3, 4, 10**18], (5, 17, 3), "Id 10{18}, expected"),
     "fractions": ([1.0, 2.5, 3.0, 4.0, 5.0], (5, 17, 3), "5 Ids of float64"),
@@ -48,7 +48,7 @@ UNWRITABLE: dict[str, tuple[npt.ArrayLike, tuple[int, ...], str]] = {
 
 
 @pytest.mark.parametrize("name", UNWRITABLE)
-def test_writing_refuses_other_ids_and_shapes_in_one_line(tmp_path: Path, name: str):
+def test_invalid_ids_and_shapes_are_not_written(tmp_path: Path, name: str):
     ids, shape, message = UNWRITABLE[name]
     with pytest.raises(SubmissionError, match=message) as caught:
         write_poses(tmp_path / "a.csv", ids, np.zeros(shape))
@@ -57,12 +57,12 @@ def test_writing_refuses_other_ids_and_shapes_in_one_line(tmp_path: Path, name: 
 
 
 @pytest.mark.parametrize("kind", [complex, bool, str, object])
-def test_writing_refuses_poses_that_are_no_numbers(tmp_path: Path, pose_mm: np.ndarray, kind: type):
+def test_poses_that_are_not_numbers_are_not_written(tmp_path: Path, pose_mm: np.ndarray, kind: type):
     with pytest.raises(SubmissionError, match=r"5 Ids of int64, poses of .*, expected whole numbers and mm"):
         write_poses(tmp_path / "a.csv", np.arange(5), pose_mm.astype(kind))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_least_and_the_largest_id_are_written_and_read(tmp_path: Path, pose_mm: np.ndarray):
+def test_the_smallest_and_the_largest_id_are_written_and_read(tmp_path: Path, pose_mm: np.ndarray):
     write_poses(tmp_path / "a.csv", [0, table.LARGEST_ID], pose_mm[:2])
     assert read_poses(tmp_path / "a.csv").id.tolist() == [0, table.LARGEST_ID]

@@ -1,4 +1,4 @@
-"""Being told to end: what is kept of it, and when the process ends."""
+"""Signals are recorded once, raised at the end of the block, and end the process when repeated."""
 
 import multiprocessing
 import signal
@@ -10,35 +10,35 @@ from competition.common.errors import RunError
 from competition.common.stop import Stop
 
 
-def test_stop_keeps_what_it_was_told_and_ends_with_it():
+def test_a_signal_is_recorded_and_raised_at_the_end_and_a_second_one_at_once():
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    gone_on = []
+    recorded = []
 
-    def told_once() -> None:
+    def one_signal() -> None:
         with Stop() as stop:
             signal.raise_signal(signal.SIGINT)
-            signal.raise_signal(signal.SIGINT)  # at once: the same one, by another way
-            gone_on.append(stop.signal)
+            signal.raise_signal(signal.SIGINT)  # immediately after: counts as the same request
+            recorded.append(stop.signal)
 
-    def told_twice() -> None:
+    def two_signals() -> None:
         with Stop() as stop:
             signal.raise_signal(signal.SIGTERM)
-            stop._when -= 2
+            stop._received_at -= 2
             signal.raise_signal(signal.SIGTERM)
-            raise AssertionError("still here")
+            raise AssertionError("the second signal was not raised")
 
     with pytest.raises(KeyboardInterrupt):
-        told_once()
-    assert gone_on == [signal.SIGINT]
+        one_signal()
+    assert recorded == [signal.SIGINT]
     with pytest.raises(SystemExit) as ended:
-        told_twice()
+        two_signals()
     assert ended.value.code == 143
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
 
 
 @pytest.mark.parametrize("in_pool", [False, True])
-def test_stop_hides_no_error_but_in_a_pool(monkeypatch: pytest.MonkeyPatch, in_pool: bool):
-    """Where the process would outlive it, waiting for more work."""
+def test_an_error_takes_precedence_over_the_signal_except_in_a_pool(monkeypatch: pytest.MonkeyPatch, in_pool: bool):
+    """In a pool, the process would otherwise stay alive and wait for more work."""
     monkeypatch.setattr(multiprocessing, "parent_process", lambda: object() if in_pool else None)
 
     def fails() -> None:
@@ -50,8 +50,8 @@ def test_stop_hides_no_error_but_in_a_pool(monkeypatch: pytest.MonkeyPatch, in_p
         fails()
 
 
-def test_stop_leaves_an_ignored_signal_and_other_threads_alone():
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as nohup does, and a shell for what it puts behind
+def test_ignored_signals_and_other_threads_are_left_alone():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as shells do for background jobs
     try:
         with Stop() as stop:
             signal.raise_signal(signal.SIGINT)

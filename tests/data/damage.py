@@ -1,4 +1,4 @@
-"""Ways to damage the competition's folder."""
+"""Functions that damage a data folder, for tests of its validation."""
 
 import io
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def change_labels(key: str, change: Callable[[np.ndarray], object], **options: o
     return damage
 
 
-def put(value: float, *place: int) -> Callable[[np.ndarray], np.ndarray]:
+def with_value(value: float, *place: int) -> Callable[[np.ndarray], np.ndarray]:
     def change(array: np.ndarray) -> np.ndarray:
         array[place] = value
         return array
@@ -52,7 +52,7 @@ def image_path(root: Path, row: int = 0) -> Path:
     return root / "images" / (root / "annot/train_images.txt").read_text().splitlines()[row]
 
 
-def saved(content: bytes, mode: str = "RGB", kind: str = "JPEG", orientation: int | None = None) -> bytes:
+def encoded(content: bytes, mode: str = "RGB", kind: str = "JPEG", orientation: int | None = None) -> bytes:
     exif = Image.Exif()
     if orientation is not None:
         exif[0x112] = orientation
@@ -65,10 +65,10 @@ def blank(height: int, width: int) -> bytes:
     return cv2.imencode(".jpg", np.zeros((height, width, 3), np.uint8))[1].tobytes()
 
 
-def exif(orientation: int) -> bytes:
+def exif_segment(orientation: int) -> bytes:
     tag = b"\x01\x12\x00\x03\x00\x00\x00\x01\x00" + bytes([orientation])
     return b"\xff\xe1\x00\x22Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x01" + tag + bytes(6)
 
 
-def look(root: Path) -> Findings:
-    return check(root, root.parent / "folds", everything=True, advance=lambda count, text: None)
+def check_all(root: Path) -> Findings:
+    return check(root, root.parent / "folds", all_images=True, advance=lambda count, text: None)

@@ -1,4 +1,4 @@
-"""Folds never split a group, are balanced and repeatable, and aren't changed under the runs that used them."""
+"""Folds never split a group, are balanced and reproducible, and are kept when runs have used them."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from competition.common.errors import FoldsError
 from competition.common.files import sha256_lines, write_json
 from competition.data import folds
 from competition.data.leaks import NEAR_MM, near_copies, split_groups
-from competition.data.names import name_groups, parse_name
+from competition.data.names import parse_name, subjects_and_sequences
 from competition.runs.candidates import find_users
 
 IMAGES = [
@@ -22,7 +22,7 @@ IMAGES = [
 ]
 
 
-def test_names_are_taken_apart():
+def test_names_are_split_into_their_parts():
     name = parse_name("S11_WalkTogether_1.54138969_000126.jpg")
     assert name is not None
     assert (name.subject, name.action, name.camera, name.frame) == ("S11", "WalkTogether", "54138969", 126)
@@ -42,14 +42,14 @@ def test_no_group_is_split_and_folds_are_balanced(strategy: str, k: int | None):
     pd.testing.assert_frame_equal(table, folds.make_folds(IMAGES, strategy=strategy, k=k))
 
 
-def test_a_split_group_is_noticed_at_run_time(monkeypatch: pytest.MonkeyPatch):
+def test_an_assertion_fails_when_a_group_is_split(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(folds, "_balance", lambda groups, k, seed: dict.fromkeys(groups, 0) | {"S1": 1})
     table = folds.make_folds(IMAGES, k=2)
     table.loc[0, "fold"] = 0
     with pytest.raises(AssertionError, match="more than one fold"):
         folds._assert_no_leak(table, "subject")
-    table = folds.make_folds(IMAGES, k=2).assign(sequence="all of one")
-    with pytest.raises(AssertionError, match="sequence all of one is in more than one fold"):
+    table = folds.make_folds(IMAGES, k=2).assign(sequence="same")
+    with pytest.raises(AssertionError, match="sequence same is in more than one fold"):
         folds._assert_no_leak(table, "subject")
     monkeypatch.setattr(folds, "_balance", lambda groups, k, seed: dict.fromkeys(groups, 0) | {"S1": 2})
     with pytest.raises(AssertionError, match="a fold is empty"):
@@ -73,18 +73,18 @@ def test_holdout_is_a_tenth_of_a_small_set_and_2188_of_a_large_one():
         ({"strategy": "holdout", "k": 3}, "one fold"),
     ],
 )
-def test_impossible_folds_are_refused(arguments: dict, message: str):
+def test_impossible_folds_are_rejected(arguments: dict, message: str):
     with pytest.raises(FoldsError, match=message):
         folds.make_folds(IMAGES, **arguments)
 
 
-def test_names_without_a_subject_are_refused_but_for_holdout():
+def test_names_without_a_subject_are_rejected_except_for_holdout():
     with pytest.raises(FoldsError, match=r"train_images.txt:2: 'b.jpg'"):
         folds.make_folds([IMAGES[0], "b.jpg"])
     assert len(folds.make_folds(["a.jpg", "b.jpg"], strategy="holdout")) == 2
 
 
-def test_sequences_of_unknown_subjects_are_what_precedes_the_frame_number():
+def test_without_a_subject_the_sequence_is_the_part_before_the_frame_number():
     names = [
         f"{take}{camera}_{frame:04d}.jpg" for take in ("a_1", "b", "c") for camera in ("", ".7") for frame in (1, 2)
     ]
@@ -92,13 +92,13 @@ def test_sequences_of_unknown_subjects_are_what_precedes_the_frame_number():
     assert table["sequence"].tolist() == ["a_1"] * 4 + ["b"] * 4 + ["c"] * 4
     assert table["camera"].tolist() == ["", "", "7", "7"] * 3
     assert (table.groupby("sequence")["fold"].nunique() == 1).all()
-    with pytest.raises(FoldsError, match=r"'holiday.jpg' doesn't tell its sequence"):
+    with pytest.raises(FoldsError, match=r"'holiday.jpg' doesn't contain its sequence"):
         folds.make_folds([*names, "holiday.jpg"], strategy="sequence")
-    with pytest.raises(FoldsError, match="doesn't tell its subject"):
+    with pytest.raises(FoldsError, match="doesn't contain its subject"):
         folds.make_folds(names)
 
 
-def test_near_copies_in_other_folds_are_those_that_all_pairs_find():
+def test_near_copies_equal_those_of_all_pairwise_distances():
     rng = np.random.default_rng(0)
     pose = rng.normal(0, 200, (60, 17, 3))
     pose[30:] = pose[:30] + rng.normal(0, 1, (30, 17, 3)) * np.linspace(0, 1.2, 30)[:, None, None]
@@ -109,7 +109,7 @@ def test_near_copies_in_other_folds_are_those_that_all_pairs_find():
     np.testing.assert_array_equal(near_copies(pose, fold), expected)
 
 
-def test_groups_on_both_sides_are_found():
+def test_groups_in_several_folds_are_found():
     groups = ["a", "a", "b", "b", None, None, "c"]
     fold = np.array([0, 1, 2, 2, 0, 1, -1])
     assert split_groups(groups, fold).tolist() == [True, True, False, False, False, False, False]
@@ -129,7 +129,7 @@ def test_used_folds_are_kept_unless_forced(tmp_path: Path):
         _write(tmp_path, k=2, users=["3dhg"])
     assert (tmp_path / "folds.csv").read_bytes() == before
     (tmp_path / "folds.json").unlink()
-    assert _write(tmp_path, k=5, users=["3dhg"])  # the same folds, which are told again
+    assert _write(tmp_path, k=5, users=["3dhg"])  # the same folds; folds.json is written again
     assert folds.read_folds(tmp_path, sha256_lines(IMAGES))[1]["k"] == 5
     assert _write(tmp_path, k=2, users=["3dhg"], force=True)
 
@@ -157,7 +157,7 @@ def test_users_are_found_by_the_hash_in_their_configuration(tmp_path: Path):
     assert find_users(tmp_path / "runs", tmp_path) == ["a"]
 
 
-def test_folds_of_other_images_or_changed_by_hand_are_refused(tmp_path: Path):
+def test_folds_of_other_images_or_changed_by_hand_are_rejected(tmp_path: Path):
     with pytest.raises(FoldsError, match="make folds"):
         folds.read_folds(tmp_path, "")
     _write(tmp_path, k=5, users=[])
@@ -177,11 +177,11 @@ def test_folds_of_other_images_or_changed_by_hand_are_refused(tmp_path: Path):
         ("folds.csv", ",sequence,", ",take,", "columns Id, image, subject, action, take, .*, expected"),
         ("folds.csv", "S1_Sitting.54138969_000001.jpg,", "", "can't be read .*: run `make folds` again"),
         ("folds.json", "{", "", "can't be read .*not valid JSON"),
-        ("folds.json", '"k": 5', '"k": 4', "folds.json is not of the 5 folds"),
-        ("folds.json", '"images_sha256": "', '"images_sha256": "0', "folds.json is not of the 5 folds"),
+        ("folds.json", '"k": 5', '"k": 4', "folds.json does not match the 5 folds"),
+        ("folds.json", '"images_sha256": "', '"images_sha256": "0', "folds.json does not match the 5 folds"),
     ],
 )
-def test_folds_of_other_content_are_refused(tmp_path: Path, file: str, old: str, new: str, message: str):
+def test_damaged_or_inconsistent_folds_are_rejected(tmp_path: Path, file: str, old: str, new: str, message: str):
     _write(tmp_path, k=5, users=[])
     text = (tmp_path / file).read_text()
     assert old in text
@@ -190,8 +190,8 @@ def test_folds_of_other_content_are_refused(tmp_path: Path, file: str, old: str,
         folds.read_folds(tmp_path, sha256_lines(IMAGES))
 
 
-def test_groups_are_what_the_names_tell():
-    whole = ["S1_Eating.54138969_000001.jpg", "S5_Posing_1.60457274_000006.jpg"]
-    assert name_groups(whole) == (["S1", "S5"], ["S1_Eating", "S5_Posing_1"])
-    assert name_groups([whole[0], "clip_7_0042.jpg"]) == (None, ["S1_Eating", "clip_7"])
-    assert name_groups([whole[0], "portrait.jpg"]) == (None, None)
+def test_subjects_and_sequences_come_from_the_names():
+    names = ["S1_Eating.54138969_000001.jpg", "S5_Posing_1.60457274_000006.jpg"]
+    assert subjects_and_sequences(names) == (["S1", "S5"], ["S1_Eating", "S5_Posing_1"])
+    assert subjects_and_sequences([names[0], "clip_7_0042.jpg"]) == (None, ["S1_Eating", "clip_7"])
+    assert subjects_and_sequences([names[0], "portrait.jpg"]) == (None, None)

@@ -1,4 +1,4 @@
-"""Images: how they are decoded, and how positions follow them."""
+"""Decoding images, and pixel positions in resized images."""
 
 from pathlib import Path
 
@@ -8,10 +8,10 @@ import pytest
 
 from competition.common.errors import DataError
 from competition.data.images import read_image, to_input_px
-from tests.data.damage import exif, image_path
+from tests.data.damage import exif_segment, image_path
 
 
-def test_images_are_decoded_at_the_size_that_is_asked_for(data: Path):
+def test_images_are_decoded_at_the_requested_size(data: Path):
     path = image_path(data)
     full = read_image(path).astype(float)
     assert full.shape == (256, 256, 3)
@@ -24,14 +24,14 @@ def test_images_are_decoded_at_the_size_that_is_asked_for(data: Path):
     cv2.imwrite(str(red), np.full((256, 256, 3), (0, 0, 250), np.uint8))  # OpenCV writes blue, green, red
     assert read_image(red)[0, 0, 0] > 240
     red.unlink()
-    turned = path.parent / "turned.jpg"
-    turned.write_bytes(path.read_bytes()[:2] + exif(6) + path.read_bytes()[2:])
-    for size in (256, 128):  # as stored, as the labels fit it
-        np.testing.assert_array_equal(read_image(turned, size), read_image(path, size))
-    turned.unlink()
+    rotated = path.parent / "rotated.jpg"
+    rotated.write_bytes(path.read_bytes()[:2] + exif_segment(6) + path.read_bytes()[2:])
+    for size in (256, 128):  # the orientation is ignored, as labels refer to the stored image
+        np.testing.assert_array_equal(read_image(rotated, size), read_image(path, size))
+    rotated.unlink()
 
 
-def test_pixel_positions_follow_the_image_down():
+def test_pixel_positions_are_scaled_with_the_image():
     np.testing.assert_allclose(to_input_px(np.array([[0, 255]], np.float32), 128), [[-0.25, 127.25]])
 
 

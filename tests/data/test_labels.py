@@ -1,4 +1,4 @@
-"""The competition's folder: what would make wrong results is refused before anything is computed."""
+"""Data that would make results wrong are rejected before anything is computed."""
 
 import re
 import shutil
@@ -12,7 +12,7 @@ import pytest
 
 from competition.common.skeleton import IMAGE_PX
 from competition.data import labels as dataset
-from competition.data.faults import pixel_faults
+from competition.data.faults import find_pixel_faults
 from competition.data.images import read_image
 from tests.data.damage import (
     Damage,
@@ -20,16 +20,16 @@ from tests.data.damage import (
     change_labels,
     change_lines,
     change_list,
-    exif,
+    check_all,
+    encoded,
+    exif_segment,
     image_path,
-    look,
-    put,
-    saved,
+    with_value,
 )
 from tests.helpers import TINY, Command
 
 
-def _turned(axis: int) -> Callable[[np.ndarray], np.ndarray]:
+def _negated(axis: int) -> Callable[[np.ndarray], np.ndarray]:
     return lambda array: array * np.where(np.arange(3) == axis, -1, 1).astype(np.float32)
 
 
@@ -37,7 +37,7 @@ def change_image(change: Callable[[bytes], bytes], row: int = 0) -> Damage:
     def damage(root: Path) -> None:
         path = image_path(root, row)
         content = path.read_bytes()
-        path.unlink()  # a link to the shared one
+        path.unlink()  # a hard link to the shared file
         path.write_bytes(change(content))
 
     return damage
@@ -48,7 +48,7 @@ def _png16() -> bytes:
 
 
 def _elsewhere(create: Callable[[h5py.File, Path, np.ndarray], object]) -> Damage:
-    """Keep the values of pose2d outside of the file; `create` makes what stands in their place."""
+    """Remove pose2d from the file, and let `create` put something else in its place."""
 
     def damage(root: Path) -> None:
         with h5py.File(root / "annot/train.h5", "r+") as file:
@@ -73,7 +73,7 @@ def _virtual(file: h5py.File, other: Path, values: np.ndarray) -> None:
 
 def _unknown_float(file: h5py.File, _: Path, values: np.ndarray) -> None:
     kind = h5py.h5t.IEEE_F32LE.copy()
-    kind.set_ebias(1 << 20)  # whose exponents no type of NumPy has
+    kind.set_ebias(1 << 20)  # exponents that no type of NumPy has
     h5py.h5d.create(file.id, b"pose2d", kind, h5py.h5s.create_simple(values.shape))
 
 
@@ -98,12 +98,12 @@ def _cut(share: float) -> Damage:
 BAD_LISTS: dict[str, tuple[Damage, str]] = {
     "no list": (lambda root: (root / "annot/train_images.txt").unlink(), "no competition at .* is missing"),
     "an empty list": (change_list(lambda text: ""), "lists no images"),
-    "not UTF-8": (change_list(lambda text: text.encode("utf-16")), r"txt: holds UTF-16 text: save it as UTF-8"),
+    "not UTF-8": (change_list(lambda text: text.encode("utf-16")), r"txt: is UTF-16 text: save it as UTF-8"),
     "old line ends": (change_list(lambda text: text.replace("\n", "\r")), "a path or control characters"),
     "a line too few": (change_lines(lambda lines: lines[1:]), "has 40 rows, but train_images.txt has 39 lines"),
     "a line twice": (
         change_lines(lambda lines: [*lines, lines[0]]),
-        "stand twice .1, the first is line 41 .* as line 1",
+        "duplicate names .1, the first is line 41 .* like line 1",
     ),
     "a blank line": (change_lines(lambda lines: ["", *lines]), "blank lines, .* .1, the first is line 1"),
     "a line of blanks": (
@@ -131,15 +131,18 @@ BAD_LABELS: dict[str, tuple[Damage, str]] = {
     "a wrong end": (_byte(16, 0xD6), "can't be read as HDF5"),
     "a wrong size": (_byte(24, 0x2C), "can't be read as HDF5"),
     "an unknown float": (_elsewhere(_unknown_float), "can't be read as HDF5"),
-    "a key too few": (lambda root: drop(root, "pose2d"), "no data set 'pose2d', found 'pose3d'"),
+    "a key too few": (lambda root: drop(root, "pose2d"), "no dataset 'pose2d', found 'pose3d'"),
     "another file's": (
         change_labels("pose2d", lambda a: h5py.ExternalLink("other.h5", "pose2d")),
-        "not a data set of this",
+        "not a dataset stored",
     ),
-    "a soft link": (change_labels("pose2d", lambda a: h5py.SoftLink("/pose3d")), "pose2d is not a data set of this"),
-    "a group": (_elsewhere(lambda file, *_: file.create_group("pose2d")), "pose2d is not a data set of this"),
-    "values in another file": (_elsewhere(_external), "pose2d is not a data set of this"),
-    "values of another file": (_elsewhere(_virtual), "pose2d is not a data set of this"),
+    "a soft link": (
+        change_labels("pose2d", lambda a: h5py.SoftLink("/pose3d")),
+        "pose2d is not a dataset stored",
+    ),
+    "a group": (_elsewhere(lambda file, *_: file.create_group("pose2d")), "pose2d is not a dataset stored"),
+    "values in another file": (_elsewhere(_external), "pose2d is not a dataset stored"),
+    "values of another file": (_elsewhere(_virtual), "pose2d is not a dataset stored"),
     "no shape": (change_labels("pose3d", lambda a: h5py.Empty("f4")), r"shape None, expected \(N, 17, 3\)"),
     "an axis too few": (change_labels("pose3d", lambda a: a[..., :2]), r"shape \(40, 17, 2\), expected \(N, 17, 3\)"),
     "fewer rows of one": (change_labels("pose2d", lambda a: a[:30]), "pose2d has 30 rows, but .* 40 lines"),
@@ -149,30 +152,33 @@ BAD_LABELS: dict[str, tuple[Damage, str]] = {
     "whole numbers": (change_labels("pose3d", lambda a: a.astype(np.int32)), "type int32, expected float32"),
     "half precision": (change_labels("pose3d", lambda a: a.astype(np.float16)), "type float16"),
     "text": (change_labels("pose2d", lambda a: a.astype("S8")), "type |S8"),
-    "NaN": (change_labels("pose3d", put(np.nan, 7, 3, 1)), r"NaN .*the first is Id 8\): [\w ]+ of the list$"),
+    "NaN": (change_labels("pose3d", with_value(np.nan, 7, 3, 1)), r"NaN .*the first is Id 8\): [\w ]+ of the list$"),
     "NaN alone": (change_labels("pose3d", lambda a: a * np.nan), r"pose3d has NaN .*\(40, the first is Id 1"),
-    "infinite pixels": (change_labels("pose2d", put(np.inf, 0, 0, 0)), "pose2d has NaN or infinite"),
+    "infinite pixels": (change_labels("pose2d", with_value(np.inf, 0, 0, 0)), "pose2d has NaN or infinite"),
     "too large a number": (
-        change_labels("pose3d", lambda a: put(1e300, 0, 5, 0)(a.astype(float))),
+        change_labels("pose3d", lambda a: with_value(1e300, 0, 5, 0)(a.astype(float))),
         "pose3d has NaN or infin",
     ),
-    "metres": (change_labels("pose3d", lambda a: a / 1000), r"no person's size.*\(40, the first is Id 1\): metres\?"),
+    "metres": (change_labels("pose3d", lambda a: a / 1000), r"implausible size.*\(40, the first is Id 1\): metres\?"),
     "centimetres": (change_labels("pose3d", lambda a: a / 10), r"centimetres\?"),
-    "an empty row": (change_labels("pose3d", put(0, 6)), r"\(1, the first is Id 7\): empty rows\?"),
-    "not root-centred": (change_labels("pose3d", lambda a: a + 100), r"off \(0, 0, 0\), by 100 mm at most"),
-    "a root hardly off": (
-        change_labels("pose3d", put(-0.01, 3, 0, 2)),
-        r"off \(0, 0, 0\), by 0.01 mm at most \(1, the first is Id 4\)",
+    "an empty row": (change_labels("pose3d", with_value(0, 6)), r"\(1, the first is Id 7\): empty rows\?"),
+    "not root-centred": (change_labels("pose3d", lambda a: a + 100), r"not at \(0, 0, 0\), off by 100 mm at most"),
+    "a root slightly off": (
+        change_labels("pose3d", with_value(-0.01, 3, 0, 2)),
+        r"not at \(0, 0, 0\), off by 0.01 mm at most \(1, the first is Id 4\)",
     ),
-    "micrometres": (change_labels("pose3d", lambda a: a * 1000), r"no person's size.*\(40, .*another unit\?"),
+    "micrometres": (change_labels("pose3d", lambda a: a * 1000), r"implausible size.*\(40, .*another unit\?"),
     "y upwards": (
-        change_labels("pose3d", _turned(1)),
-        "y doesn't follow pose2d's .* expected y down: multiply y by -1",
+        change_labels("pose3d", _negated(1)),
+        "y of pose3d doesn't match pose2d .* expected y down: multiply y by -1",
     ),
-    "mirrored": (change_labels("pose3d", _turned(0)), "x doesn't follow pose2d's"),
-    "rows mixed up": (change_labels("pose3d", lambda a: a[np.random.default_rng(0).permutation(40)]), "rows mixed up"),
-    "pixels of 0 to 1": (change_labels("pose2d", lambda a: a / 256), "pose2d of people smaller than 8 px"),
-    "pixels of -1 to 1": (change_labels("pose2d", lambda a: a / 128 - 1), "pose2d of people smaller than 8 px"),
+    "mirrored": (change_labels("pose3d", _negated(0)), "x of pose3d doesn't match pose2d"),
+    "rows mixed up": (
+        change_labels("pose3d", lambda a: a[np.random.default_rng(0).permutation(40)]),
+        "another order",
+    ),
+    "pixels of 0 to 1": (change_labels("pose2d", lambda a: a / 256), "pose2d of poses smaller than 8 px"),
+    "pixels of -1 to 1": (change_labels("pose2d", lambda a: a / 128 - 1), "pose2d of poses smaller than 8 px"),
     "pixels around the middle": (change_labels("pose2d", lambda a: a - 128), "of pose2d lies outside the image"),
     "pixels far to the right": (
         change_labels("pose2d", lambda a: a + np.float32([200, 0])),
@@ -189,11 +195,11 @@ BAD_IMAGES: dict[str, tuple[Damage, str]] = {
         lambda root: (image_path(root).unlink(), image_path(root).mkdir()),
         r"can't be read.*\(Is a directory\)",
     ),
-    "broken off": (change_image(lambda content: content[:2000]), ": broken off"),
-    "the last one broken off": (change_image(lambda content: content[:2000], row=-1), ": broken off"),
+    "broken off": (change_image(lambda content: content[:2000]), ": truncated"),
+    "the last one broken off": (change_image(lambda content: content[:2000], row=-1), ": truncated"),
     "broken off behind another's end": (
         change_image(lambda content: content[:2] + b"\xff\xfe\x00\x04\xff\xd9" + content[2:-500]),
-        ": broken off",
+        ": truncated",
     ),
     "no picture": (
         change_image(lambda content: content[: content.index(b"\xff\xda")] + b"\xff\xd9"),
@@ -201,14 +207,14 @@ BAD_IMAGES: dict[str, tuple[Damage, str]] = {
     ),
     "its head only": (change_image(lambda content: content[:100]), "can't be decoded|can't be read"),
     "noise": (change_image(lambda content: b"\xff\xd8hello\xff\xd9"), "can't be decoded"),
-    "CMYK": (change_image(lambda content: saved(content, "CMYK")), "CMYK, expected RGB"),
-    "greyscale": (change_image(lambda content: saved(content, "L")), "greyscale, expected RGB"),
-    "PNG": (change_image(lambda content: saved(content, kind="PNG")), "not a JPEG"),
+    "CMYK": (change_image(lambda content: encoded(content, "CMYK")), "CMYK, expected RGB"),
+    "greyscale": (change_image(lambda content: encoded(content, "L")), "greyscale, expected RGB"),
+    "PNG": (change_image(lambda content: encoded(content, kind="PNG")), "not a JPEG"),
     "16 bits": (change_image(lambda content: _png16()), "not a JPEG"),
-    "to be turned": (change_image(lambda content: saved(content, orientation=6)), r"EXIF orientation\).*\(6\)"),
+    "to be turned": (change_image(lambda content: encoded(content, orientation=6)), r"EXIF orientation.*\(6\)"),
     "to be mirrored": (
-        change_image(lambda content: content[:2] + exif(2) + content[2:]),
-        r"EXIF orientation\).*\(2\)",
+        change_image(lambda content: content[:2] + exif_segment(2) + content[2:]),
+        r"EXIF orientation.*\(2\)",
     ),
     "low": (change_image(lambda content: blank(200, 256)), r"not 256x256 px.*\(256x200\)"),
     "narrow": (change_image(lambda content: blank(256, 200)), r"not 256x256 px.*\(200x256\)"),
@@ -230,8 +236,8 @@ def drop(root: Path, key: str) -> None:
 
 
 @pytest.fixture
-def refuse_to_train(command: Command, own_data: Path, capsys) -> Callable[[], str]:
-    """Make folds of the sound data, and return what trains on it when it is damaged: to its one line of refusal."""
+def error_of_train(command: Command, own_data: Path, capsys) -> Callable[[], str]:
+    """Make folds, and return a function that trains on the damaged data and returns the error, one line."""
     assert command("folds", "--k", "2", data=own_data) == 0
 
     def train() -> str:
@@ -245,12 +251,12 @@ def refuse_to_train(command: Command, own_data: Path, capsys) -> Callable[[], st
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_training_and_check_refuse_bad_data(refuse_to_train: Callable[[], str], own_data: Path, name: str):
+def test_training_and_check_reject_bad_data(error_of_train: Callable[[], str], own_data: Path, name: str):
     damage, message = BAD[name]
     damage(own_data)
-    error = refuse_to_train()
+    error = error_of_train()
     assert re.search(message, error), error
-    problems = [str(problem) for problem in look(own_data).problems]
+    problems = [str(problem) for problem in check_all(own_data).problems]
     assert any(re.search(message, problem) for problem in problems), problems
 
 
@@ -263,8 +269,8 @@ HARMLESS: dict[str, Damage] = {
     "double precision": change_labels("pose3d", lambda a: a.astype(np.float64)),
     "other byte order": change_labels("pose2d", lambda a: a.astype(">f4")),
     "compressed": change_labels("pose3d", lambda a: a, compression="gzip", chunks=(7, 17, 3)),
-    "an upright image": change_image(lambda content: content[:2] + exif(1) + content[2:]),
-    "an image of no orientation": change_image(lambda content: content[:2] + exif(0) + content[2:]),
+    "an upright image": change_image(lambda content: content[:2] + exif_segment(1) + content[2:]),
+    "an image of no orientation": change_image(lambda content: content[:2] + exif_segment(0) + content[2:]),
     "zeros behind an image": change_image(lambda content: content + bytes(8)),
 }
 
@@ -279,25 +285,25 @@ def test_harmless_variants_give_the_same_data(data: Path, own_data: Path, name: 
         np.testing.assert_array_equal(getattr(labels, key), getattr(expected, key))
         assert getattr(labels, key).dtype == getattr(expected, key).dtype
     np.testing.assert_array_equal(*(read_image(root / "images" / labels.images[0]) for root in (own_data, data)))
-    assert not look(own_data).problems
+    assert not check_all(own_data).problems
 
 
-def test_labels_without_a_list_are_read_up_to_a_number(data: Path, monkeypatch: pytest.MonkeyPatch):
+def test_labels_without_a_list_are_read_up_to_a_limit(data: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(dataset, "MOST_ROWS", 10)
-    pose2d_px, pose_mm, faults = dataset.look_at_labels(data, None)
+    pose2d_px, pose_mm, faults = dataset.read_label_arrays(data, None)
     assert pose2d_px is not None
     assert pose_mm is not None
     assert (len(pose2d_px), len(pose_mm), faults) == (10, 10, [])
 
 
-def test_a_person_that_is_narrow_is_no_dot(data: Path):
+def test_a_narrow_pose_is_not_too_small(data: Path):
     pose2d_px = dataset.read_labels(data).pose2d_px * np.float32([0.02, 1])
-    assert not pixel_faults(data, pose2d_px, IMAGE_PX)
+    assert not find_pixel_faults(data, pose2d_px, IMAGE_PX)
 
 
 def test_a_fifth_of_the_joints_may_lie_outside_the_image(data: Path):
     pose2d_px = dataset.read_labels(data).pose2d_px
     pose2d_px[:, :3] -= 300
-    assert not pixel_faults(data, pose2d_px, IMAGE_PX)
+    assert not find_pixel_faults(data, pose2d_px, IMAGE_PX)
     pose2d_px[:, :4] -= 300
-    assert len(pixel_faults(data, pose2d_px, IMAGE_PX)) == 1
+    assert len(find_pixel_faults(data, pose2d_px, IMAGE_PX)) == 1

@@ -17,7 +17,7 @@ from competition.common.pose_csv import write_poses
 from competition.runs.candidates import candidates
 from competition.runs.folders import read_valid
 from competition.runs.record import read_log
-from tests.helpers import N_TEST, TINY, Command, Evil, damaged, refused_in_a_line
+from tests.helpers import N_TEST, TINY, Command, Evil, assert_read_or_one_line_error, damaged
 
 # arrays
 
@@ -71,7 +71,7 @@ def test_damaged_arrays_are_refused_or_read(scratch: Path, data: st.DataObject):
     packed = io.BytesIO()
     (np.savez if data.draw(st.booleans()) else np.savez_compressed)(packed, id=IDS, pose=POSE)
     (scratch / "damaged.npz").write_bytes(damaged(packed.getvalue(), data))
-    refused_in_a_line(lambda: read_valid(scratch / "damaged.npz"))
+    assert_read_or_one_line_error(lambda: read_valid(scratch / "damaged.npz"))
 
 
 def test_the_board_does_not_unpack_a_bomb(command: Command, tmp_path: Path, monkeypatch, capsys):

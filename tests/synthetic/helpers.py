@@ -1,3 +1,3 @@
-"""The size and the seed of the competition that these tests make."""
+"""Size and seed of the competition that these tests generate."""
 
 N, N_TEST, SEED = 24, 8, 3

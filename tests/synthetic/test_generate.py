@@ -1,4 +1,4 @@
-"""The embedded competition: files, labels that agree with pictures and cameras, determinism, resuming, refusals."""
+"""Synthetic competitions: files, labels that match images and cameras, reproducibility, resuming, rejected folders."""
 
 import errno
 import hashlib
@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def contents(root: Path) -> dict[str, str]:
-    """Hash of every file by its place."""
+    """Return the SHA-256 of every file by its path."""
     return {
         str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(root.rglob("*"))
@@ -58,7 +58,7 @@ def labels(root: Path) -> tuple[np.ndarray, np.ndarray]:
         return handle["pose2d"][:], handle["pose3d"][:]
 
 
-def test_the_folder_holds_what_the_contract_names(folder: Path):
+def test_the_folder_has_the_files_of_the_contract(folder: Path):
     train, test = lines(folder / "annot" / "train_images.txt"), lines(folder / "annot" / "valid_images.txt")
     assert (len(train), len(test)) == (N, N_TEST)
     assert {path.name for path in (folder / "images").iterdir()} == set(train) | set(test)
@@ -77,7 +77,7 @@ def test_the_folder_holds_what_the_contract_names(folder: Path):
     assert cv2.imread(str(folder / "contact_sheet.jpg")) is not None
 
 
-def test_labels_have_the_contracts_shapes_and_the_pelvis_is_the_origin(folder: Path):
+def test_labels_have_the_shapes_of_the_contract_and_the_pelvis_at_the_origin(folder: Path):
     pose2d, pose3d = labels(folder)
     assert (pose2d.shape, pose2d.dtype) == ((N, 17, 2), np.float32)
     assert (pose3d.shape, pose3d.dtype) == ((N, 17, 3), np.float32)
@@ -112,7 +112,7 @@ def test_bones_are_the_subjects_own_in_every_image(folder: Path):
 def test_the_crop_is_a_square_on_the_joints_box_with_forty_pixels_to_spare():
     view = cameras.make_camera(SEED, "S8", skeleton.CAMERAS[0])
     joints = poses.Take(SEED, "S8", "Greeting", "1", skeleton_bones.draw_bones(SEED, "S8")).posture(17).joints_mm
-    seen = view.see(joints)
+    seen = view.to_camera(joints)
     full, small = view.project(seen), view.crop(view.project(seen)).project(seen)
     low, high = full.min(axis=0), full.max(axis=0)
     side = (high - low).max() + 40
@@ -121,33 +121,33 @@ def test_the_crop_is_a_square_on_the_joints_box_with_forty_pixels_to_spare():
     np.testing.assert_allclose((small.min(axis=0) + small.max(axis=0)) / 2, [127.5, 127.5], atol=1e-9)
 
 
-def test_the_picture_shows_a_joint_where_its_label_says():
+def test_joints_are_visible_in_the_image_where_their_labels_are():
     view = cameras.make_camera(SEED, "S8", skeleton.CAMERAS[1])
     body = bodies.make_body(SEED, "S8", cell_mm=30.0)
     take = poses.Take(SEED, "S8", "Walking", "1", body.bones)
     posture = take.posture(17)
-    seen = view.see(posture.joints_mm)
+    seen = view.to_camera(posture.joints_mm)
     crop = view.crop(view.project(seen))
     scene = scenes.draw_scene(take, body, {"only": view})
     solid = render.make_solid(body, posture, scene)
     for joint in (3, 10, 16):
         ball, faces = sphere(posture.joints_mm[joint], 60.0)
-        screen = kernels.see(ball, crop.rotation, crop.position_mm, crop.focal_px, crop.centre_px)
+        screen = kernels.project(ball, crop.rotation, crop.position_mm, crop.focal_px, crop.centre_px)
         owner = np.full((512, 512), -1, np.int32)
         kernels.draw_triangles(screen, faces, np.zeros((512, 512), np.float32), owner)
         y, x = np.nonzero(owner >= 0)
         centre = (np.array([x.mean(), y.mean()]) + 0.5) / kernels.FINE - 0.5
         np.testing.assert_allclose(centre, crop.project(seen)[joint], atol=0.05)
-    picture = render.draw(solid, posture, scene, crop, render.make_textures()[0])
-    bare = render.draw(replace(solid, triangles=solid.triangles[:0]), posture, scene, crop, render.make_textures()[0])
-    shown = np.abs(picture - bare).sum(axis=2) > 1
+    image = render.draw(solid, posture, scene, crop, render.make_textures()[0])
+    empty = render.draw(replace(solid, triangles=solid.triangles[:0]), posture, scene, crop, render.make_textures()[0])
+    visible = np.abs(image - empty).sum(axis=2) > 1
     pixels = np.rint(crop.project(seen)).astype(int)
-    assert shown[pixels[:, 1], pixels[:, 0]].mean() > 0.95
-    assert 0.03 < shown.mean() < 0.6
+    assert visible[pixels[:, 1], pixels[:, 0]].mean() > 0.95
+    assert 0.03 < visible.mean() < 0.6
 
 
 def sphere(centre: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
-    """A ball's vertices and triangles, facing outward."""
+    """Return the vertices and triangles of a sphere, facing outward."""
     around, up = np.meshgrid(np.linspace(0, 2 * np.pi, 49), np.linspace(0, np.pi, 25))
     points = np.stack([np.cos(around) * np.sin(up), np.sin(around) * np.sin(up), np.cos(up)], axis=-1).reshape(-1, 3)
     faces = []
@@ -163,7 +163,7 @@ def test_two_workers_write_the_same_files(folder: Path, tmp_path: Path):
     assert contents(tmp_path / "again") == contents(folder)
 
 
-def test_a_killed_run_goes_on_and_ends_with_the_same_files(folder: Path, tmp_path: Path):
+def test_a_killed_run_resumes_and_ends_with_the_same_files(folder: Path, tmp_path: Path):
     root = tmp_path / "killed"
     shutil.copytree(folder, root)
     (root / "manifest.json").unlink()
@@ -177,7 +177,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_files(folder: Path, tmp_pat
     assert images[2].stat().st_mtime_ns == kept
 
 
-def test_a_full_disk_and_ctrl_c_end_in_one_line_and_the_next_run_ends_with_the_same_files(
+def test_after_a_full_disk_or_ctrl_c_the_command_prints_one_line_and_can_be_resumed(
     folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -191,13 +191,13 @@ def test_a_full_disk_and_ctrl_c_end_in_one_line_and_the_next_run_ends_with_the_s
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), 2, "No space left on device"),
         (KeyboardInterrupt(), 130, "interrupted"),
     )
-    for fault, code, said in faults:
+    for fault, code, message in faults:
         shutil.rmtree(root, ignore_errors=True)
-        left = iter([None] * 25)  # images that still find room
+        left = iter([None] * 25)  # images that can still be written
 
         def failing(path: Path, content: bytes, fault: BaseException = fault, left: Iterator[None] = left) -> int:
             if next(left, fault) is not None:
-                write(path, content[: len(content) // 2])  # what was written before the fault stays
+                write(path, content[: len(content) // 2])  # a part is written before the fault
                 raise fault
             return write(path, content)
 
@@ -205,14 +205,14 @@ def test_a_full_disk_and_ctrl_c_end_in_one_line_and_the_next_run_ends_with_the_s
             patch.setattr(Path, "write_bytes", failing)
             assert main(command) == code
         error = capsys.readouterr().err.strip()
-        assert said in error
+        assert message in error
         assert "\n" not in error
         assert not (root / "manifest.json").exists()
         assert main(command) == 0
         assert contents(root) == contents(folder)
 
 
-def test_a_complete_folder_is_left_alone(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_complete_folder_is_not_changed(folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(generate, "draw_take", None)  # would fail if it were called
     before = (folder / "manifest.json").stat().st_mtime_ns
     generate.generate(folder, N, N_TEST, SEED)
@@ -220,39 +220,39 @@ def test_a_complete_folder_is_left_alone(folder: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("n", "n_test", "seed", "said"),
+    ("n", "n_test", "seed", "message"),
     [
         (0, 8, SEED, "--n must be at least 1"),
         (24, -2, SEED, "--n-test must be at least 1"),
-        (25, 8, SEED, "made with n 24, but 25"),
-        (24, 9, SEED, "made with n_test 8, but 9"),
-        (24, 8, 4, "made with seed 3, but 4"),
+        (25, 8, SEED, "with n 24, but 25"),
+        (24, 9, SEED, "with n_test 8, but 9"),
+        (24, 8, 4, "with seed 3, but 4"),
     ],
 )
-def test_what_was_made_otherwise_is_refused(folder: Path, n: int, n_test: int, seed: int, said: str):
+def test_other_counts_and_seeds_are_rejected(folder: Path, n: int, n_test: int, seed: int, message: str):
     before = contents(folder)
-    with pytest.raises(DataError, match=said) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         generate.generate(folder, n, n_test, seed)
     assert "\n" not in str(caught.value)
     assert contents(folder) == before
 
 
-def test_a_folder_of_another_version_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_folder_of_another_version_is_rejected(folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(generate, "VERSION", "0")
-    with pytest.raises(DataError, match="made with version"):
+    with pytest.raises(DataError, match="generated with version"):
         generate.generate(folder, N, N_TEST, SEED)
 
 
-def test_a_folder_of_something_else_is_refused_and_not_touched(tmp_path: Path):
+def test_a_folder_with_other_content_is_rejected_and_not_changed(tmp_path: Path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(DataError, match="was not made here"):
+    with pytest.raises(DataError, match="was not generated"):
         generate.generate(tmp_path, 4, 4, 0)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
     with pytest.raises(DataError, match="is a file"):
         generate.generate(tmp_path / "thesis.txt", 4, 4, 0)
 
 
-def test_the_hidden_answers_are_the_submissions_columns_and_usage_by_take(folder: Path):
+def test_the_hidden_answers_have_the_submission_columns_and_usage_by_take(folder: Path):
     header, *rows = lines(folder / "solution" / "test.csv")
     assert header == HEADER + ",Usage"
     names = lines(folder / "annot" / "valid_images.txt")
@@ -267,7 +267,7 @@ def test_the_hidden_answers_are_the_submissions_columns_and_usage_by_take(folder
     assert set.union(*usage.values()) == {"Public", "Private"}
 
 
-def test_the_manifest_says_what_it_is(folder: Path):
+def test_the_manifest_records_that_data_are_synthetic_and_their_settings(folder: Path):
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["synthetic"] is True
     assert (manifest["seed"], manifest["n"], manifest["n_test"]) == (SEED, N, N_TEST)

@@ -1,4 +1,4 @@
-"""The people: rigid bones, joints that bend one way, feet on the floor, angles as measured."""
+"""Postures: rigid bones, joints that bend one way, contact with the floor, angles as measured."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ SUBJECTS = skeleton.TRAIN_SUBJECTS + skeleton.TEST_SUBJECTS
 BONES_OF_PAIRS = ("hip", "thigh", "shank", "shoulder", "upper", "forearm")
 
 
-def test_bones_are_rigid_and_equal_left_and_right_to_a_millionth_mm_in_camera_space():
+def test_bones_are_rigid_and_equal_left_and_right_in_camera_space():
     bones = skeleton_bones.draw_bones(SEED, "S5")
     view = cameras.make_camera(SEED, "S5", skeleton.CAMERAS[2])
     expected = {name: getattr(bones, name) for name in BONES_OF_PAIRS}
@@ -30,14 +30,14 @@ def test_bones_are_rigid_and_equal_left_and_right_to_a_millionth_mm_in_camera_sp
     for action in skeleton.ACTIONS:
         take = poses.Take(SEED, "S5", action, "1", bones)
         for frame in (0, 301):
-            seen = view.see(take.posture(frame).joints_mm)
+            seen = view.to_camera(take.posture(frame).joints_mm)
             for name, both in pairs.items():
                 for start, end in both:
                     assert abs(np.linalg.norm(seen[end] - seen[start]) - expected[name]) < 1e-6
             np.testing.assert_allclose(seen[0], (seen[1] + seen[4]) / 2, atol=1e-6)
 
 
-def test_people_stay_above_the_floor_and_bend_knees_and_elbows_one_way():
+def test_joints_stay_above_the_floor_and_knees_bend_one_way():
     bones = skeleton_bones.draw_bones(SEED, "S9")
     for action in skeleton.ACTIONS:
         take = poses.Take(SEED, "S9", action, "2", bones)
@@ -52,17 +52,17 @@ def test_people_stay_above_the_floor_and_bend_knees_and_elbows_one_way():
 
 
 @pytest.mark.parametrize("kind", [postures.STAND, postures.BEND, postures.CROUCH, postures.FLOOR])
-def test_people_rest_on_the_floor_and_none_floats(kind: int):
+def test_postures_rest_on_the_floor(kind: int):
     for number in range(12):
         bones = skeleton_bones.draw_bones(SEED, SUBJECTS[number % 7])
         values = postures.draw_key(np.random.default_rng(number), "Posing", kind, bones, None, True)
         joints = skeletons.pose_body(values, bones).joints_mm
-        assert joints[0, 2] - values[skeletons.INDEX["height"]] < 40  # hardly lifted to keep a part off the floor
-        assert joints[[2, 3, 5, 6], 2].min() < 95  # an ankle or a knee is at its flesh's height over the floor
-        assert joints[0, 2] < 140 or kind != postures.FLOOR or joints[[2, 5], 2].max() < 80  # on the seat or the knees
+        assert joints[0, 2] - values[skeletons.INDEX["height"]] < 40  # hardly lifted by pose_body
+        assert joints[[2, 3, 5, 6], 2].min() < 95  # an ankle or a knee touches the floor
+        assert joints[0, 2] < 140 or kind != postures.FLOOR or joints[[2, 5], 2].max() < 80  # sitting or kneeling
 
 
-# Degrees at the median, measured in Human3.6M: knee, hip flexion, elbow, lean of the trunk.
+# Medians in degrees measured in Human3.6M: knee, hip and elbow flexion, lean of the trunk.
 MEDIANS = {
     ("Walking", "WalkTogether"): (19, 0, 46, 5),
     ("WalkDog",): (27, 16, 40, 13),
@@ -73,7 +73,7 @@ MEDIANS = {
 
 
 def flexions(joints: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Knee, hip and elbow flexion and the trunk's lean in degrees, of poses [N, 17, 3] with z up."""
+    """Return knee, hip and elbow flexion and the lean of the trunk in degrees, of poses [N, 17, 3] with z up."""
 
     def angle(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         lengths = np.linalg.norm(first, axis=-1) * np.linalg.norm(second, axis=-1)
@@ -92,7 +92,7 @@ def flexions(joints: np.ndarray) -> tuple[np.ndarray, ...]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("actions", MEDIANS, ids=lambda actions: "-".join(actions))
-def test_median_angles_of_the_actions_are_those_of_human36m(actions: tuple[str, ...]):
+def test_median_angles_of_actions_match_human36m(actions: tuple[str, ...]):
     poses_mm = [
         poses.Take(SEED, subject, action, part, skeleton_bones.draw_bones(SEED, subject)).posture(frame).joints_mm
         for subject in SUBJECTS
@@ -104,14 +104,14 @@ def test_median_angles_of_the_actions_are_those_of_human36m(actions: tuple[str, 
         assert abs(np.median(found) - expected) < 10
 
 
-def test_neighbouring_frames_are_alike_and_far_ones_are_not():
+def test_neighbouring_frames_are_similar_and_distant_ones_are_not():
     take = poses.Take(SEED, "S6", "Discussion", "1", skeleton_bones.draw_bones(SEED, "S6"))
     first, second, far = (take.posture(frame).joints_mm for frame in (100, 101, 140))
     assert 0 < np.abs(second - first).max() < 160
     assert np.abs(far - first).max() > 60
 
 
-def test_a_hand_on_the_phone_is_at_the_ear_wherever_the_head_turns():
+def test_a_hand_on_the_phone_follows_the_turning_head():
     bones = skeleton_bones.draw_bones(SEED, "S1")
     values = postures.draw_key(np.random.default_rng(0), "Waiting", postures.STAND, bones, None, True)
     index = skeletons.INDEX
