@@ -77,7 +77,7 @@ def reproduce(workspace: Workspace, scale: str, console: Console, *, fold: str =
 def _train(workspace: Workspace, names: list[str], fold: str, console: Console, at_once: int) -> None:
     """Train what isn't trained yet, and say before what it will cost."""
     import models
-    from competition.training.cost import seconds_left  # here: it loads torch
+    from competition.training.cost import estimate_seconds  # here: it loads torch
 
     every = [str(number) for number in fold_numbers(workspace)]
     if fold not in (*every, "all"):
@@ -91,10 +91,10 @@ def _train(workspace: Workspace, names: list[str], fold: str, console: Console, 
     of = "all folds" if fold == "all" else f"fold {fold}"
     console.note(f"{', '.join(names)}, {of}: measuring a few steps of each")
     at_once = max(1, min(at_once, len(jobs)))
-    if seconds := seconds_left(jobs, at_once):
+    if seconds := estimate_seconds(jobs, at_once):
         told = "one network after another" if at_once == 1 else f"{at_once} networks at a time"
         console.note(f"about {duration(seconds)} here, {told}; what is finished is skipped")
-    train_folds(jobs, console, at_once=at_once)
+    train_folds(jobs, console, parallel=at_once)
 
 
 def _row(name: str, setting: str, poster: float | None, out_of_fold: float | None, test: float | None) -> Row:

@@ -21,15 +21,15 @@ from competition.training.world import World
 PREDICTED = 64  # test images that are predicted, twice: the first time to warm up
 
 
-def seconds_left(jobs: Iterable[Job], at_once: int) -> float:
-    """Return about how long training takes, `at_once` jobs at a time; what is finished already takes nothing.
+def estimate_seconds(jobs: Iterable[Job], parallel: int) -> float:
+    """Return about how long training takes, `parallel` jobs at a time; what is finished already takes nothing.
 
     Of every recipe a few real steps are taken, and a few images predicted, with a network that is thrown away, on the
     share of the cores that it will have.
     """
     measured: dict[str, tuple[float, float]] = {}
     total, threads = 0.0, torch.get_num_threads()
-    torch.set_num_threads(max(1, threads // at_once))
+    torch.set_num_threads(max(1, threads // parallel))
     for job in jobs:
         log = read_log(job.folder)
         epochs = job.recipe.epochs - len(log)
@@ -42,7 +42,7 @@ def seconds_left(jobs: Iterable[Job], at_once: int) -> float:
         predicted = len(data.valid_rows) + len(data.test.id)
         total += epochs * (len(data.train_rows) * train_seconds + predicted * predict_seconds)
     torch.set_num_threads(threads)
-    return total / at_once
+    return total / parallel
 
 
 def _measure(job: Job) -> tuple[float, float]:

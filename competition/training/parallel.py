@@ -24,7 +24,7 @@ from competition.data.labels import read_labels, read_test
 from competition.training.jobs import Job, recorded_precision
 
 
-def is_one_of_many() -> bool:
+def is_torchrun_worker() -> bool:
     """Whether torchrun started this process, for another one that speaks for all."""
     return "RANK" in os.environ
 
@@ -33,17 +33,17 @@ def train_folds(
     jobs: Sequence[Job],
     console: Console,
     *,
-    at_once: int = 1,
+    parallel: int = 1,
     gpus: int | None = None,
     arguments: Sequence[str] = (),
 ) -> None:
-    """Train folds of one run or several, `at_once` of them at a time with a share of the cores, or a GPU, each.
+    """Train folds of one run or several, `parallel` of them at a time with a share of the cores, or a GPU, each.
 
     With `gpus` this command, its `arguments`, is run by torchrun on so many processes: each network on all of them.
     """
-    if at_once < 1:
-        raise UserError(f"--parallel {at_once}: expected at least 1")
-    if gpus is not None and (gpus < 1 or at_once > 1 or jobs[0].recipe.batch % gpus):
+    if parallel < 1:
+        raise UserError(f"--parallel {parallel}: expected at least 1")
+    if gpus is not None and (gpus < 1 or parallel > 1 or jobs[0].recipe.batch % gpus):
         raise UserError(
             f"--gpus {gpus}: expected at least 1, a divisor of --batch {jobs[0].recipe.batch}, no --parallel"
         )
@@ -53,21 +53,21 @@ def train_folds(
         for job in jobs:
             _under_torchrun(gpus, [*_without(arguments, "--gpus", "--fold"), "--fold", str(job.fold)])
         return
-    at_once = min(at_once, len(jobs))
-    if at_once == 1:
+    parallel = min(parallel, len(jobs))
+    if parallel == 1:
         from competition.training.loop import train
 
         for job in jobs:
             train(job, console)
         return
 
-    with worker_processes(at_once, preload=["competition.training.loop"]) as pool:
+    with worker_processes(parallel, preload=["competition.training.loop"]) as pool:
         auto, cores = pool.submit(_look_around).result()  # measured once, the same for all folds
         recorded = [recorded_precision(job) for job in jobs]
         together = [
             replace(job, precision=auto if of == "auto" else of) for job, of in zip(jobs, recorded, strict=True)
         ]
-        futures = [pool.submit(_train_beside, job, max(1, cores // at_once), at_once) for job in together]
+        futures = [pool.submit(_train_beside, job, max(1, cores // parallel), parallel) for job in together]
         for future in as_completed(futures):
             future.result()
 
@@ -133,7 +133,7 @@ def _look_around() -> tuple[str, int]:
     return choose_precision("auto", choose_device()), torch.get_num_threads()
 
 
-def _train_beside(job: Job, threads: int, at_once: int) -> None:
+def _train_beside(job: Job, threads: int, parallel: int) -> None:
     """Train a fold beside others, on its threads; each process of the pool keeps to one GPU."""
     import torch
 
@@ -142,5 +142,5 @@ def _train_beside(job: Job, threads: int, at_once: int) -> None:
     torch.set_num_threads(threads)
     if torch.cuda.is_available():
         place = multiprocessing.current_process()._identity[-1] - 1
-        torch.cuda.set_device(place % at_once % torch.cuda.device_count())
+        torch.cuda.set_device(place % parallel % torch.cuda.device_count())
     train(job, Console(plain=True))
