@@ -88,7 +88,7 @@ def train(options: argparse.Namespace, workspace: Workspace, console: Console) -
     from competition.runs.candidates import write_submission
     from competition.runs.folders import FULL
     from competition.training.jobs import Job, fold_numbers
-    from competition.training.parallel import is_one_of_many, train_folds
+    from competition.training.parallel import is_torchrun_worker, train_folds
 
     numbers = fold_numbers(workspace)
     chosen: dict[str, list[int | str]] = {"all": [*numbers], FULL: [FULL]} | {str(k): [k] for k in numbers}
@@ -110,10 +110,10 @@ def train(options: argparse.Namespace, workspace: Workspace, console: Console) -
         )
         for fold in chosen[options.fold]
     ]
-    if not is_one_of_many():
+    if not is_torchrun_worker():
         console.note(f"{run}: loading torch")
-    train_folds(jobs, console, at_once=options.parallel, gpus=options.gpus, arguments=options.arguments)
-    if is_one_of_many():
+    train_folds(jobs, console, parallel=options.parallel, gpus=options.gpus, arguments=options.arguments)
+    if is_torchrun_worker():
         return
     if options.fold == FULL:
         last = sorted(jobs[0].folder.glob("test_epoch*"))[-1]
@@ -282,7 +282,7 @@ def reproduce(options: argparse.Namespace, workspace: Workspace, console: Consol
     from competition.cli.tables import poster_table
     from competition.common.files import write_json
 
-    rows = run_all(workspace, options.scale, console, fold=options.fold, at_once=options.parallel)
+    rows = run_all(workspace, options.scale, console, fold=options.fold, parallel=options.parallel)
     console.table(poster_table(rows, str(workspace.data)))
     if options.json is not None:
         write_json(options.json, rows)

@@ -24,10 +24,10 @@ SCALES: Final = {"full": "", "small": "-small"}  # suffix of the models' names
 Row: TypeAlias = dict[str, Any]
 
 
-def reproduce(workspace: Workspace, scale: str, console: Console, *, fold: str = "0", at_once: int = 1) -> list[Row]:
+def reproduce(workspace: Workspace, scale: str, console: Console, *, fold: str = "0", parallel: int = 1) -> list[Row]:
     """Train the poster's models that aren't trained yet, average and blend them; return one row per model and blend.
 
-    `fold` is a number or all; `at_once` networks are trained at the same time. Keys of a row: name, setting, poster,
+    `fold` is a number or all; `parallel` networks are trained at the same time. Keys of a row: name, setting, poster,
     poster_ratio, out_of_fold, test, ratio. Errors are in mm, ratios relative to the best single model of the column,
     and test is None without hidden answers.
     """
@@ -36,7 +36,7 @@ def reproduce(workspace: Workspace, scale: str, console: Console, *, fold: str =
     labels, test = read_labels(workspace.data), read_test(workspace.data)
     hidden = has_answers(workspace.data)
     names = [row.model + SCALES[scale] for row in POSTER]
-    _train(workspace, names, fold, console, at_once)
+    _train(workspace, names, fold, console, parallel)
     rows: list[Row] = []
     for row, name in zip(POSTER, names, strict=True):
         written = write_submission(workspace.submissions, name, test.id)
@@ -74,10 +74,10 @@ def reproduce(workspace: Workspace, scale: str, console: Console, *, fold: str =
     return rows
 
 
-def _train(workspace: Workspace, names: list[str], fold: str, console: Console, at_once: int) -> None:
+def _train(workspace: Workspace, names: list[str], fold: str, console: Console, parallel: int) -> None:
     """Print an estimate of the duration, then train what isn't trained yet."""
     import models
-    from competition.training.cost import seconds_left  # loads torch
+    from competition.training.cost import estimate_seconds  # loads torch
 
     every = [str(number) for number in fold_numbers(workspace)]
     if fold not in (*every, "all"):
@@ -90,11 +90,11 @@ def _train(workspace: Workspace, names: list[str], fold: str, console: Console, 
     ]
     which = "all folds" if fold == "all" else f"fold {fold}"
     console.note(f"{', '.join(names)}, {which}: timing a few steps of each")
-    at_once = max(1, min(at_once, len(jobs)))
-    if seconds := seconds_left(jobs, at_once):
-        order = "one network after another" if at_once == 1 else f"{at_once} networks at a time"
+    parallel = max(1, min(parallel, len(jobs)))
+    if seconds := estimate_seconds(jobs, parallel):
+        order = "one network after another" if parallel == 1 else f"{parallel} networks at a time"
         console.note(f"about {duration(seconds)} on this machine, {order}; finished folds are skipped")
-    train_folds(jobs, console, at_once=at_once)
+    train_folds(jobs, console, parallel=parallel)
 
 
 def _row(name: str, setting: str, poster: float | None, out_of_fold: float | None, test: float | None) -> Row:

@@ -1,1 +1,1 @@
-"""Training networks and predicting with them: from a job to the files of its epochs."""
+"""Train networks and predict with them: from a job to the files of its epochs."""

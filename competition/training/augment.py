@@ -1,8 +1,9 @@
 """Training augmentation: image, 2D pose and 3D pose change together.
 
-Turning the picture turns x and y of the 3D pose about the camera's axis; mirroring negates x and swaps left and
-right; scale and shift leave the mm alone. Every sample has its own random state, keyed by (seed, epoch, index): the
-library's own seeding repeats its draws every epoch in workers and makes results depend on their number.
+Rotating the image rotates x and y of the 3D pose about the camera's axis; mirroring negates x and swaps left and
+right; scaling and shifting don't change the 3D pose. Each sample has its own random state, keyed by (seed, epoch,
+index): albumentations' own seeding repeats the same augmentations every epoch in workers, and makes results depend on
+the number of workers.
 """
 
 import os
@@ -15,14 +16,14 @@ import numpy as np
 from competition.common.geometry import mirror_pose_mm, mirror_pose_px, rotate_pose_mm, warp_px
 from competition.common.seeds import derive
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the network for a newer release
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it would look online for a newer release
 import albumentations as A
 
 from competition.common.arrays import Float32, Float64, Floats, Image
 
 
-class Affine(A.Affine):  # type: ignore[misc]  # the library has no types
-    """The library's, by one call on four channels: OpenCV 5 warps those in half the time of three."""
+class Affine(A.Affine):  # type: ignore[misc]  # albumentations has no types
+    """albumentations' Affine on four channels, which OpenCV 5 warps faster than three."""
 
     def apply(self, img: Image, matrix: Float64, output_shape: tuple[int, int], **_: Any) -> Image:
         four = cv2.cvtColor(img, cv2.COLOR_RGB2RGBA)
@@ -31,7 +32,7 @@ class Affine(A.Affine):  # type: ignore[misc]  # the library has no types
 
 
 class RGBShift(A.RGBShift):  # type: ignore[misc]
-    """The library's, by one saturating sum instead of a table for each channel."""
+    """albumentations' RGBShift as one saturating addition instead of one lookup table per channel."""
 
     def apply(self, img: Image, noise_map: Floats, **_: Any) -> Image:
         shifted: Image = cv2.add(img, (*np.rint(noise_map).tolist(), 0.0))
@@ -39,7 +40,7 @@ class RGBShift(A.RGBShift):  # type: ignore[misc]
 
 
 def default_pipeline(size: int) -> A.Compose:
-    """Make the transforms for images of `size` pixels: geometry first, then light and colour, then occlusion."""
+    """Create the transforms for images of `size` pixels: geometry, then brightness and colour, then occlusion."""
     return A.Compose(
         [
             Affine(rotate=(-30, 30), scale=(0.85, 1.15), keep_ratio=True, translate_percent=(-0.04, 0.04), p=0.7),
@@ -48,13 +49,13 @@ def default_pipeline(size: int) -> A.Compose:
             RGBShift(r_shift_limit=15, g_shift_limit=15, b_shift_limit=15, p=0.3),
             A.CoarseDropout(num_holes_range=(1, 3), hole_height_range=(0.08, 0.2), hole_width_range=(0.08, 0.2), p=0.3),
         ],
-        save_applied_params=True,  # the poses follow from what was drawn
-        strict=True,  # old argument names would be ignored with a warning only
+        save_applied_params=True,  # the poses are transformed with the same parameters
+        strict=True,  # otherwise unknown argument names only cause a warning
     )
 
 
 class Augment:
-    """Augments one sample; the same (seed, epoch, index) gives the same result in any process."""
+    """Augments one sample. The same (seed, epoch, index) gives the same result in any process."""
 
     def __init__(self, size: int, seed: int) -> None:
         self.seed = seed
@@ -63,15 +64,15 @@ class Augment:
     def __call__(
         self, image: Image, pose2d_px: Float32, pose_mm: Float32, *, epoch: int, index: int
     ) -> tuple[Image, Float32, Float32]:
-        """Augment an image [S, S, 3] with its poses: pose2d_px [17, 2] in its pixels, pose_mm [17, 3]."""
+        """Augment an image [S, S, 3] and its poses: pose2d_px [17, 2] in image pixels, pose_mm [17, 3]."""
         seed = derive(self.seed, "augment", epoch, index)
         self.pipeline.set_random_state(np.random.Generator(np.random.PCG64(seed)), random.Random(seed))
-        drawn = self.pipeline(image=image)
-        for name, parameters in drawn["applied_transforms"]:
+        augmented = self.pipeline(image=image)
+        for name, parameters in augmented["applied_transforms"]:
             if name == "Affine":
                 matrix = parameters["matrix"]
                 pose2d_px = warp_px(matrix, pose2d_px)
                 pose_mm = rotate_pose_mm(pose_mm, float(np.arctan2(matrix[1, 0], matrix[0, 0])))
             elif name == "HorizontalFlip":
                 pose2d_px, pose_mm = mirror_pose_px(pose2d_px, image.shape[1]), mirror_pose_mm(pose_mm)
-        return drawn["image"], pose2d_px.astype(np.float32), pose_mm.astype(np.float32)
+        return augmented["image"], pose2d_px.astype(np.float32), pose_mm.astype(np.float32)

@@ -1,4 +1,4 @@
-"""Checkpoints: a network that rebuilds itself, and the optimiser's state to go on from."""
+"""Checkpoints: all that is needed to rebuild a network and to resume its training."""
 
 import sys
 import zipfile
@@ -28,12 +28,12 @@ def save_checkpoint(
 ) -> None:
     """Save a network after `epoch` epochs.
 
-    Where training is to go on: with the states of the optimiser and of the averaged weights, and `part` of the steps
-    taken since.
+    To resume training, also pass the states of the optimiser and of the averaged weights, and in `part` the progress
+    within the next epoch.
     """
     settings = asdict(model.recipe)
     if "pretrained" in settings:
-        settings["pretrained"] = False  # its weights are in the file: none are to be downloaded again
+        settings["pretrained"] = False  # the file holds the weights: rebuilding must not download others
     state = {
         "format": FORMAT,
         "recipe": name,
@@ -44,18 +44,20 @@ def save_checkpoint(
         "ema": ema,
         "part": part,
     }
-    with atomic(path) as handle:  # through a handle: given a path, torch writes its name into the archive
+    with atomic(path) as handle:  # not a path: torch would write its name into the archive
         try:
             torch.save(_canonical(state), handle)
         except RuntimeError as error:
-            if isinstance(full := error.__context__, OSError):  # torch complains of the archive that it can't close
+            if isinstance(full := error.__context__, OSError):  # torch reports only that it can't close the archive
                 raise full from None
             raise
 
 
 def _canonical(value: Any) -> Any:
-    """Rebuild containers and intern strings: pickle writes an object that it meets twice as a reference, so that equal
-    states would differ in their bytes by whether they had been loaded from a file before."""
+    """Copy containers and intern strings, so that equal states are saved as equal bytes.
+
+    Pickle writes a repeated object as a reference, and which objects are shared changes when a state is loaded.
+    """
     if isinstance(value, dict):
         return {_canonical(key): _canonical(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -64,50 +66,50 @@ def _canonical(value: Any) -> Any:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint without running code in it; raise RunError when it is missing, damaged or of another format."""
+    """Read a checkpoint without executing code in it; raise RunError if it is missing, damaged or of another format."""
     try:
-        _refuse_bomb(path)
+        _reject_compressed(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise RunError(f"no checkpoint at {path}") from None
-    except Exception as error:  # torch and pickle raise what they like on damaged bytes
+    except Exception as error:  # torch and pickle raise errors of any kind for damaged bytes
         reason = str(error).strip().split("\n")[0][:100]
-        raise RunError(f"{path} is no whole checkpoint of this toolkit ({reason}): delete it to train anew") from None
-    if not isinstance(state, dict) or state.get("format") != FORMAT or not _is_whole(state):
-        raise RunError(f"{path} is not a checkpoint of this toolkit (format {FORMAT}): delete it to train anew")
+        raise RunError(f"{path} is not a readable checkpoint ({reason}): delete it to train again") from None
+    if not isinstance(state, dict) or state.get("format") != FORMAT or not _is_complete(state):
+        raise RunError(f"{path} is not a checkpoint of this toolkit (format {FORMAT}): delete it to train again")
     return state
 
 
-def _refuse_bomb(path: Path) -> None:
-    """Raise ValueError when a zip archive unpacks to more than it holds: torch packs nothing, and unpacks anything."""
+def _reject_compressed(path: Path) -> None:
+    """Raise ValueError for a compressed zip archive: torch writes none, but would decompress it to any size."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
         if size > path.stat().st_size:
-            raise ValueError(f"it unpacks to {size:,} bytes")
+            raise ValueError(f"compressed: {size:,} bytes when decompressed")
 
 
-def _is_whole(state: dict[str, Any]) -> bool:
-    named = {"recipe": str, "settings": dict, "epoch": int, "model": dict}
-    return {"optimizer", "ema", "part"} <= set(state) and all(isinstance(state.get(k), v) for k, v in named.items())
+def _is_complete(state: dict[str, Any]) -> bool:
+    types = {"recipe": str, "settings": dict, "epoch": int, "model": dict}
+    return {"optimizer", "ema", "part"} <= set(state) and all(isinstance(state.get(k), v) for k, v in types.items())
 
 
 def load_weights(model: Module, state: dict[str, Any], path: Path) -> None:
-    """Put a checkpoint's weights into a network of the same shape."""
+    """Load a checkpoint's weights into a network; raise RunError if their shapes differ."""
     try:
         model.load_state_dict(state["model"])
     except (RuntimeError, TypeError, AttributeError) as error:
         detail = " ".join(str(error).split())[:160]
-        raise RunError(f"{path} holds a {state['recipe']} of other sizes: {detail}") from None
+        raise RunError(f"{path}: weights of {state['recipe']} don't fit this network: {detail}") from None
 
 
-def rebuild(path: Path) -> tuple[Module, dict[str, Any]]:
-    """Make the network that a checkpoint holds, with the weights that predict."""
+def load_model(path: Path) -> tuple[Module, dict[str, Any]]:
+    """Create the network of a checkpoint with the weights used for prediction; return it and the checkpoint."""
     state = load_checkpoint(path)
     try:
         model = models.create(state["recipe"], **state["settings"])
     except (ValueError, TypeError) as error:
-        raise RunError(f"{path} was made by another version of the models: {error}") from None
+        raise RunError(f"{path} doesn't fit the models in this clone: {error}") from None
     averaged = state["ema"]
     load_weights(model, state if averaged is None else state | {"model": averaged}, path)
     return model, state

@@ -1,4 +1,4 @@
-"""What training will cost on this machine, measured on a few steps before it begins."""
+"""Estimate how long training will take on this machine by measuring a few steps."""
 
 import statistics
 import time
@@ -10,26 +10,26 @@ import torch
 
 from competition.runs.record import read_log
 from competition.training.device import choose_device, choose_precision
-from competition.training.failures import told_when_out_of_memory
+from competition.training.failures import report_out_of_memory
 from competition.training.jobs import Job, open_data, recorded_precision
-from competition.training.loop import TIMED_STEPS, WARM_STEPS, prediction_loader, training_loader
+from competition.training.loop import TIMED_STEPS, WARMUP_STEPS, prediction_loader, training_loader
 from competition.training.predict import predict
-from competition.training.step import graph_steps, train_step
+from competition.training.step import set_up_graph, train_step
 from competition.training.trainer import build
 from competition.training.world import World
 
-PREDICTED = 64  # test images that are predicted, twice: the first time to warm up
+PREDICTED = 64  # test images; predicted twice, the first time as a warm-up
 
 
-def seconds_left(jobs: Iterable[Job], at_once: int) -> float:
-    """Return about how long training takes, `at_once` jobs at a time; what is finished already takes nothing.
+def estimate_seconds(jobs: Iterable[Job], parallel: int) -> float:
+    """Estimate the seconds that the unfinished epochs of jobs take, `parallel` jobs at a time.
 
-    Of every recipe a few real steps are taken, and a few images predicted, with a network that is thrown away, on the
-    share of the cores that it will have.
+    For each recipe, takes a few training steps and predicts a few images with a temporary network, on as many threads
+    as each job will have.
     """
     measured: dict[str, tuple[float, float]] = {}
     total, threads = 0.0, torch.get_num_threads()
-    torch.set_num_threads(max(1, threads // at_once))
+    torch.set_num_threads(max(1, threads // parallel))
     for job in jobs:
         log = read_log(job.folder)
         epochs = job.recipe.epochs - len(log)
@@ -42,23 +42,23 @@ def seconds_left(jobs: Iterable[Job], at_once: int) -> float:
         predicted = len(data.valid_rows) + len(data.test.id)
         total += epochs * (len(data.train_rows) * train_seconds + predicted * predict_seconds)
     torch.set_num_threads(threads)
-    return total / at_once
+    return total / parallel
 
 
 def _measure(job: Job) -> tuple[float, float]:
-    """Return the seconds that an image takes in training and in prediction, loading included."""
+    """Return the seconds per image of training and of prediction, including loading."""
     data, device = open_data(job), choose_device()
     precision = choose_precision(recorded_precision(job), device)
     trainer = build(job, data.train_rows, torch.from_numpy(data.labels.pose_mm), device, precision, World())
-    graph_steps(trainer, lambda _why: None)
+    set_up_graph(trainer, lambda _: None)
     _, loader = training_loader(job, data, trainer)
     trainer.model.train()
-    began, marks = time.perf_counter(), []
-    with told_when_out_of_memory("take the small scale, or lower --parallel"):
-        for step, batch in enumerate(islice(loader, WARM_STEPS + TIMED_STEPS), start=1):
-            float(train_step(trainer, batch, step))  # a GPU is waited for
-            marks.append(time.perf_counter())
-        steps = marks[WARM_STEPS - 1 :] if len(marks) > WARM_STEPS else [began, *marks]
+    began, times = time.perf_counter(), []
+    with report_out_of_memory("use --scale small, or lower --parallel"):
+        for step, batch in enumerate(islice(loader, WARMUP_STEPS + TIMED_STEPS), start=1):
+            float(train_step(trainer, batch, step))  # waits for the GPU
+            times.append(time.perf_counter())
+        steps = times[WARMUP_STEPS - 1 :] if len(times) > WARMUP_STEPS else [began, *times]
         images = prediction_loader(job, data.test, np.arange(min(PREDICTED, len(data.test.id))), trainer)
         for _ in range(2):
             started = time.perf_counter()
@@ -68,6 +68,7 @@ def _measure(job: Job) -> tuple[float, float]:
             )  # fmt: skip
             seconds = time.perf_counter() - started
     del trainer, loader, images
-    torch.cuda.empty_cache()  # for the processes that will train
-    a_step = statistics.median(after - before for before, after in pairwise(steps))  # others may work here, too
-    return a_step / job.recipe.batch, seconds / len(poses.id)
+    torch.cuda.empty_cache()  # training may run in other processes
+    # the median, as other programs may use the machine
+    step_seconds = statistics.median(after - before for before, after in pairwise(steps))
+    return step_seconds / job.recipe.batch, seconds / len(poses.id)

@@ -1,4 +1,4 @@
-"""What a model or its memory raises, as one line that says what to do."""
+"""Turn errors of models and memory into one line that says what to do."""
 
 import traceback
 from collections.abc import Iterator
@@ -10,42 +10,41 @@ import torch
 import models
 from competition.common.errors import RunError, UserError
 
-LESS = "lower --lr or set --clip-norm"  # against what is no longer finite
+NOT_FINITE_FIX = "lower --lr or set --clip-norm"
 
 
 @contextmanager
-def told_where_it_breaks(name: str) -> Iterator[None]:
-    """Turn what code in models/ raises into RunError: which entrant, what, and the file and line, as it may be one's
-    own."""
+def report_model_errors(name: str) -> Iterator[None]:
+    """Turn an error raised in models/, which may be the user's own code, into RunError with model, file and line."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:
         if str(error).startswith("CUDA error"):
-            raise  # the device's fault, wherever it comes to light
+            raise  # raised asynchronously: the line would be wrong
         frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
         if isinstance(error, SyntaxError):
             frames.append((Path(error.filename or ""), error.lineno))
         inside = [place for place in frames if str(place[0].parent) in models.__path__]
-        own = models.recipe(name).network.partition(":")[0].rpartition(".")[2]  # what it builds on is rarely at fault
+        own = models.recipe(name).network.partition(":")[0].rpartition(".")[2]  # more likely wrong than shared layers
         places = [place for place in inside if place[0].stem == own] or inside
         if not places or places[-1][0].name == "__init__.py":
             raise
         file, line = places[-1]
         what = " ".join(str(error).split())[:300]
-        where = f"{type(error).__name__} at models/{file.name}:{line}; --debug shows the way there"
+        where = f"{type(error).__name__} at models/{file.name}:{line}; --debug prints the traceback"
         raise RunError(f"model {name}: {what} ({where})") from error
 
 
 @contextmanager
-def told_when_out_of_memory(what_to_do: str) -> Iterator[None]:
-    """Turn an allocation that failed, on a GPU or not, into RunError; a compilation that failed, too."""
+def report_out_of_memory(fix: str) -> Iterator[None]:
+    """Turn a failed allocation on CPU or GPU, or a failed compilation, into RunError."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
-            raise RunError(f"out of memory: {what_to_do}") from error
+            raise RunError(f"out of memory: {fix}") from error
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-            raise RunError(f"--compile fails here, {str(error).strip().splitlines()[0]}: leave it out") from error
+            raise RunError(f"--compile failed: {str(error).strip().splitlines()[0]}: train without it") from error
         raise

@@ -1,4 +1,4 @@
-"""What is to be trained: the entrant, the data and the fold, and the configuration that a run is known by."""
+"""Training jobs: model, data, fold and the configuration recorded with a run."""
 
 import os
 from dataclasses import asdict, dataclass
@@ -20,19 +20,19 @@ from models.recipes import Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What to train, and how."""
+    """One fold of one run to train."""
 
     workspace: Workspace
-    name: str  # of the entrant
+    name: str  # of the model
     recipe: Recipe
-    fold: int | str  # a number, or FULL
+    fold: int | str  # a fold number, or FULL
     run: str
     precision: str = "auto"
-    workers: int | None = 0  # processes that load images, None by the device; the result doesn't depend on it
-    checkpoint_minutes: float = 30.0  # between two checkpoints within an epoch
-    sync_batch_norm: bool = False  # statistics over all processes' batches, on GPUs
-    compile: bool = False  # by torch.compile: minutes at the start, faster steps on a GPU
-    init: str | None = None  # a run whose best weights of the same fold to start from
+    workers: int | None = 0  # loader processes; None: chosen by device; results don't depend on it
+    checkpoint_minutes: float = 30.0  # between checkpoints within an epoch
+    sync_batch_norm: bool = False  # batch statistics over all processes; GPUs only
+    compile: bool = False  # with torch.compile: faster steps on a GPU after minutes of compiling
+    init: str | None = None  # start from the best weights of this run's same fold
 
     @property
     def folder(self) -> Path:
@@ -41,23 +41,23 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """What a fold trains on and predicts."""
+    """The data that a fold trains on and predicts."""
 
     labels: Labels
     test: TestSet
     train_rows: Int64
-    valid_rows: Int64  # none for FULL
+    valid_rows: Int64  # empty for FULL
     folds_sha256: str
 
 
 def fold_numbers(workspace: Workspace) -> range:
-    """Return the numbers of the folds there are; raise FoldsError when there are none for this data."""
+    """Return the fold numbers; raise FoldsError if there are no folds for this data."""
     _, meta = read_folds(workspace.folds, read_labels(workspace.data).images_sha256)
     return range(meta["k"])
 
 
 def open_data(job: Job) -> Data:
-    """Read and check the data and split it by the fold."""
+    """Read and validate the data and split it by fold; raise FoldsError for an unknown fold."""
     labels, test = read_labels(job.workspace.data), read_test(job.workspace.data)
     fold_of_row, meta = read_folds(job.workspace.folds, labels.images_sha256)
     if job.fold != FULL and job.fold not in range(meta["k"]):
@@ -72,16 +72,16 @@ def open_data(job: Job) -> Data:
 
 
 def recorded_precision(job: Job) -> str:
-    """Return the precision asked for; for auto, the one that the fold or another of its run was begun with, if any."""
-    begun = [job.folder, *begun_folds(job.folder.parent)]
-    configs = [folder / "config.json" for folder in begun if (folder / "config.json").exists()]
+    """Return the job's precision; for auto, the one recorded in this fold or another fold of the run, if any."""
+    folders = [job.folder, *begun_folds(job.folder.parent)]
+    configs = [folder / "config.json" for folder in folders if (folder / "config.json").exists()]
     if job.precision != "auto" or not configs:
         return job.precision
     return str(read_config(configs[0].parent)["settings"].get("precision", "auto"))
 
 
-def check_origin(job: Job) -> None:
-    """Refuse to start from a run of other folds or images: its weights have seen what this fold validates on."""
+def check_init_run(job: Job) -> None:
+    """Raise RunError if --init names a run of other folds or images, which may have trained on held-out rows."""
     assert job.init is not None
     folder = fold_folder(job.workspace.run(job.init), job.fold)
     if not folder.is_dir():
@@ -90,12 +90,15 @@ def check_origin(job: Job) -> None:
     labels = read_labels(job.workspace.data)
     _, meta = read_folds(job.workspace.folds, labels.images_sha256)
     if (config.get("folds_sha256"), config.get("images_sha256")) != (meta["folds_sha256"], labels.images_sha256):
-        raise RunError(f"--init {job.init}: {folder} was trained on other folds or images: out of fold would be a lie")
+        raise RunError(
+            f"--init {job.init}: {folder} was trained on other folds or images, so out-of-fold scores would be "
+            f"contaminated: use a run trained on {job.workspace.folds}"
+        )
 
 
-def describe(job: Job, data: Data, precision: str) -> dict[str, Any]:
-    """Say everything that the files of a run depend on, as config.json keeps it."""
-    import torch  # here, so that a process that only starts others needn't load it
+def run_config(job: Job, data: Data, precision: str) -> dict[str, Any]:
+    """Return the content of config.json: everything that a run's files depend on."""
+    import torch  # not at the top: a process that only starts others doesn't need it
 
     return {
         "recipe": job.name,

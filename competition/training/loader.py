@@ -1,6 +1,6 @@
-"""From files to batches: decoding, augmentation and collation, the same whatever the number of workers.
+"""Load batches from files: decode, augment and collate, with the same result for any number of workers.
 
-Images cross to the device as uint8; normalisation is made there (see `to_input`).
+Images are copied to the device as uint8 and normalised there (see `to_input`).
 """
 
 import os
@@ -21,13 +21,13 @@ from competition.common.seeds import generator
 from competition.data.images import read_image, to_input_px
 from competition.data.labels import Labels, TestSet
 from competition.training.augment import Augment
-from competition.training.device import default_workers, keep_memory
+from competition.training.device import default_workers, keep_freed_memory
 
-Key: TypeAlias = tuple[int, int]  # (epoch, row): what a sample's random state depends on
+Key: TypeAlias = tuple[int, int]  # (epoch, row), which seed a sample's augmentation
 
 
 class Batch(NamedTuple):
-    """B samples; labels are absent (None) for the test set."""
+    """B samples; the poses are None for the test set."""
 
     id: torch.Tensor  # [B] int64
     image: torch.Tensor  # [B, S, S, 3] uint8, RGB
@@ -35,23 +35,23 @@ class Batch(NamedTuple):
     pose_mm: torch.Tensor | None = None  # [B, 17, 3] float32
 
     @property
-    def labelled(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """What a training step needs: image, pose2d_px, pose_mm."""
+    def step_inputs(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The inputs of a training step: image, pose2d_px, pose_mm."""
         assert self.pose2d_px is not None
         assert self.pose_mm is not None
         return self.image, self.pose2d_px, self.pose_mm
 
     def split(self, size: int) -> "list[Batch]":
         """Split into batches of at most `size` samples."""
-        places = [slice(first, first + size) for first in range(0, len(self.id), size)]
-        return [Batch(*(None if tensor is None else tensor[place] for tensor in self)) for place in places]  # type: ignore[arg-type]
+        parts = [slice(first, first + size) for first in range(0, len(self.id), size)]
+        return [Batch(*(None if tensor is None else tensor[part] for tensor in self)) for part in parts]  # type: ignore[arg-type]
 
     def to(self, device: torch.device) -> "Batch":
         return Batch(*(None if tensor is None else tensor.to(device, non_blocking=True) for tensor in self))  # type: ignore[arg-type]
 
 
 def to_input(image: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    """Normalise uint8 images [B, S, S, 3] on their device: float32 [B, 3, S, S], in channels_last memory."""
+    """Normalise uint8 images [B, S, S, 3] on their device to float32 [B, 3, S, S] in channels_last memory."""
     scale, offset = _scale_and_offset(tuple(mean), tuple(std), image.device)
     return (image.float() * scale - offset).permute(0, 3, 1, 2)
 
@@ -60,14 +60,14 @@ def to_input(image: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -
 def _scale_and_offset(
     mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Make them once: a copy from the host makes it wait for all that a GPU was told before."""
+    """Create the constants once: copying them from the host waits for all earlier work of the GPU."""
     with torch.inference_mode(False):
         deviation = torch.tensor(std, device=device)
         return 1 / (255 * deviation), torch.tensor(mean, device=device) / deviation
 
 
 class PoseImages(Dataset[Any]):
-    """A labelled or a test set, as images of `size` pixels."""
+    """The training or test set as images of `size` pixels."""
 
     def __init__(self, data: Path, source: Labels | TestSet, *, size: int, augment: Augment | None = None) -> None:
         self.folder = data / "images"
@@ -91,10 +91,11 @@ class PoseImages(Dataset[Any]):
 
 
 class KeyedBatches(Sampler[list[Key]]):
-    """Batches of (epoch, row): in order, or shuffled anew each epoch by the seed; set `epoch` before iterating.
+    """Batches of (epoch, row), in order or shuffled by seed and epoch; set `epoch` before iterating.
 
-    Shuffled batches are whole ones (batch normalisation can't take a batch of one), unless that would leave none. The
-    first `skip` batches are left out. `share` (rank, size) gives every size-th row of each batch, from rank on.
+    A last incomplete batch of a shuffled epoch is dropped unless it is the only one, as batch normalisation can't train
+    on a single image. The first `skip` batches are skipped. `shard` (rank, size) selects rows rank, rank + size, ... of
+    each batch.
     """
 
     def __init__(
@@ -103,12 +104,12 @@ class KeyedBatches(Sampler[list[Key]]):
         batch: int,
         *,
         shuffle_seed: int | None = None,
-        share: tuple[int, int] = (0, 1),
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
         self.rows = rows
         self.batch = batch
         self.shuffle_seed = shuffle_seed
-        self.rank, self.size = share
+        self.rank, self.size = shard
         self.epoch = 0
         self.skip = 0
 
@@ -131,9 +132,9 @@ def collate(samples: list[tuple[npt.NDArray[Any], ...]]) -> Batch:
 
 
 def batches(loader: DataLoader[Batch]) -> Iterator[Batch]:
-    """Iterate over a loader; a DataError raised in a worker arrives as itself, not wrapped in a traceback.
+    """Iterate over a loader; raise a worker's DataError without the traceback that torch adds to its message.
 
-    Raise UserError when a worker dies: the system takes the largest process where memory runs out.
+    Raise UserError if a worker dies, which is usually the system's reaction to a lack of memory.
     """
     try:
         yield from loader
@@ -144,17 +145,17 @@ def batches(loader: DataLoader[Batch]) -> Iterator[Batch]:
         if "DataLoader worker" not in str(error):
             raise
         raise UserError(
-            f"a process that loads images died ({str(error).splitlines()[0][:120]}): out of memory? lower --workers; "
-            "the same command goes on after the last checkpoint"
+            f"a loader process died ({str(error).splitlines()[0][:120]}): out of memory? lower --workers; "
+            "the same command resumes from the last checkpoint"
         ) from None
 
 
 def make_loader(
     images: PoseImages, keys: KeyedBatches, *, workers: int | None, device: torch.device
 ) -> DataLoader[Batch]:
-    """Make a loader whose workers live through all epochs; 0 loads in this process, None decides by the device."""
+    """Create a loader with persistent workers; 0 loads in this process, None chooses the number by device."""
     workers = default_workers(device) if workers is None else workers
-    keep_memory()  # the workers inherit it
+    keep_freed_memory()  # inherited by the workers
     return DataLoader(
         images,
         batch_sampler=keys,
@@ -162,12 +163,12 @@ def make_loader(
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=device.type == "cuda",
-        worker_init_fn=_one_thread,
-        generator=torch.Generator(),  # its own: torch's draws the dropout, which mustn't depend on who loads
+        worker_init_fn=_init_worker,
+        generator=torch.Generator(),  # not the global one: dropout mustn't depend on the number of workers
     )
 
 
-def _one_thread(_worker: int) -> None:
-    os.setpgrp()  # signals to the group are for the process that trains
-    cv2.setNumThreads(0)  # a worker is one core; OpenCV's own threads would fight over the others
+def _init_worker(_worker: int) -> None:
+    os.setpgrp()  # signals to the process group are for the training process only
+    cv2.setNumThreads(0)  # one core per worker: OpenCV's threads would compete for the others
     torch.set_num_threads(1)

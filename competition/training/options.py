@@ -1,4 +1,4 @@
-"""The words that options of training accept; loads no torch."""
+"""Values that training options accept; must not import torch, as the command line does."""
 
 from typing import Final
 

@@ -1,7 +1,6 @@
-"""Training the folds of a run, one after another or several at a time.
+"""Train the folds of a run, one after another, several in parallel, or each on several GPUs (DDP via torchrun).
 
-Small networks leave most of a processor waiting: two folds at a time on one core each take little longer than one fold
-on two.
+Small networks use several cores badly: it is faster to train several folds in parallel, on fewer cores each.
 """
 
 import multiprocessing
@@ -24,8 +23,8 @@ from competition.data.labels import read_labels, read_test
 from competition.training.jobs import Job, recorded_precision
 
 
-def is_one_of_many() -> bool:
-    """Whether torchrun started this process, for another one that speaks for all."""
+def is_torchrun_worker() -> bool:
+    """Whether torchrun started this process; the process that runs torchrun reports the results."""
     return "RANK" in os.environ
 
 
@@ -33,55 +32,56 @@ def train_folds(
     jobs: Sequence[Job],
     console: Console,
     *,
-    at_once: int = 1,
+    parallel: int = 1,
     gpus: int | None = None,
     arguments: Sequence[str] = (),
 ) -> None:
-    """Train folds of one run or several, `at_once` of them at a time with a share of the cores, or a GPU, each.
+    """Train folds of one or several runs, `parallel` of them at a time, dividing the cores or GPUs among them.
 
-    With `gpus` this command, its `arguments`, is run by torchrun on so many processes: each network on all of them.
+    With `gpus`, torchrun runs this command with its `arguments` on that many processes for each fold in turn (DDP).
     """
-    if at_once < 1:
-        raise UserError(f"--parallel {at_once}: expected at least 1")
-    if gpus is not None and (gpus < 1 or at_once > 1 or jobs[0].recipe.batch % gpus):
+    if parallel < 1:
+        raise UserError(f"--parallel {parallel}: expected at least 1")
+    if gpus is not None and (gpus < 1 or parallel > 1 or jobs[0].recipe.batch % gpus):
         raise UserError(
-            f"--gpus {gpus}: expected at least 1, a divisor of --batch {jobs[0].recipe.batch}, no --parallel"
+            f"--gpus {gpus}: expected a positive divisor of --batch {jobs[0].recipe.batch}, and no --parallel"
         )
     data = jobs[0].workspace.data
     check_images(data, read_labels(data).images + read_test(data).images)
     if gpus is not None:
         for job in jobs:
-            _under_torchrun(gpus, [*_without(arguments, "--gpus", "--fold"), "--fold", str(job.fold)])
+            _run_torchrun(gpus, [*_remove_flags(arguments, "--gpus", "--fold"), "--fold", str(job.fold)])
         return
-    at_once = min(at_once, len(jobs))
-    if at_once == 1:
+    parallel = min(parallel, len(jobs))
+    if parallel == 1:
         from competition.training.loop import train
 
         for job in jobs:
             train(job, console)
         return
 
-    with worker_processes(at_once, preload=["competition.training.loop"]) as pool:
-        auto, cores = pool.submit(_look_around).result()  # measured once, the same for all folds
+    with worker_processes(parallel, preload=["competition.training.loop"]) as pool:
+        auto, cores = pool.submit(_auto_precision_and_threads).result()  # measured once for all folds
         recorded = [recorded_precision(job) for job in jobs]
-        together = [
-            replace(job, precision=auto if of == "auto" else of) for job, of in zip(jobs, recorded, strict=True)
+        resolved = [
+            replace(job, precision=auto if precision == "auto" else precision)
+            for job, precision in zip(jobs, recorded, strict=True)
         ]
-        futures = [pool.submit(_train_beside, job, max(1, cores // at_once), at_once) for job in together]
+        futures = [pool.submit(_train_in_pool, job, max(1, cores // parallel), parallel) for job in resolved]
         for future in as_completed(futures):
             future.result()
 
 
-def _under_torchrun(gpus: int, arguments: Sequence[str]) -> None:
-    """Run a command by torchrun; raise UserError with the first line of complaint of any of its processes.
+def _run_torchrun(gpus: int, arguments: Sequence[str]) -> None:
+    """Run this command with torchrun; raise UserError with the first error line of any process.
 
-    When one ends, torchrun ends all.
+    If one process fails, torchrun ends the others.
     """
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}", "-m", "--", "competition"]
     threads = str(max(1, (os.cpu_count() or 1) // gpus))
     debug = "--debug" in arguments
-    complaints: list[str] = []
-    last_words: deque[str] = deque(maxlen=40)
+    errors: list[str] = []
+    last_lines: deque[str] = deque(maxlen=40)
     with subprocess.Popen(
         [sys.executable, *torchrun, *arguments],
         stderr=None if debug else subprocess.PIPE,
@@ -90,42 +90,42 @@ def _under_torchrun(gpus: int, arguments: Sequence[str]) -> None:
     ) as process:
         try:
             for line in process.stderr or ():
-                last_words.append(line)
+                last_lines.append(line)
                 if line.startswith("error: "):
-                    complaints.append(line.removeprefix("error: ").strip())
+                    errors.append(line.removeprefix("error: ").strip())
             process.wait()
         except BaseException:
             process.terminate()
             raise
-    if complaints:
-        raise UserError(complaints[0])
+    if errors:
+        raise UserError(errors[0])
     if process.returncode in (TERMINATED, -signal.SIGTERM):
         raise SystemExit(TERMINATED)
     if process.returncode:
-        told = "".join(last_words)
-        first = told.rpartition("Root Cause")[2]  # torchrun ends the others when one fails
-        if re.search(rf"exitcode\s*: -{int(signal.SIGKILL)}\b", first):
+        output = "".join(last_lines)
+        first_failure = output.rpartition("Root Cause")[2]  # then torchrun ended the other processes
+        if re.search(rf"exitcode\s*: -{int(signal.SIGKILL)}\b", first_failure):
             raise UserError(
                 "a training process was ended by SIGKILL: out of memory? lower --gpus, or --batch in a new RUN=; the "
-                "same command goes on after the last checkpoint"
+                "same command resumes from the last checkpoint"
             )
-        raise RuntimeError(f"{told}\na training process died: the same command goes on after the last checkpoint")
+        raise RuntimeError(f"{output}\na training process died: the same command resumes from the last checkpoint")
 
 
-def _without(arguments: Sequence[str], *flags: str) -> list[str]:
-    """Leave out flags and their values."""
-    rest: list[str] = []
-    given = iter(arguments)
-    for argument in given:
+def _remove_flags(arguments: Sequence[str], *flags: str) -> list[str]:
+    """Return the arguments without these flags and their values."""
+    kept: list[str] = []
+    remaining = iter(arguments)
+    for argument in remaining:
         if argument in flags:
-            next(given, None)
+            next(remaining, None)
         elif argument.partition("=")[0] not in flags:
-            rest.append(argument)
-    return rest
+            kept.append(argument)
+    return kept
 
 
-def _look_around() -> tuple[str, int]:
-    """Return the precision that auto means here, and how many threads a process alone would use."""
+def _auto_precision_and_threads() -> tuple[str, int]:
+    """Return the precision that auto resolves to on this machine, and the number of threads of a single process."""
     import torch
 
     from competition.training.device import choose_device, choose_precision
@@ -133,14 +133,14 @@ def _look_around() -> tuple[str, int]:
     return choose_precision("auto", choose_device()), torch.get_num_threads()
 
 
-def _train_beside(job: Job, threads: int, at_once: int) -> None:
-    """Train a fold beside others, on its threads; each process of the pool keeps to one GPU."""
+def _train_in_pool(job: Job, threads: int, parallel: int) -> None:
+    """Train a fold in a pool process with a number of threads; each process always uses the same GPU."""
     import torch
 
     from competition.training.loop import train
 
     torch.set_num_threads(threads)
     if torch.cuda.is_available():
-        place = multiprocessing.current_process()._identity[-1] - 1
-        torch.cuda.set_device(place % at_once % torch.cuda.device_count())
+        process = multiprocessing.current_process()._identity[-1] - 1
+        torch.cuda.set_device(process % parallel % torch.cuda.device_count())
     train(job, Console(plain=True))

@@ -1,4 +1,4 @@
-"""A network in training: how it is made, what of it is kept in a checkpoint, and how it goes on from one."""
+"""A network in training: build it, save it in a checkpoint, resume from a checkpoint."""
 
 import inspect
 from dataclasses import asdict, dataclass, field
@@ -18,9 +18,9 @@ from competition.common.errors import RunError, UserError
 from competition.common.seeds import derive
 from competition.runs.folders import fold_folder
 from competition.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
-from competition.training.failures import LESS, told_where_it_breaks
+from competition.training.failures import NOT_FINITE_FIX, report_model_errors
 from competition.training.graph import StepGraph
-from competition.training.jobs import Job, check_origin
+from competition.training.jobs import Job, check_init_run
 from competition.training.loader import KeyedBatches
 from competition.training.world import World
 from models.contract import Module
@@ -28,48 +28,50 @@ from models.contract import Module
 
 @dataclass(kw_only=True)
 class Trainer:
-    """A network in training."""
+    """A network in training, with everything that a checkpoint saves."""
 
     job: Job
     model: Module
-    network: nn.Module  # the model, or what averages its gradients over processes
-    ema: ModelEmaV3 | None  # averaged weights, which predict where there are any
+    network: nn.Module  # the model, or its DistributedDataParallel wrapper
+    ema: ModelEmaV3 | None  # averaged weights, used for prediction if there are any
     optimizer: torch.optim.Optimizer
-    scheduler: Scheduler  # a function of the steps taken: nothing of it needs saving
+    scheduler: Scheduler  # a function of the number of steps, so that its state isn't saved
     device: torch.device
     precision: str
     world: World
-    epoch: int = 0  # epochs done, their files and all
-    step: int = 0  # steps done of the next epoch
-    loss_sum: Tensor = field(default_factory=lambda: torch.zeros(()))  # over these steps
-    rng: Tensor | None = None  # torch's state after them
-    told: bool = False  # what the run will cost
-    graph: StepGraph | None = None  # of a step's forward and backward pass, on a GPU
+    epoch: int = 0  # completed epochs
+    step: int = 0  # completed steps of the next epoch
+    loss_sum: Tensor = field(default_factory=lambda: torch.zeros(()))  # over the completed steps of this epoch
+    rng: Tensor | None = None  # state of torch's generator after these steps
+    duration_printed: bool = False
+    graph: StepGraph | None = None  # a step's forward and backward pass, on a GPU
 
     @property
     def predictor(self) -> Module:
-        """The network whose poses count."""
+        """The network used for prediction."""
         if self.ema is None:
             return self.model
         module: Module = self.ema.module
         return module
 
-    def agree(self) -> None:
-        """Take over rank 0's running statistics, which every process has of its own part of the batches."""
+    def broadcast_buffers(self) -> None:
+        """Broadcast rank 0's running statistics, as each process computes them on its own part of the batches."""
         if self.world.size > 1:
             for buffer in [*self.model.buffers(), *self.predictor.buffers()]:
                 torch.distributed.broadcast(buffer, 0)
 
     def save(self, *, best: bool = False) -> None:
-        """Keep everything to go on from, and of the best epoch so far the weights.
+        """Save last.pt, from which training resumes, and for the best epoch so far best.pt with the weights only.
 
-        Raise RunError when the weights are no longer finite: the last checkpoint is a better one.
+        Raise RunError, leaving both files as they are, if the weights are no longer finite.
         """
-        if not self.world.leads:
+        if not self.world.is_main_process:
             return
         if not all(bool(torch.isfinite(weight).all()) for weight in self.model.parameters()):
             where = f"epoch {self.epoch + 1}, step {self.step}" if self.step else f"epoch {self.epoch}"
-            raise RunError(f"the weights are no longer finite ({where}): {LESS}; the last checkpoint is untouched")
+            raise RunError(
+                f"the weights are no longer finite ({where}): {NOT_FINITE_FIX}; the last checkpoint is unchanged"
+            )
         if best:
             save_checkpoint(self.job.folder / "best.pt", self.job.name, self.predictor, epoch=self.epoch)
         part = {"step": self.step, "loss_sum": self.loss_sum.cpu(), "rng": torch.get_rng_state()} if self.step else {}
@@ -85,9 +87,9 @@ class Trainer:
 
 
 def build(job: Job, train_rows: Int64, pose_mm: Tensor, device: torch.device, precision: str, world: World) -> Trainer:
-    """Make the network, its optimiser and schedule, with the state of the last checkpoint if there is one.
+    """Build the network, its optimiser and its schedule; load the state of the last checkpoint if there is one.
 
-    pose_mm [n, 17, 3]: the training poses, whose statistics the network is told.
+    pose_mm [n, 17, 3]: the training poses; the network stores their mean and standard deviation.
     """
     recipe, last = job.recipe, job.folder / "last.pt"
     torch.manual_seed(derive(job.workspace.seed, "weights", job.fold))
@@ -95,7 +97,7 @@ def build(job: Job, train_rows: Int64, pose_mm: Tensor, device: torch.device, pr
     if "pretrained" in settings and last.exists():
         settings["pretrained"] = False  # the weights are in the checkpoint
     try:
-        with told_where_it_breaks(job.name):
+        with report_model_errors(job.name):
             model = models.create(job.name, **settings)
         model.to(device)
         if job.sync_batch_norm and world.size > 1:
@@ -104,7 +106,7 @@ def build(job: Job, train_rows: Int64, pose_mm: Tensor, device: torch.device, pr
         optimizer = create_optimizer_v2(
             model, opt=recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, **_fused(recipe.optimizer)
         )
-    except (ValueError, AssertionError, RuntimeError) as error:  # unknown backbone or optimiser, weights not to be had
+    except (ValueError, AssertionError, RuntimeError) as error:  # unknown backbone or optimiser, failed download
         raise UserError(" ".join(str(error).split())) from None
     scheduler, _ = create_scheduler_v2(
         optimizer,
@@ -112,7 +114,7 @@ def build(job: Job, train_rows: Int64, pose_mm: Tensor, device: torch.device, pr
         num_epochs=recipe.epochs,
         decay_epochs=1 if recipe.schedule == "halve" else recipe.epochs + 1,
         decay_rate=0.5,
-        warmup_epochs=recipe.warmup_epochs,  # a fraction of an epoch is meant
+        warmup_epochs=recipe.warmup_epochs,  # may be a fraction of an epoch
         warmup_lr=0.0,
         step_on_epochs=False,
         updates_per_epoch=len(KeyedBatches(train_rows, recipe.batch, shuffle_seed=0)),
@@ -121,7 +123,7 @@ def build(job: Job, train_rows: Int64, pose_mm: Tensor, device: torch.device, pr
     model.set_pose_statistics(pose_mm.mean(0), pose_mm.std(0, correction=0))
     if not last.exists() and job.init is not None:
         path = fold_folder(job.workspace.run(job.init), job.fold) / "best.pt"
-        check_origin(job)
+        check_init_run(job)
         load_weights(model, load_checkpoint(path), path)
     ema = None if recipe.ema is None else ModelEmaV3(model, decay=recipe.ema, use_warmup=True)
     trainer = Trainer(
@@ -129,17 +131,17 @@ def build(job: Job, train_rows: Int64, pose_mm: Tensor, device: torch.device, pr
         precision=precision, world=world,
     )  # fmt: skip
     if last.exists():
-        _go_on(trainer, load_checkpoint(last))
+        _load_state(trainer, load_checkpoint(last))
     if world.size > 1:
         trainer.network = DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
     if job.compile:
         for region in model.regions:
-            region.compile()  # in place: the weights keep their names
+            region.compile()  # in place, so that the weights keep their names
     return trainer
 
 
-def _go_on(trainer: Trainer, state: dict[str, Any]) -> None:
-    """Take over the state of a checkpoint."""
+def _load_state(trainer: Trainer, state: dict[str, Any]) -> None:
+    """Load the state of a checkpoint to resume training; raise RunError if it doesn't fit."""
     path = trainer.job.folder / "last.pt"
     load_weights(trainer.model, state, path)
     try:
@@ -149,16 +151,16 @@ def _go_on(trainer: Trainer, state: dict[str, Any]) -> None:
         trainer.epoch = state["epoch"]
         if state["part"] is not None:
             trainer.step = state["part"]["step"]
-            trainer.rng = state["part"]["rng"] if trainer.world.size == 1 else None  # rank 0's isn't the others'
+            trainer.rng = state["part"]["rng"] if trainer.world.size == 1 else None  # only rank 0's state is saved
             trainer.loss_sum = state["part"]["loss_sum"]
     except (ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:100]
         raise RunError(
-            f"{path} is of another optimiser, of an earlier version or damaged ({reason}): delete it to train anew"
+            f"{path} is damaged or belongs to another optimiser ({reason}): delete it to train again"
         ) from None
 
 
 def _fused(optimizer: str) -> dict[str, bool]:
-    """Ask for one kernel over all weights where the optimiser has it: five times as fast with many small ones."""
+    """Return the setting for updating all weights in one kernel, which is faster, if the optimiser has it."""
     parameters = inspect.signature(get_optimizer_class(optimizer)).parameters
     return {"fused": True} if "fused" in parameters else {}

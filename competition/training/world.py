@@ -1,7 +1,7 @@
-"""The processes that train one network together, started by torchrun; one process alone is a world, too.
+"""Distributed data parallel (DDP): the processes that train one network together, started by torchrun.
 
-Each takes every size-th row of a batch, so that their averaged gradients are those of the whole batch, and of what is
-predicted, so that every Id is predicted once. Only rank 0 writes.
+Process `rank` of `size` takes every size-th row of each batch, so that the averaged gradients are those of the whole
+batch, and every size-th row to predict, so that each Id is predicted once. Only the main process, rank 0, writes files.
 """
 
 import datetime
@@ -17,30 +17,31 @@ import torch.distributed as dist
 from competition.common.errors import UserError
 
 T = TypeVar("T")
-PATIENCE = datetime.timedelta(minutes=30)  # rank 0 may write for a while; a rank that died ends all at once
+TIMEOUT = datetime.timedelta(minutes=30)  # rank 0 may write for a while; if a rank dies, torchrun ends all at once
 
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """This process among all: rank 0 speaks and writes."""
+    """Rank of this process and number of processes; without torchrun, rank 0 of 1."""
 
     rank: int = 0
     size: int = 1
 
     @property
-    def leads(self) -> bool:
+    def is_main_process(self) -> bool:
+        """Whether this process prints and writes files."""
         return self.rank == 0
 
     def gather(self, part: T) -> list[T]:
-        """Return every process's part, in the order of ranks, on all of them."""
+        """Return the parts of all processes in the order of ranks, on every process."""
         if self.size == 1:
             return [part]
         parts: list[T] = [part] * self.size
         dist.all_gather_object(parts, part)
         return parts
 
-    def wait(self) -> None:
-        """Wait for all."""
+    def barrier(self) -> None:
+        """Wait until all processes are here."""
         if self.size > 1:
             dist.barrier()
 
@@ -52,22 +53,22 @@ class World:
             value /= self.size
         return value
 
-    def share(self, batch: int) -> None:
-        """Refuse a batch that doesn't divide: gradients would not be those of the whole."""
+    def require_divisible(self, batch: int) -> None:
+        """Raise UserError for an indivisible batch: averaged gradients would differ from those of the whole batch."""
         if batch % self.size:
             raise UserError(f"--batch {batch} on {self.size} processes: expected a multiple of {self.size}")
 
 
 @contextmanager
 def join_world(device: torch.device) -> Iterator[World]:
-    """Join the processes that torchrun started with this one; a world of one without torchrun."""
+    """Join the process group that torchrun started; without torchrun, yield a world of one process."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield World()
         return
     if device.type == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
     try:
         yield World(rank=dist.get_rank(), size=size)
     finally:

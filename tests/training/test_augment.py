@@ -1,4 +1,4 @@
-"""Augmentation: picture, 2D pose and 3D pose stay one; the same keys give the same sample."""
+"""Augmentation: image, 2D pose and 3D pose change together; the same keys give the same sample."""
 
 import albumentations as A
 import cv2
@@ -34,26 +34,26 @@ def geometric() -> Augment:
 
 
 @pytest.mark.parametrize("index", range(30))
-def test_a_joint_stays_on_what_it_was_painted_on(geometric: Augment, index: int):
+def test_a_joint_moves_with_the_image(geometric: Augment, index: int):
     joint = 5
     pose2d = np.random.default_rng(index).uniform(30, 66, (17, 2)).astype(np.float32)
     pose3d = np.zeros((17, 3), np.float32)
-    pose3d[joint] = (300, -120, 77)  # the joint's 3D direction in the picture goes with the picture
+    pose3d[joint] = (300, -120, 77)  # a single nonzero joint, to find it again
     image, moved2d, moved3d = geometric(_blob(pose2d[joint]), pose2d, pose3d, epoch=1, index=index)
-    place = int(np.abs(moved3d).sum(axis=1).argmax())
-    assert place in (joint, MIRROR[joint])
-    np.testing.assert_allclose(_centre(image), moved2d[place], atol=0.2)
-    assert moved3d[place, 2] == 77
-    assert np.linalg.norm(moved3d[place]) == pytest.approx(np.linalg.norm(pose3d[joint]), rel=1e-6)
+    index_now = int(np.abs(moved3d).sum(axis=1).argmax())
+    assert index_now in (joint, MIRROR[joint])
+    np.testing.assert_allclose(_centre(image), moved2d[index_now], atol=0.2)
+    assert moved3d[index_now, 2] == 77
+    assert np.linalg.norm(moved3d[index_now]) == pytest.approx(np.linalg.norm(pose3d[joint]), rel=1e-6)
 
 
-def test_the_3d_pose_turns_and_mirrors_with_the_picture(geometric: Augment):
-    """Compare the 3D pose with what the 2D positions of a point and its neighbours did."""
+def test_the_3d_pose_rotates_and_mirrors_with_the_2d_pose(geometric: Augment):
+    """With an orthographic camera, x and y of the 3D pose remain proportional to the 2D pose."""
     rng = np.random.default_rng(0)
     flips = 0
     for index in range(20):
         pose3d = rng.normal(0, 100, (17, 3)).astype(np.float32)
-        pose2d = (48 + 0.1 * pose3d[:, :2]).astype(np.float32)  # a camera far away
+        pose2d = (48 + 0.1 * pose3d[:, :2]).astype(np.float32)  # orthographic
         _, moved2d, moved3d = geometric(_blob(np.array([48, 48])), pose2d, pose3d, epoch=0, index=index)
         offset2d = moved2d - moved2d.mean(axis=0)
         offset3d = moved3d[:, :2] - moved3d[:, :2].mean(axis=0)
@@ -64,7 +64,7 @@ def test_the_3d_pose_turns_and_mirrors_with_the_picture(geometric: Augment):
     assert 4 <= flips <= 16
 
 
-def test_a_sample_depends_on_seed_epoch_and_index_alone():
+def test_a_sample_depends_only_on_seed_epoch_and_index():
     image = np.random.default_rng(0).integers(0, 255, (SIZE, SIZE, 3), dtype=np.uint8)
     pose2d, pose3d = np.full((17, 2), 40, np.float32), np.ones((17, 3), np.float32)
 
@@ -72,49 +72,48 @@ def test_a_sample_depends_on_seed_epoch_and_index_alone():
         return b"".join(part.tobytes() for part in augment(image, pose2d, pose3d, epoch=epoch, index=index))
 
     first, second = Augment(SIZE, 0), Augment(SIZE, 0)
-    sample(second, 9, 9)  # what was drawn before changes nothing
+    sample(second, 9, 9)  # earlier samples have no effect
     assert sample(first, 1, 2) == sample(second, 1, 2)
     different = {sample(first, 1, 2), sample(first, 2, 2), sample(first, 1, 3), sample(Augment(SIZE, 1), 1, 2)}
     assert len(different) == 4
 
 
-def test_rotations_reach_thirty_degrees_both_ways():
+def test_rotations_reach_thirty_degrees_in_both_directions():
     augment = Augment(SIZE, 0)
     image, pose2d = np.zeros((SIZE, SIZE, 3), np.uint8), np.zeros((17, 2), np.float32)
-    arrow = np.zeros((17, 3), np.float32)
-    arrow[8] = (0, -100, 0)  # up
+    upright = np.zeros((17, 3), np.float32)
+    upright[8] = (0, -100, 0)  # up
     angles = []
     for index in range(300):
-        _, _, moved = augment(image, pose2d, arrow, epoch=0, index=index)
+        _, _, moved = augment(image, pose2d, upright, epoch=0, index=index)
         angles.append(np.degrees(np.arctan2(moved[8, 0], -moved[8, 1])))
     assert -30 <= min(angles) < -25
     assert 25 < max(angles) <= 30
 
 
-def test_mirroring_and_turning_agree_with_opencv():
-    """Turn a picture by OpenCV and a pose by hand: both must go the same way."""
+def test_rotating_and_mirroring_poses_agrees_with_opencv_on_images():
     pose = np.array([[30.0, -10, 5]])
     image = _blob(np.array([47.5, 47.5]) + pose[0, :2])
     matrix = cv2.getRotationMatrix2D((47.5, 47.5), -20, 1)  # OpenCV's positive angle is anticlockwise on the screen
-    turned = _centre(cv2.warpAffine(image, matrix, (SIZE, SIZE)))
-    np.testing.assert_allclose(turned - 47.5, rotate_pose_mm(pose, np.radians(20))[0, :2], atol=0.2)
+    rotated = _centre(cv2.warpAffine(image, matrix, (SIZE, SIZE)))
+    np.testing.assert_allclose(rotated - 47.5, rotate_pose_mm(pose, np.radians(20))[0, :2], atol=0.2)
     mirrored = _centre(image[:, ::-1])
-    whole = np.repeat(pose, 17, axis=0)
-    np.testing.assert_allclose(mirrored - 47.5, mirror_pose_mm(whole)[0, :2], atol=0.2)
+    poses = np.repeat(pose, 17, axis=0)
+    np.testing.assert_allclose(mirrored - 47.5, mirror_pose_mm(poses)[0, :2], atol=0.2)
 
 
-def test_warping_four_channels_gives_the_librarys_picture():
+def test_affine_on_four_channels_equals_albumentations():
     image = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (SIZE, SIZE, 3), np.uint8), (0, 0), 2)
     settings = {"rotate": (17, 17), "scale": (1.1, 1.1), "keep_ratio": True, "translate_percent": (0.03, 0.03), "p": 1}
-    ours, theirs = (A.Compose([kind(**settings)], seed=0)(image=image)["image"] for kind in (Affine, A.Affine))
-    assert np.abs(ours.astype(int) - theirs).max() <= 2
-    assert ours.std() > 5
+    result, expected = (A.Compose([kind(**settings)], seed=0)(image=image)["image"] for kind in (Affine, A.Affine))
+    assert np.abs(result.astype(int) - expected).max() <= 2
+    assert result.std() > 5
 
 
-def test_a_shift_of_colours_is_the_librarys():
+def test_rgb_shift_equals_albumentations():
     image = np.random.default_rng(0).integers(0, 255, (SIZE, SIZE, 3), np.uint8)
     settings = {"r_shift_limit": (14, 15), "g_shift_limit": (-9, -8), "b_shift_limit": (2, 3), "p": 1}
-    ours, theirs = (A.Compose([kind(**settings)], seed=0)(image=image)["image"] for kind in (RGBShift, A.RGBShift))
-    assert np.abs(ours.astype(int) - theirs).max() <= 1
-    moved = np.median(ours.astype(int) - image, axis=(0, 1))
+    result, expected = (A.Compose([kind(**settings)], seed=0)(image=image)["image"] for kind in (RGBShift, A.RGBShift))
+    assert np.abs(result.astype(int) - expected).max() <= 1
+    moved = np.median(result.astype(int) - image, axis=(0, 1))
     assert np.all((moved >= [14, -9, 2]) & (moved <= [15, -8, 3]))

@@ -1,4 +1,4 @@
-"""Checkpoints from anywhere: nothing in them is run, and what is wrong with them is one line."""
+"""Untrusted checkpoints: no code in them is executed, and each fault is reported in one line."""
 
 import io
 import pickle
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import models
 from competition.common.errors import RunError
-from competition.training.checkpoint import FORMAT, load_checkpoint, rebuild, save_checkpoint
+from competition.training.checkpoint import FORMAT, load_checkpoint, load_model, save_checkpoint
 from tests.helpers import TINY, Command, Evil, assert_read_or_one_line_error, damaged
 
 
@@ -24,37 +24,34 @@ def checkpoint(scratch: Path) -> bytes:
     return (scratch / "last.pt").read_bytes()
 
 
-# checkpoints
-
-
 @pytest.mark.parametrize("protocol", [2, 5])
-@pytest.mark.parametrize("packed", [True, False])
-def test_a_checkpoint_with_code_is_refused_and_the_code_is_not_run(
-    tmp_path: Path, trap: Path, packed: bool, protocol: int
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_checkpoint_with_code_is_rejected_without_executing_it(
+    tmp_path: Path, trap: Path, zipped: bool, protocol: int
 ):
     state = {"format": FORMAT, "recipe": "3dhg-small", "model": Evil(trap)}
-    if packed:
+    if zipped:
         torch.save(state, tmp_path / "last.pt", pickle_protocol=protocol)
     else:
         (tmp_path / "last.pt").write_bytes(pickle.dumps(state, protocol=protocol))
-    with pytest.raises(RunError, match=r"last\.pt is no whole checkpoint of this toolkit .*: delete it to train anew$"):
+    with pytest.raises(RunError, match=r"last\.pt is not a readable checkpoint .*: delete it to train again$"):
         load_checkpoint(tmp_path / "last.pt")
     assert not trap.exists()
 
 
-def test_training_does_not_go_on_from_a_checkpoint_with_code(command: Command, tmp_path: Path, trap: Path, capsys):
+def test_training_does_not_resume_from_a_checkpoint_with_code(command: Command, tmp_path: Path, trap: Path, capsys):
     assert command("folds", "--k", "2") == 0
     folder = tmp_path / "runs/3dhg-small/fold0"
     folder.mkdir(parents=True)
     torch.save(Evil(trap), folder / "last.pt")
     assert command("train", *TINY, "--epochs", "1", "--fold", "0") == 2
     error = capsys.readouterr().err
-    assert "last.pt is no whole checkpoint" in error
+    assert "last.pt is not a readable checkpoint" in error
     assert error.count("\n") == 1
     assert not trap.exists()
 
 
-def test_training_does_not_go_on_from_a_checkpoint_of_another_optimiser(command: Command, tmp_path: Path, capsys):
+def test_training_does_not_resume_from_a_checkpoint_of_another_optimiser(command: Command, tmp_path: Path, capsys):
     train = ("train", *TINY, "--fold", "0", "--epochs")
     assert command("folds", "--k", "2") == 0
     assert command(*train, "1") == 0
@@ -65,67 +62,67 @@ def test_training_does_not_go_on_from_a_checkpoint_of_another_optimiser(command:
         capsys.readouterr()
         assert command(*train, "2") == 2
         error = capsys.readouterr().err
-        assert "last.pt is of another optimiser, of an earlier version or damaged" in error
+        assert "last.pt is damaged or belongs to another optimiser" in error
         assert error.count("\n") == 1
 
 
 WRONG_STATES = {
     "a list": [1, 2],
     "another format": {"format": 1},
-    "no more than a format": {"format": FORMAT},
+    "only a format": {"format": FORMAT},
     "another recipe": {"recipe": "3dgh-small"},
-    "settings that are none": {"settings": [1]},
+    "settings that are a list": {"settings": [1]},
     "settings of no recipe": {"settings": {"colour": "red"}},
     "impossible settings": {"settings": {"channels": -1}},
     "weights of another network": {"settings": {"channels": 8, "depths": (1, 4), "input_size": 64}},
-    "weights that are none": {"model": {"a": 1}},
-    "averaged weights that are none": {"ema": 3},
+    "weights that are numbers": {"model": {"a": 1}},
+    "averaged weights that are a number": {"ema": 3},
 }
 
 
 @pytest.mark.parametrize("name", WRONG_STATES)
-def test_a_checkpoint_of_another_content_is_refused(checkpoint: bytes, tmp_path: Path, name: str):
+def test_a_checkpoint_with_unsuitable_content_is_rejected(checkpoint: bytes, tmp_path: Path, name: str):
     wrong = WRONG_STATES[name]
     state = torch.load(io.BytesIO(checkpoint), weights_only=True)
-    kept = isinstance(wrong, dict) and "format" not in wrong
-    torch.save(state | wrong if kept else wrong, tmp_path / "best.pt")
+    is_change = isinstance(wrong, dict) and "format" not in wrong
+    torch.save(state | wrong if is_change else wrong, tmp_path / "best.pt")
     with pytest.raises(RunError, match=r"best\.pt") as caught:
-        rebuild(tmp_path / "best.pt")
+        load_model(tmp_path / "best.pt")
     assert "\n" not in str(caught.value)
 
 
-LACKING: dict[str, Callable[[dict[str, object]], object]] = {
+CHANGES: dict[str, Callable[[dict[str, object]], object]] = {
     **{f"no {key}": lambda state, key=key: state.pop(key) for key in ("ema", "optimizer", "part", "recipe", "epoch")},
     "a later format": lambda state: state.update(format=FORMAT + 1),
-    "an epoch in words": lambda state: state.update(epoch="one"),
-    "a number for the recipe": lambda state: state.update(recipe=3),
+    "an epoch as text": lambda state: state.update(epoch="one"),
+    "a recipe as a number": lambda state: state.update(recipe=3),
 }
 
 
-@pytest.mark.parametrize("name", LACKING)
-def test_a_checkpoint_that_is_whole_but_for_one_thing_is_refused(checkpoint: bytes, tmp_path: Path, name: str):
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_checkpoint_with_one_missing_or_wrong_key_is_rejected(checkpoint: bytes, tmp_path: Path, name: str):
     state = torch.load(io.BytesIO(checkpoint), weights_only=True)
-    LACKING[name](state)
+    CHANGES[name](state)
     torch.save(state, tmp_path / "last.pt")
     with pytest.raises(RunError, match=r"last\.pt is not a checkpoint of this toolkit"):
         load_checkpoint(tmp_path / "last.pt")
 
 
 @given(data=st.data())
-def test_a_damaged_checkpoint_is_refused_or_read(scratch: Path, checkpoint: bytes, data: st.DataObject):
+def test_a_damaged_checkpoint_is_read_or_rejected_in_one_line(scratch: Path, checkpoint: bytes, data: st.DataObject):
     (scratch / "damaged.pt").write_bytes(damaged(checkpoint, data))
     assert_read_or_one_line_error(lambda: load_checkpoint(scratch / "damaged.pt"))
 
 
-def test_a_checkpoint_that_was_packed_is_not_unpacked(checkpoint: bytes, tmp_path: Path):
-    """Ten gigabytes of zeros pack into ten megabytes, and torch would make them again."""
-    with zipfile.ZipFile(io.BytesIO(checkpoint)) as plain:
-        entries = {entry.filename: plain.read(entry) for entry in plain.infolist()}
-    for name, method in (("packed.pt", zipfile.ZIP_DEFLATED), ("plain.pt", zipfile.ZIP_STORED)):
+def test_a_compressed_checkpoint_is_not_decompressed(checkpoint: bytes, tmp_path: Path):
+    """Torch would decompress ten megabytes to ten gigabytes of zeros."""
+    with zipfile.ZipFile(io.BytesIO(checkpoint)) as original:
+        entries = {entry.filename: original.read(entry) for entry in original.infolist()}
+    for name, method in (("compressed.pt", zipfile.ZIP_DEFLATED), ("plain.pt", zipfile.ZIP_STORED)):
         with zipfile.ZipFile(tmp_path / name, "w", method) as archive:
             for entry, content in entries.items():
                 archive.writestr(entry, bytes(len(content)) if "/data/" in entry else content)
-    assert len(torch.load(tmp_path / "packed.pt", weights_only=True)["model"]) > 10
+    assert len(torch.load(tmp_path / "compressed.pt", weights_only=True)["model"]) > 10
     load_checkpoint(tmp_path / "plain.pt")
-    with pytest.raises(RunError, match=r"packed\.pt is no whole checkpoint .*unpacks to [\d,]+ bytes"):
-        load_checkpoint(tmp_path / "packed.pt")
+    with pytest.raises(RunError, match=r"compressed\.pt is not a readable checkpoint .*[\d,]+ bytes when decompressed"):
+        load_checkpoint(tmp_path / "compressed.pt")

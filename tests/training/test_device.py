@@ -1,4 +1,4 @@
-"""The device: which one is used, what its memory keeps, and that every optimiser can be made."""
+"""The choice of the device, memory that is kept, and the optimisers of the recipes."""
 
 import platform
 import subprocess
@@ -14,12 +14,12 @@ from models.recipes import OPTIMIZERS
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_every_optimizer_of_the_recipes_can_be_made(name: str):
+def test_every_optimizer_of_the_recipes_can_be_created(name: str):
     create_optimizer_v2(torch.nn.Linear(2, 2), opt=name, lr=1e-3)
 
 
 @pytest.mark.parametrize(("gpus", "processes", "kind"), [(0, 1, "cpu"), (1, 1, "cuda"), (1, 2, "cpu"), (2, 2, "cuda")])
-def test_processes_share_no_gpu(monkeypatch: pytest.MonkeyPatch, gpus: int, processes: int, kind: str):
+def test_processes_do_not_share_a_gpu(monkeypatch: pytest.MonkeyPatch, gpus: int, processes: int, kind: str):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
@@ -31,19 +31,19 @@ HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 @pytest.mark.skipif(
     platform.libc_ver()[0] != "glibc" or (HUGE_PAGES.exists() and "[always]" in HUGE_PAGES.read_text()),
-    reason="of glibc; huge pages hide the faults",
+    reason="needs glibc, and no huge pages, which hide page faults",
 )
-def test_kept_memory_is_not_faulted_in_again():
-    """Twenty megabytes, twice: of glibc's own, the second time, too, is on fresh pages."""
-    count = (
-        "import resource; from competition.training.device import keep_memory; KEEP\n"
+def test_freed_memory_is_reused_without_page_faults():
+    """By default, glibc returns freed twenty megabytes to the system, and allocating them again causes page faults."""
+    code = (
+        "import resource; from competition.training.device import keep_freed_memory; KEEP\n"
         "def faults():\n"
         "    bytes(1) * 20_000_000\n"
         "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "print(-faults() + faults())"
     )
-    kept, given_back = (
-        int(subprocess.check_output([sys.executable, "-c", count.replace("KEEP", call)]))
-        for call in ("keep_memory()", "pass")
+    kept, returned = (
+        int(subprocess.check_output([sys.executable, "-c", code.replace("KEEP", call)]))
+        for call in ("keep_freed_memory()", "pass")
     )
-    assert kept < 1000 < given_back
+    assert kept < 1000 < returned

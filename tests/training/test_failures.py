@@ -1,4 +1,4 @@
-"""What a model or its memory raises, as one line."""
+"""Errors of models and memory are reported in one line."""
 
 import sys
 from pathlib import Path
@@ -8,23 +8,23 @@ import torch
 
 import models
 from competition.common.errors import RunError
-from competition.training.failures import told_when_out_of_memory
+from competition.training.failures import report_out_of_memory
 from models.recipes import ThreeD
 from tests.helpers import Command
 from tests.training.helpers import TRAIN
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), MemoryError()])
-def test_memory_that_runs_out_elsewhere_is_told(error: Exception):
-    with pytest.raises(RunError, match=r"^out of memory: take less$"), told_when_out_of_memory("take less"):
+def test_out_of_memory_errors_of_gpu_and_python_become_one_line(error: Exception):
+    with pytest.raises(RunError, match=r"^out of memory: use less$"), report_out_of_memory("use less"):
         raise error
 
 
 BROKEN = {
-    "a file that can't be read as Python": ("class Own(:\n    pass\n", "SyntaxError at models/own.py:1"),
-    "another module that is missing": ("\nimport nowhere_to_be_found\n", "ModuleNotFoundError at models/own.py:2"),
-    "a network that can't be made": ("def Own(recipe):\n    return int('wide')\n", "ValueError at models/own.py:2"),
-    "a step that can't be taken": (
+    "a syntax error": ("class Own(:\n    pass\n", "SyntaxError at models/own.py:1"),
+    "an import of a missing module": ("\nimport nowhere_to_be_found\n", "ModuleNotFoundError at models/own.py:2"),
+    "a constructor that fails": ("def Own(recipe):\n    return int('wide')\n", "ValueError at models/own.py:2"),
+    "a forward pass that fails": (
         """
 from models.three_d import ThreeDHourglass
 class Own(ThreeDHourglass):
@@ -33,7 +33,7 @@ class Own(ThreeDHourglass):
 """,
         "at models/own.py:5",
     ),
-    "a loss that isn't there": (
+    "a loss that fails": (
         """
 from models.three_d import ThreeDHourglass
 class Own(ThreeDHourglass):
@@ -46,7 +46,7 @@ class Own(ThreeDHourglass):
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_model_of_ones_own_is_named_with_its_line(
+def test_an_error_in_the_users_model_is_reported_with_file_and_line(
     command: Command, folds: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, name: str
 ):
     code, where = BROKEN[name]
@@ -59,11 +59,11 @@ def test_a_broken_model_of_ones_own_is_named_with_its_line(
     capsys.readouterr()
     try:
         assert command(*TRAIN) == 2
-        told = capsys.readouterr().err
+        error = capsys.readouterr().err
         assert command(*TRAIN, "--debug") == 2
     finally:
         sys.modules.pop("models.own", None)
-    assert told.startswith("error: model 3dhg-small: ")
-    assert told.count("\n") == 1
-    assert where in told
+    assert error.startswith("error: model 3dhg-small: ")
+    assert error.count("\n") == 1
+    assert where in error
     assert "Traceback" in capsys.readouterr().err

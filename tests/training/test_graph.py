@@ -1,4 +1,4 @@
-"""Steps replayed as CUDA graphs: on a GPU where there is one, and their bookkeeping on a device that plays one."""
+"""Training steps replayed as CUDA graphs, on a GPU if there is one; the logic also with a fake of the CUDA API."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 import models
-from competition.training.graph import WARM_STEPS, StepGraph
+from competition.training.graph import WARMUP_STEPS, StepGraph
 from models.contract import JOINTS, Target
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
 CPU, DEVICE = torch.device("cpu"), torch.device("cuda")
-STEPS = WARM_STEPS + 4
+STEPS = WARMUP_STEPS + 4
 
 
 def _batches(sizes: list[int]) -> list[tuple[Tensor, Tensor, Tensor]]:
@@ -34,7 +34,7 @@ def _batches(sizes: list[int]) -> list[tuple[Tensor, Tensor, Tensor]]:
 def _train(sizes: list[int], *, graph: bool, name: str = "2dhg-small") -> tuple[list[float], dict[str, Tensor]]:
     torch.manual_seed(0)
     model = models.create(name, **({"input_size": 64, "lifter_dropout": 0.0} if name == "2dhg-small" else {}))
-    model.to(DEVICE).double().train()  # kernels that sum in no fixed order differ in float32: a young map's peak leaps
+    model.to(DEVICE).double().train()  # in float32, sums in varying order can move an untrained map's peak
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
 
     def step(images: Tensor, pose2d_px: Tensor, pose_mm: Tensor) -> Tensor:
@@ -42,8 +42,8 @@ def _train(sizes: list[int], *, graph: bool, name: str = "2dhg-small") -> tuple[
         torch.autograd.backward(loss)
         return loss.detach()
 
-    told: list[str] = []
-    replayed = StepGraph(step, model.parameters(), DEVICE, told.append)
+    warnings: list[str] = []
+    replayed = StepGraph(step, model.parameters(), DEVICE, warnings.append)
     losses = []
     for batch in _batches(sizes):
         if graph:
@@ -52,30 +52,30 @@ def _train(sizes: list[int], *, graph: bool, name: str = "2dhg-small") -> tuple[
             optimizer.zero_grad(set_to_none=True)
             losses.append(float(step(*(tensor.to(DEVICE) for tensor in batch))))
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)  # as whoever predicts in between may
-    assert not graph or (replayed.graph is not None and not told), told
+        optimizer.zero_grad(set_to_none=True)  # as code between two steps may do
+    assert not graph or (replayed.graph is not None and not warnings), warnings
     return losses, {key: value.cpu() for key, value in model.state_dict().items()}
 
 
 @needs_gpu
 @pytest.mark.parametrize("name", ["2dhg-small", "3dhg-small", "integral-small"])
-def test_replayed_steps_train_as_steps_one_by_one(name: str):
+def test_replayed_steps_train_as_normal_steps(name: str):
     sizes = [4] * STEPS
     (losses, weights), (expected_losses, expected) = (_train(sizes, graph=graph, name=name) for graph in (True, False))
     assert losses == pytest.approx(expected_losses, rel=1e-9)
-    assert len(set(losses)) == STEPS  # every batch is another one
+    assert len(set(losses)) == STEPS  # every batch is different
     for key, value in expected.items():
         torch.testing.assert_close(weights[key], value, rtol=1e-6, atol=1e-8)
 
 
 @needs_gpu
-def test_a_batch_of_another_size_is_computed_too():
-    sizes = [4] * (WARM_STEPS + 2) + [3, 4]
+def test_a_batch_of_another_size_is_computed_without_the_graph():
+    sizes = [4] * (WARMUP_STEPS + 2) + [3, 4]
     assert _train(sizes, graph=True)[0] == pytest.approx(_train(sizes, graph=False)[0], rel=1e-9)
 
 
 @needs_gpu
-def test_a_step_that_waits_for_the_device_is_taken_one_by_one():
+def test_a_step_that_synchronises_is_not_captured():
     weight = nn.Parameter(torch.ones(3, device=DEVICE))
 
     def step(x: Tensor) -> Tensor:
@@ -83,18 +83,18 @@ def test_a_step_that_waits_for_the_device_is_taken_one_by_one():
         torch.autograd.backward(loss)
         return loss.detach()
 
-    told: list[str] = []
-    steps = StepGraph(step, [weight], DEVICE, told.append)
+    warnings: list[str] = []
+    steps = StepGraph(step, [weight], DEVICE, warnings.append)
     for number in range(STEPS):
         x = torch.full((3,), float(number - 2))
         assert float(steps((x,))) == pytest.approx(3 * (number - 2) * (1 if number > 2 else 2))
         assert weight.grad is not None
         assert weight.grad.tolist() == pytest.approx((x * (1 if number > 2 else 2)).tolist())
-    assert len(told) == 1
+    assert len(warnings) == 1
 
 
-class Player:
-    """A weight, a step (loss: the sum of weight * x) and a graph that takes the recorded step when it is replayed."""
+class FakeGpu:
+    """Replaces the CUDA API; its step (loss: the sum of weight * x) is recorded and computed again by replay()."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, failing: bool = False) -> None:
         self.weight = nn.Parameter(torch.ones(2))
@@ -110,8 +110,8 @@ class Player:
         }
         for name, fake in fakes.items():
             monkeypatch.setattr(torch.cuda, name, fake)
-        self.told: list[str] = []
-        self.steps = StepGraph(self.step, [self.weight], CPU, self.told.append)
+        self.warnings: list[str] = []
+        self.steps = StepGraph(self.step, [self.weight], CPU, self.warnings.append)
 
     def step(self, x: Tensor) -> Tensor:
         if self.capturing:
@@ -124,7 +124,7 @@ class Player:
 
     @contextmanager
     def capture(self, graph: object, **_: object) -> Iterator[None]:
-        assert self.weight.grad is None, "the graph must make gradients of its own"
+        assert self.weight.grad is None, "the graph must allocate its own gradients"
         self.capturing = True
         try:
             yield
@@ -135,28 +135,29 @@ class Player:
         self.replayed += 1
         gradient = self.steps.gradients[0]
         assert gradient is not None
-        gradient.copy_(self.inputs)  # in place, wherever .grad points by now
+        gradient.copy_(self.inputs)  # in place, whatever .grad is now
         self.steps.loss.copy_((self.weight.detach() * self.inputs).sum())
 
 
-def test_steps_are_replayed_on_new_batches_and_others_taken_one_by_one(monkeypatch: pytest.MonkeyPatch):
-    player = Player(monkeypatch)
-    for number, size in enumerate([2] * (WARM_STEPS + 2) + [1, 2]):
+def test_steps_are_replayed_on_new_batches_of_the_same_shape_only(monkeypatch: pytest.MonkeyPatch):
+    fake = FakeGpu(monkeypatch)
+    for number, size in enumerate([2] * (WARMUP_STEPS + 2) + [1, 2]):
         x = torch.full((size,), float(number + 1))
-        assert float(player.steps((x,))) == pytest.approx(2 * (number + 1))
-        assert player.weight.grad is not None
-        assert player.weight.grad.tolist() == [number + 1] * 2
-        player.weight.grad = None  # as an optimiser's zero_grad does
-    assert player.replayed == 3
-    assert not player.told
+        assert float(fake.steps((x,))) == pytest.approx(2 * (number + 1))
+        assert fake.weight.grad is not None
+        assert fake.weight.grad.tolist() == [number + 1] * 2
+        fake.weight.grad = None  # as an optimiser's zero_grad does
+    assert fake.replayed == 3
+    assert not fake.warnings
 
 
-def test_a_step_that_cannot_be_captured_goes_on_one_by_one(monkeypatch: pytest.MonkeyPatch):
-    player = Player(monkeypatch, failing=True)
-    for number in range(WARM_STEPS + 3):
-        assert float(player.steps((torch.full((2,), float(number)),))) == pytest.approx(2 * number)
-        assert player.weight.grad is not None
-        assert player.weight.grad.tolist() == [number] * 2
-    assert player.replayed == 0
-    (told,) = player.told
-    assert told.endswith(": operation not permitted when stream is capturing")
+def test_steps_run_normally_if_the_capture_fails(monkeypatch: pytest.MonkeyPatch):
+    fake = FakeGpu(monkeypatch, failing=True)
+    for number in range(WARMUP_STEPS + 3):
+        assert float(fake.steps((torch.full((2,), float(number)),))) == pytest.approx(2 * number)
+        assert fake.weight.grad is not None
+        assert fake.weight.grad.tolist() == [number] * 2
+    assert fake.replayed == 0
+    (warning,) = fake.warnings
+    assert warning.startswith("warning: ")
+    assert warning.endswith(": operation not permitted when stream is capturing")

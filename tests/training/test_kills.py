@@ -1,4 +1,4 @@
-"""Killed at any moment until it ends, a run leaves the files of one that nothing disturbed."""
+"""A run that is killed at any moments and restarted ends with the same files as an uninterrupted run."""
 
 import ctypes
 import json
@@ -35,7 +35,7 @@ PRELOAD = [
     "competition.training.loop",
     "competition.blending.blend",
 ]
-MOMENTS = ("before", "empty", "half", "whole", "after")  # of a file that is being written
+MOMENTS = ("before", "empty", "half", "complete", "after")  # while a file is written
 PHASES = ("start", "folds", "train", "predict", "write", "blend")
 TIMINGS = ("seconds", "images_per_second", "datetime_start", "datetime_complete", "worker_id")
 CHAIN = (
@@ -50,12 +50,12 @@ def _die() -> None:
 
 
 def _chain(data: Path, root: Path, phase: Any, number: int | None = None, moment: str = "") -> None:
-    """Make folds, train and blend; tell in `phase` what is under way, and die at a moment of the number-th file."""
-    provenance.code_commit = lambda: None  # type: ignore[assignment]  # others may commit meanwhile
+    """Make folds, train and blend; store the current phase in `phase`; die at `moment` of the number-th file."""
+    provenance.code_commit = lambda: None  # type: ignore[assignment]  # the commit may change during the test
     atomic, written = files.atomic, 0
 
     @contextmanager
-    def dying(path: Path) -> Iterator[IO[bytes]]:
+    def dying_atomic(path: Path) -> Iterator[IO[bytes]]:
         nonlocal written
         written += 1
         before, phase.value = phase.value, PHASES.index("write")
@@ -69,23 +69,23 @@ def _chain(data: Path, root: Path, phase: Any, number: int | None = None, moment
             handle.flush()
             if now == "half":
                 handle.truncate(handle.tell() // 2)
-            if now in ("half", "whole"):
+            if now in ("half", "complete"):
                 _die()
         if now == "after":
             _die()
         phase.value = before
 
-    def telling(name: str, work: Callable[..., object]) -> Callable[..., object]:
-        def told(*arguments: object, **keywords: object) -> object:
+    def in_phase(name: str, work: Callable[..., object]) -> Callable[..., object]:
+        def wrapped(*arguments: object, **keywords: object) -> object:
             phase.value = PHASES.index(name)
             return work(*arguments, **keywords)
 
-        return told
+        return wrapped
 
     for module in (files, runs, checkpoint):
-        module.atomic = dying  # type: ignore[attr-defined]
-    training.train_step = telling("train", training.train_step)  # type: ignore[assignment]
-    training.predict_all = telling("predict", training.predict_all)  # type: ignore[assignment]
+        module.atomic = dying_atomic  # type: ignore[attr-defined]
+    training.train_step = in_phase("train", training.train_step)  # type: ignore[assignment]
+    training.predict_all = in_phase("predict", training.predict_all)  # type: ignore[assignment]
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     folders = ["--data", str(data), "--folds", str(root / "folds"), "--submissions", str(root / "runs")]
     for name, *more in CHAIN:
@@ -94,50 +94,50 @@ def _chain(data: Path, root: Path, phase: Any, number: int | None = None, moment
             sys.exit(code)
 
 
-def _left(root: Path) -> dict[str, object]:
-    """Return every file's bytes; where timings stand, all but these."""
+def _contents(root: Path) -> dict[str, object]:
+    """Return the content of every file without timings."""
     found: dict[str, object] = {}
     for path in sorted(path for path in root.rglob("*") if path.is_file()):
         name, content = str(path.relative_to(root)), path.read_bytes()
         if path.name in ("log.jsonl", "study.journal"):
-            found[name] = [_untimed(json.loads(line)) for line in content.splitlines()]
+            found[name] = [_without_timings(json.loads(line)) for line in content.splitlines()]
         elif path.name in ("done.json", "blend.json"):
-            found[name] = _untimed(json.loads(content))
+            found[name] = _without_timings(json.loads(content))
         elif path.suffix != ".tmp":
             found[name] = content
     return found
 
 
-def _untimed(value: Any) -> Any:
+def _without_timings(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _untimed(item) for key, item in value.items() if key not in TIMINGS}
-    return [_untimed(item) for item in value] if isinstance(value, list) else value
+        return {key: _without_timings(item) for key, item in value.items() if key not in TIMINGS}
+    return [_without_timings(item) for item in value] if isinstance(value, list) else value
 
 
 @pytest.mark.slow
-def test_a_whole_run_killed_at_random_moments_ends_with_the_same_files(data: Path, tmp_path: Path):
-    """Folds, two folds' training and a blend. A third of the kills hit a file that is written, the others at any time.
+def test_folds_training_and_blend_killed_at_random_moments_end_with_the_same_files(data: Path, tmp_path: Path):
+    """A third of the kills happen while a file is written, the others at any time.
 
-    The processes are forked from one that has loaded torch, so that a start costs half a second.
+    The processes are forked from one that has already imported torch, so that they start within half a second.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
-    chosen, phase = random.Random(0), context.RawValue(ctypes.c_int8)
+    rng, phase = random.Random(0), context.RawValue(ctypes.c_int8)
 
-    def start(root: Path, *dies: object) -> Any:
+    def start(root: Path, *kill: object) -> Any:
         phase.value = PHASES.index("start")
-        process = context.Process(target=_chain, args=(data, root, phase, *dies))
+        process = context.Process(target=_chain, args=(data, root, phase, *kill))
         process.start()
         return process
 
-    for name in ("first", "whole"):  # the first waits for torch
-        begun = time.monotonic()
-        whole = start(tmp_path / name)
-        whole.join()
-        seconds = time.monotonic() - begun
-        assert whole.exitcode == 0
-    expected = _left(tmp_path / "whole")
-    assert _left(tmp_path / "first") == expected
+    for name in ("first", "second"):  # the first includes the import of torch
+        started = time.monotonic()
+        process = start(tmp_path / name)
+        process.join()
+        seconds = time.monotonic() - started
+        assert process.exitcode == 0
+    expected = _contents(tmp_path / "second")
+    assert _contents(tmp_path / "first") == expected
     assert {"folds/folds.csv", "runs/3dhg-small/fold1/done.json", "runs/blend/study.journal"} <= set(expected)
 
     hits: Counter[str] = Counter()
@@ -150,19 +150,19 @@ def test_a_whole_run_killed_at_random_moments_ends_with_the_same_files(data: Pat
             if hits.total() == KILLS:
                 process = start(root)
                 process.join()
-            elif chosen.random() < 1 / 3:
-                process = start(root, chosen.randint(1, 16), chosen.choice(MOMENTS))
+            elif rng.random() < 1 / 3:
+                process = start(root, rng.randint(1, 16), rng.choice(MOMENTS))
                 process.join()
             else:
                 process = start(root)
-                process.join(chosen.expovariate(5 / seconds))
+                process.join(rng.expovariate(5 / seconds))
                 process.kill()
                 process.join()
             if process.exitcode == 0:
                 break
             assert process.exitcode == -signal.SIGKILL
             hits[PHASES[phase.value]] += 1
-        assert _left(root) == expected
+        assert _contents(root) == expected
         assert not list(root.glob("runs/3dhg-small/fold*/.*"))
     print(f"{hits.total()} kills in {rounds} rounds: {', '.join(f'{name} {hits[name]}' for name in PHASES)}")
     assert min(hits["train"], hits["write"]) > 0

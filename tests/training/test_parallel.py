@@ -1,4 +1,4 @@
-"""Processes that train together: bad input stops them before they start, the death of one ends all and loses little."""
+"""Training with DDP: invalid input is rejected before torchrun starts, and training resumes after a process dies."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ from tests.training.helpers import DIVERGING
 EPOCHS = 4
 
 
-def test_when_one_of_two_dies_both_end_and_the_same_command_goes_on_to_predict_every_id_once(
+def test_when_one_of_two_processes_dies_both_end_and_the_same_command_resumes(
     command: Command, folds: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):
     fold = tmp_path / "runs/3dhg-small/fold0"
@@ -37,9 +37,9 @@ def test_when_one_of_two_dies_both_end_and_the_same_command_goes_on_to_predict_e
         killing = pool.submit(kill_one_after_an_epoch)
         assert command(*train) == 2
         killing.result()
-    told = capfd.readouterr().err
-    assert told.count("\n") == 1
-    assert "error: a training process was ended by SIGKILL" in told
+    error = capfd.readouterr().err
+    assert error.count("\n") == 1
+    assert "error: a training process was ended by SIGKILL" in error
     before = read_log(fold)
     assert not (fold / "done.json").exists()
 
@@ -50,37 +50,37 @@ def test_when_one_of_two_dies_both_end_and_the_same_command_goes_on_to_predict_e
     assert [row["epoch"] for row in rows] == list(range(1, EPOCHS + 1))
     assert read_poses(folders.test_file(fold, EPOCHS)).id.tolist() == list(range(1, N_TEST + 1))
     assert len(read_valid(valid_file(fold, EPOCHS)).id) == 24
-    said = capfd.readouterr().out
-    assert f"from epoch {len(before) + 1}" in said
-    assert said.count(f"fold 0 epoch {EPOCHS}/{EPOCHS}") == 1  # one of them speaks
+    output = capfd.readouterr().out
+    assert f"from epoch {len(before) + 1}" in output
+    assert output.count(f"fold 0 epoch {EPOCHS}/{EPOCHS}") == 1  # only the main process prints
     if not torch.cuda.is_available():
-        assert said.count("warning: --gpus 2: this machine has 0 GPUs: 3dhg-small fold 0 trains on its processors") == 1
+        assert output.count("warning: --gpus 2: this machine has 0 GPUs: 3dhg-small fold 0 trains on the CPU") == 1
 
 
-def test_what_stops_one_of_two_is_told_in_one_line(command: Command, folds: None, capfd: pytest.CaptureFixture[str]):
+def test_an_error_in_both_processes_is_printed_once(command: Command, folds: None, capfd: pytest.CaptureFixture[str]):
     assert command("train", *TINY, "--epochs", "1", "--fold", "0", "--gpus", "2", *DIVERGING) == 2
-    told = capfd.readouterr().err
-    assert told.count("\n") == 1
-    assert "no longer finite" in told
+    error = capfd.readouterr().err
+    assert error.count("\n") == 1
+    assert "no longer finite" in error
 
 
-def _process_of_rank(rank: int, part: Path) -> int:
-    """Find the process that torchrun started as this rank, for a command that names `part`."""
+def _process_of_rank(rank: int, folder: Path) -> int:
+    """Return the id of the process that torchrun started with this rank for a command that contains `folder`."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
             command, environment = ((process / file).read_bytes() for file in ("cmdline", "environ"))
-        except OSError:  # ended meanwhile, or not ours
+        except OSError:  # ended in the meantime, or of another user
             continue
-        if str(part).encode() in command and f"LOCAL_RANK={rank}".encode() in environment.split(b"\0"):
+        if str(folder).encode() in command and f"LOCAL_RANK={rank}".encode() in environment.split(b"\0"):
             return int(process.name)
     raise AssertionError(f"no process of rank {rank}")
 
 
 WRONG = {
-    "a batch that doesn't divide": (("--gpus", "3"), "--gpus 3: expected at least 1, a divisor of --batch 8"),
-    "no processes": (("--gpus", "0"), "--gpus 0: expected at least 1"),
-    "folds at a time": (("--gpus", "2", "--parallel", "2"), "no --parallel"),
-    "no such fold": (("--gpus", "2", "--fold", "7"), "fold 7: expected 0 to 1"),
+    "a batch that isn't divisible": (("--gpus", "3"), "--gpus 3: expected a positive divisor of --batch 8"),
+    "no processes": (("--gpus", "0"), "--gpus 0: expected a positive divisor"),
+    "folds in parallel": (("--gpus", "2", "--parallel", "2"), "no --parallel"),
+    "an unknown fold": (("--gpus", "2", "--fold", "7"), "fold 7: expected 0 to 1"),
     "a setting out of range": (("--gpus", "2", "--lr", "-1"), "lr"),
     "an unknown setting": (("--gpus", "2", "--learn", "1"), "unknown flag '--learn'"),
 }
@@ -95,7 +95,7 @@ def no_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_bad_input_is_refused_before_torchrun_starts(
+def test_invalid_input_is_rejected_before_torchrun_starts(
     command: Command, folds: None, no_torchrun: None, capsys: pytest.CaptureFixture[str], name: str
 ):
     flags, message = WRONG[name]
@@ -103,10 +103,11 @@ def test_bad_input_is_refused_before_torchrun_starts(
     assert message in capsys.readouterr().err
 
 
-def test_a_missing_image_is_refused_before_torchrun_starts(
+def test_a_missing_image_is_rejected_before_torchrun_starts(
     command: Command, folds: None, no_torchrun: None, own_data: Path, capsys: pytest.CaptureFixture[str]
 ):
     next((own_data / "images").iterdir()).unlink()
     assert command("train", *TINY, "--gpus", "2", data=own_data) == 2
-    assert "1 of " in (told := capsys.readouterr().err)
-    assert "images are missing" in told
+    error = capsys.readouterr().err
+    assert "1 of " in error
+    assert "missing" in error

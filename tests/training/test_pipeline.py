@@ -1,4 +1,4 @@
-"""The whole competition on forty images: folds, training, blending, scoring; resuming; one line for what is wrong."""
+"""The pipeline on forty images: folds, training, blending, scores; each user error is reported in one line."""
 
 import json
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from tests.helpers import N_TEST, TINY, Command, N, contents
 from tests.training.helpers import DIVERGING
 
 
-def test_the_chain_from_folds_to_board(command: Command, folds: None, data: Path, tmp_path: Path, capsys):
+def test_the_pipeline_from_folds_to_board(command: Command, folds: None, data: Path, tmp_path: Path, capsys):
     runs = tmp_path / "runs"
     assert command("train", *TINY, "--epochs", "2") == 0
     assert command("train", *TINY, "--epochs", "1", "--run", "other", "--lr", "3e-3", "--augment") == 0
@@ -30,7 +30,7 @@ def test_the_chain_from_folds_to_board(command: Command, folds: None, data: Path
         epochs = {f"{kind}_epoch0{e}.{end}" for e in (1, 2) for kind, end in (("valid", "npz"), ("test", "csv.gz"))}
         assert names == epochs | {"config.json", "log.jsonl", "last.pt", "best.pt", "done.json"}
 
-    # every training row is held out once, the log tells the files' score
+    # every training row is held out once; the log has the score of the written poses
     labels = read_labels(data)
     ids = []
     for fold in (0, 1):
@@ -64,7 +64,7 @@ def test_the_chain_from_folds_to_board(command: Command, folds: None, data: Path
     board = {row["name"]: row for row in json.loads((tmp_path / "board.json").read_text())}
     assert board["blend"]["all"] == pytest.approx(scores["all"], abs=1e-3)
     assert board["3dhg-small"]["folds"] == 2
-    assert board["3dhg-small"]["all"] is None  # never scored
+    assert board["3dhg-small"]["all"] is None  # not scored
     assert board["other"]["out_of_fold"] > 0
     assert "3dhg-small" in capsys.readouterr().out
 
@@ -76,18 +76,18 @@ def test_results_do_not_depend_on_the_number_of_workers(command: Command, folds:
     assert contents(tmp_path / "runs/two/fold1") == contents(tmp_path / "runs/none/fold1")
 
 
-def test_the_weights_of_the_best_epoch_are_kept(
+def test_the_weights_of_the_best_epoch_are_saved(
     command: Command, folds: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     errors = iter((70.0, 60.0, 60.0))
     monkeypatch.setattr(training, "mpjpe", lambda *_: next(errors))
     assert command("train", *TINY, "--epochs", "3", "--fold", "0") == 0
     folder = tmp_path / "runs/3dhg-small/fold0"
-    assert [load_checkpoint(folder / f"{kept}.pt")["epoch"] for kept in ("best", "last")] == [2, 3]
+    assert [load_checkpoint(folder / f"{name}.pt")["epoch"] for name in ("best", "last")] == [2, 3]
     assert json.loads((folder / "done.json").read_text())["best_epoch"] == 2
 
 
-def test_fold_full_trains_on_everything_and_is_no_candidate(command: Command, folds: None, tmp_path: Path):
+def test_fold_full_trains_on_all_images_and_is_not_a_candidate(command: Command, folds: None, tmp_path: Path):
     assert command("train", *TINY, "--epochs", "1", "--fold", "full") == 0
     folder = tmp_path / "runs/3dhg-small/foldfull"
     assert not list(folder.glob("valid*"))
@@ -98,7 +98,7 @@ def test_fold_full_trains_on_everything_and_is_no_candidate(command: Command, fo
 
 def test_training_can_start_from_another_run(command: Command, folds: None, tmp_path: Path, capsys):
     assert command("train", *TINY, "--epochs", "1", "--fold", "0", "--run", "first") == 0
-    # a learning rate of next to nothing leaves the weights where they began
+    # a tiny learning rate leaves the weights unchanged
     tail = ("--epochs", "1", "--fold", "0", "--run", "second", "--lr", "1e-30", "--optimizer", "sgd")
     assert command("train", *TINY, *tail, "--init", "first") == 0
     first, second = (torch.load(tmp_path / f"runs/{run}/fold0/best.pt")["model"] for run in ("first", "second"))
@@ -107,13 +107,13 @@ def test_training_can_start_from_another_run(command: Command, folds: None, tmp_
     assert all(torch.equal(first[name], second[name]) for name in weights)
     assert command("train", *TINY, *tail, "--init", "nobody", "--run", "third") == 2
     assert "nobody" in capsys.readouterr().err
-    assert command("folds", "--k", "3", "--force") == 0  # what was held out isn't any more
+    assert command("folds", "--k", "3", "--force") == 0  # other images are held out now
     assert command("train", *TINY, *tail, "--init", "first", "--run", "third") == 2
     assert "trained on other folds" in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_compiled_training_is_recorded_and_a_compiler_that_fails_is_one_line(
+def test_compile_is_recorded_and_a_failed_compilation_is_reported_in_one_line(
     command: Command, folds: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ):
     train = ("train", *TINY, "--epochs", "1", "--fold", "0", "--compile")
@@ -131,15 +131,16 @@ def test_compiled_training_is_recorded_and_a_compiler_that_fails_is_one_line(
     monkeypatch.setattr(torch.nn.Module, "compile", compiler)
     graphs: list[torch.fx.GraphModule] | None = None
     assert command(*train, "--run", "fails") == 2
-    assert "--compile fails here" in (said := capsys.readouterr().err)
-    assert said.strip().splitlines()[-1].endswith("leave it out")
+    error = capsys.readouterr().err
+    assert "--compile failed" in error
+    assert error.strip().splitlines()[-1].endswith("train without it")
     graphs = []
     assert command(*train) == 0
     assert graphs
     assert json.loads((tmp_path / "runs/3dhg-small/fold0/config.json").read_text())["settings"]["compile"]
 
 
-def test_folds_train_side_by_side(command: Command, folds: None, tmp_path: Path, capfd):
+def test_folds_train_in_parallel(command: Command, folds: None, tmp_path: Path, capfd):
     assert command("train", *TINY, "--epochs", "1", "--parallel", "2") == 0
     assert "out-of-fold MPJPE" in capfd.readouterr().out
     for fold in ("fold0", "fold1"):
@@ -149,18 +150,18 @@ def test_folds_train_side_by_side(command: Command, folds: None, tmp_path: Path,
 
 
 @pytest.mark.parametrize("work", ["models.three_d.ThreeDHourglass.loss", "competition.training.predict.predict_images"])
-def test_running_out_of_memory_is_one_line(command: Command, folds: None, work: str, monkeypatch, capsys):
-    """In training, and in prediction."""
+def test_out_of_memory_is_reported_with_a_fix(command: Command, folds: None, work: str, monkeypatch, capsys):
+    """During training, and during prediction."""
 
-    def greedy(*_: object) -> None:
+    def allocate(*_: object) -> None:
         torch.empty(1 << 60)
 
-    monkeypatch.setattr(work, greedy)
+    monkeypatch.setattr(work, allocate)
     assert command("train", *TINY, "--epochs", "1", "--fold", "0") == 2
     assert "out of memory: set --micro-batch below 8" in capsys.readouterr().err
 
 
-def test_a_loss_that_is_no_longer_finite_stops_the_run(command: Command, folds: None, tmp_path: Path, capsys):
+def test_a_loss_that_is_not_finite_stops_the_run(command: Command, folds: None, tmp_path: Path, capsys):
     assert command("train", *TINY, "--epochs", "1", "--fold", "0", *DIVERGING) == 2
     error = capsys.readouterr().err
     assert "no longer finite in epoch 1" in error
@@ -172,12 +173,12 @@ WRONG = {
     "unknown setting": (["train", *TINY, "--lrate", "1"], "unknown flag '--lrate'"),
     "setting of another model": (["train", *TINY, "--backbone", "resnet18"], "unknown flag '--backbone'"),
     "impossible setting": (["train", *TINY, "--epochs", "0"], "epochs"),
-    "no number": (["train", *TINY, "--lr", "fast"], "invalid float value: 'fast'"),
+    "not a number": (["train", *TINY, "--lr", "fast"], "invalid float value: 'fast'"),
     "unknown optimiser": (["train", *TINY, "--optimizer", "adamm"], "adamm"),
     "fold out of range": (["train", *TINY, "--fold", "2"], "expected 0 to 1"),
     "unknown precision": (["train", *TINY, "--precision", "fp8"], "did you mean"),
-    "run that escapes": (["train", *TINY, "--run", "../up"], "run '../up'"),
-    "run unknown": (["predict", "--run", "nobody"], "no run at"),
+    "run outside the folder": (["train", *TINY, "--run", "../up"], "run '../up'"),
+    "unknown run": (["predict", "--run", "nobody"], "no run at"),
     "nothing to blend": (["blend"], "nothing to blend"),
     "unknown method": (["blend", "--method", "exakt"], "did you mean 'exact'"),
     "nothing on the board": (["board"], "no runs under"),
@@ -185,12 +186,12 @@ WRONG = {
     "unknown strategy": (["folds", "--strategy", "subjects"], "did you mean 'subject'"),
     "no images": (["data", "--n", "0"], "at least 1"),
     "unknown subcommand": (["trian"], "trian"),
-    "shares of nothing": (["blend", "--shares", "1,2"], "--shares without --files"),
+    "shares without files": (["blend", "--shares", "1,2"], "--shares without --files"),
 }
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_the_user_can_mend_is_one_line_and_exit_code_2(command: Command, folds: None, name: str, capsys):
+def test_user_errors_are_one_line_and_exit_code_2(command: Command, folds: None, name: str, capsys):
     arguments, message = WRONG[name]
     capsys.readouterr()
     assert command(*arguments) == 2
@@ -200,7 +201,7 @@ def test_what_the_user_can_mend_is_one_line_and_exit_code_2(command: Command, fo
     assert error.count("\n") == 1
 
 
-def test_the_last_of_two_models_named_is_trained_with_its_own_recipe(command: Command, folds: None, tmp_path: Path):
+def test_of_two_model_flags_the_last_is_trained_with_its_own_recipe(command: Command, folds: None, tmp_path: Path):
     tail = ("--model", "integral-small", "--epochs", "1", "--fold", "0", "--bins", "8")
     assert command("train", "--model", "3dhg-small", *tail) == 0
     settings = json.loads((tmp_path / "runs/integral-small/fold0/config.json").read_text())["settings"]

@@ -1,4 +1,4 @@
-"""Predicting with the networks of a run."""
+"""Predicting again with the networks of a run."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +10,13 @@ import torch
 import models
 from competition.runs.candidates import candidates
 from competition.runs.folders import read_valid
-from competition.training.predict import images_at_once
+from competition.training.predict import prediction_batch
 from tests.helpers import TINY, Command
 
 
-def test_predicting_again_repeats_the_run_and_another_decoder_changes_it(command: Command, folds: None, tmp_path: Path):
+def test_predicting_again_gives_the_same_poses_and_another_decoder_different_ones(
+    command: Command, folds: None, tmp_path: Path
+):
     assert command("train", *TINY, "--epochs", "1") == 0
     runs = tmp_path / "runs"
     assert command("predict", "--run", "3dhg-small") == 0
@@ -28,14 +30,14 @@ def test_predicting_again_repeats_the_run_and_another_decoder_changes_it(command
     assert (runs / "3dhg-small-argmax/submission.csv.gz").exists()
 
 
-@pytest.mark.parametrize(("device", "whole"), [("cpu", 32), ("cuda", 64)])
-def test_no_more_images_are_predicted_at_a_time_than_trained_on(device: str, whole: int):
+@pytest.mark.parametrize(("device", "batch"), [("cpu", 32), ("cuda", 64)])
+def test_the_prediction_batch_is_at_most_the_micro_batch(device: str, batch: int):
     recipe = models.recipe("3dhg-small")
-    assert images_at_once(torch.device(device), recipe) == whole
-    assert images_at_once(torch.device(device), replace(recipe, micro_batch=3)) == 3
+    assert prediction_batch(torch.device(device), recipe) == batch
+    assert prediction_batch(torch.device(device), replace(recipe, micro_batch=3)) == 3
 
 
-def test_averaged_weights_predict_again_what_they_predicted(command: Command, folds: None, tmp_path: Path):
+def test_predicting_again_uses_averaged_weights_and_flip(command: Command, folds: None, tmp_path: Path):
     assert command("train", *TINY, "--epochs", "2", "--fold", "0", "--ema", "0.9", "--flip-test") == 0
     assert command("predict", "--run", "3dhg-small", "--epoch", "2") == 0
     first, again = (
@@ -43,11 +45,11 @@ def test_averaged_weights_predict_again_what_they_predicted(command: Command, fo
     )
     np.testing.assert_array_equal(first.pose_mm, again.pose_mm)
     assert command("predict", "--run", "3dhg-small", "--epoch", "2", "--no-flip") == 0
-    plain = read_valid(tmp_path / "runs/3dhg-small-noflip/fold0/valid_epoch02.npz")
-    assert not np.array_equal(first.pose_mm, plain.pose_mm)
+    not_flipped = read_valid(tmp_path / "runs/3dhg-small-noflip/fold0/valid_epoch02.npz")
+    assert not np.array_equal(first.pose_mm, not_flipped.pose_mm)
 
 
-def test_a_run_is_not_overwritten_by_predicting_again(command: Command, folds: None, tmp_path: Path, capsys):
+def test_predicting_again_does_not_overwrite_a_trained_run(command: Command, folds: None, tmp_path: Path, capsys):
     assert command("train", *TINY, "--epochs", "1", "--fold", "0") == 0
     assert command("train", *TINY, "--epochs", "1", "--fold", "0", "--run", "3dhg-small-dark") == 0
     capsys.readouterr()

@@ -1,4 +1,4 @@
-"""A run that is ended or killed goes on to the same files; another configuration is refused."""
+"""An interrupted or killed run resumes and ends with the same files; another configuration is refused."""
 
 import json
 import signal
@@ -19,18 +19,13 @@ from tests.helpers import TINY, Command, contents
 from tests.training.helpers import DIVERGING
 
 
-def test_the_same_command_again_changes_nothing(command: Command, folds: None, tmp_path: Path, capsys):
+def test_repeating_the_command_of_a_finished_run_changes_nothing(command: Command, folds: None, tmp_path: Path, capsys):
     train = ("train", *TINY, "--epochs", "1", "--fold", "0")
     assert command(*train) == 0
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs/3dhg-small/fold0").iterdir()}
     assert command(*train) == 0
     assert "finished already" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    config = tmp_path / "runs/3dhg-small/fold0/config.json"
-    older = json.loads(config.read_text())
-    del older["settings"]["compile"], older["labels_sha256"], older["test_images_sha256"]  # which came later
-    config.write_text(json.dumps(older))
-    assert command(*train) == 0
 
 
 STEPS = ("write_valid", "write_poses", "append_log", "save_checkpoint", "write_json")
@@ -42,7 +37,7 @@ def test_a_run_killed_between_any_two_files_ends_with_the_same_files(
     command: Command, folds: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, when: str
 ):
     train = ("train", *TINY, "--epochs", "2", "--fold", "0", "--augment")
-    assert command(*train, "--run", "whole") == 0
+    assert command(*train, "--run", "reference") == 0
 
     module = trainer if step == "save_checkpoint" else training
     write, calls = getattr(module, step), 0
@@ -61,27 +56,27 @@ def test_a_run_killed_between_any_two_files_ends_with_the_same_files(
     assert command(*train, "--run", "killed") == 130
     monkeypatch.undo()
     assert command(*train, "--run", "killed") == 0
-    assert contents(tmp_path / "runs/killed/fold0") == contents(tmp_path / "runs/whole/fold0")
+    assert contents(tmp_path / "runs/killed/fold0") == contents(tmp_path / "runs/reference/fold0")
 
 
-def test_more_epochs_go_on_where_the_rate_is_constant_and_are_refused_elsewhere(
+def test_more_epochs_continue_a_run_only_at_a_constant_learning_rate(
     command: Command, folds: None, tmp_path: Path, capsys
 ):
     train = ("train", *TINY, "--fold", "0")
-    assert command(*train, "--epochs", "2", "--run", "whole") == 0
+    assert command(*train, "--epochs", "2", "--run", "reference") == 0
     assert command(*train, "--epochs", "1", "--run", "more") == 0
     assert command(*train, "--epochs", "2", "--run", "more") == 0
-    more, whole = (contents(tmp_path / f"runs/{run}/fold0") for run in ("more", "whole"))
-    for files in (more, whole):  # where the first epoch was the best, its network's settings say one epoch
+    more, reference = (contents(tmp_path / f"runs/{run}/fold0") for run in ("more", "reference"))
+    for files in (more, reference):  # its settings contain the number of epochs
         del files["best.pt"]
         assert files["done.json"][0]["files"].pop("best.pt")  # type: ignore[index]
-    assert more == whole
-    best, expected = (load_checkpoint(tmp_path / f"runs/{run}/fold0/best.pt")["model"] for run in ("more", "whole"))
+    assert more == reference
+    best, expected = (load_checkpoint(tmp_path / f"runs/{run}/fold0/best.pt")["model"] for run in ("more", "reference"))
     assert all(torch.equal(best[name], weight) for name, weight in expected.items())
 
-    assert command(*train, "--epochs", "1", "--run", "whole") == 2
+    assert command(*train, "--epochs", "1", "--run", "reference") == 2
     assert "epochs 2 -> 1" in capsys.readouterr().err
-    assert command(*train, "--epochs", "2", "--run", "whole", "--lr", "0.5") == 2
+    assert command(*train, "--epochs", "2", "--run", "reference", "--lr", "0.5") == 2
     error = capsys.readouterr().err
     assert "lr 0.001 -> 0.5" in error
     assert "--run" in error
@@ -89,18 +84,18 @@ def test_more_epochs_go_on_where_the_rate_is_constant_and_are_refused_elsewhere(
     assert command(*train, "--epochs", "2", "--run", "falling", "--schedule", "halve") == 2
 
 
-def test_a_run_that_goes_on_downloads_no_weights(command: Command, folds: None, monkeypatch: pytest.MonkeyPatch):
-    create, asked = models.create, []
+def test_resuming_does_not_download_pretrained_weights(command: Command, folds: None, monkeypatch: pytest.MonkeyPatch):
+    create, pretrained = models.create, []
 
     def offline(name: str, **settings: Any) -> object:
-        asked.append(settings["pretrained"])
+        pretrained.append(settings["pretrained"])
         return create(name, **settings | {"pretrained": False})
 
     monkeypatch.setattr(models, "create", offline)
     for epochs in ("1", "2"):
         tail = ("--bins", "8", "--fold", "0", "--pretrained", "--epochs", epochs)
         assert command("train", "--model", "integral-small", *tail) == 0
-    assert asked == [True, False]
+    assert pretrained == [True, False]
 
 
 def _start(tmp_path: Path, data: Path, *arguments: str) -> "subprocess.Popen[str]":
@@ -111,32 +106,32 @@ def _start(tmp_path: Path, data: Path, *arguments: str) -> "subprocess.Popen[str
     )  # fmt: skip
 
 
-DROPPING = ["--model", "2dhg-small", "--channels", "16", "--input-size", "64", "--lifter-dropout", "0.5"]
-DROPPING += ["--schedule", "constant", "--precision", "fp32"]
+DROPOUT = ["--model", "2dhg-small", "--channels", "16", "--input-size", "64", "--lifter-dropout", "0.5"]
+DROPOUT += ["--schedule", "constant", "--precision", "fp32"]
 
 
-@pytest.mark.parametrize(("number", "code", "tiny"), [(signal.SIGTERM, 143, DROPPING), (signal.SIGINT, 130, TINY)])
-def test_told_to_end_it_keeps_the_steps_taken_and_goes_on_to_the_same_files(
-    command: Command, folds: None, data: Path, tmp_path: Path, number: int, code: int, tiny: list[str]
+@pytest.mark.parametrize(("number", "code", "model"), [(signal.SIGTERM, 143, DROPOUT), (signal.SIGINT, 130, TINY)])
+def test_after_a_signal_training_resumes_within_the_epoch_and_ends_with_the_same_files(
+    command: Command, folds: None, data: Path, tmp_path: Path, number: int, code: int, model: list[str]
 ):
-    train = (*tiny, "--epochs", "3", "--fold", "1", "--augment", "--ema", "0.9", "--batch", "4")
-    assert command("train", *train, "--run", "whole") == 0
-    threads = json.loads((tmp_path / "runs/whole/fold1/config.json").read_text())["threads"]
-    process = _start(tmp_path, data, *train, "--run", "told")
+    train = (*model, "--epochs", "3", "--fold", "1", "--augment", "--ema", "0.9", "--batch", "4")
+    assert command("train", *train, "--run", "reference") == 0
+    threads = json.loads((tmp_path / "runs/reference/fold1/config.json").read_text())["threads"]
+    process = _start(tmp_path, data, *train, "--run", "stopped")
     assert process.stdout is not None
     for line in process.stdout:
-        if "epoch 1/3" in line:  # the second epoch is under way
+        if "epoch 1/3" in line:  # the second epoch is running
             process.send_signal(number)
             break
     process.communicate(timeout=120)
     assert process.returncode == code
-    state = torch.load(tmp_path / "runs/told/fold1/last.pt", weights_only=True)
+    state = torch.load(tmp_path / "runs/stopped/fold1/last.pt", weights_only=True)
     assert state["epoch"] == 1
     assert state["part"]["step"] > 0
-    assert not (tmp_path / "runs/told/fold1/test_epoch02.csv.gz").exists()
-    assert json.loads((tmp_path / "runs/told/fold1/config.json").read_text())["threads"] == threads
-    assert command("train", *train, "--run", "told") == 0
-    assert contents(tmp_path / "runs/told/fold1") == contents(tmp_path / "runs/whole/fold1")
+    assert not (tmp_path / "runs/stopped/fold1/test_epoch02.csv.gz").exists()
+    assert json.loads((tmp_path / "runs/stopped/fold1/config.json").read_text())["threads"] == threads
+    assert command("train", *train, "--run", "stopped") == 0
+    assert contents(tmp_path / "runs/stopped/fold1") == contents(tmp_path / "runs/reference/fold1")
 
 
 def test_a_folder_that_is_being_trained_is_locked(command: Command, folds: None, tmp_path: Path, capsys):
@@ -150,14 +145,16 @@ def test_the_folds_of_a_run_share_one_configuration(command: Command, folds: Non
     assert command("train", *TINY, "--epochs", "1", "--fold", "0", "--precision", "bf16") == 0
     capsys.readouterr()
     assert command("train", *TINY, "--epochs", "1", "--fold", "1", "--precision", "bf16", "--sigma", "1.1") == 2
-    assert "fold0 was trained with another configuration (sigma 1.5 -> 1.1)" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "fold0" in error
+    assert "(sigma 1.5 -> 1.1)" in error
     assert not (tmp_path / "runs/3dhg-small/fold1/config.json").exists()
     assert command("train", *TINY, "--epochs", "1", "--fold", "1", "--precision", "auto") == 0
     settings = json.loads((tmp_path / "runs/3dhg-small/fold1/config.json").read_text())["settings"]
-    assert settings["precision"] == "bf16"  # auto takes over what the other fold has
+    assert settings["precision"] == "bf16"  # auto uses the other fold's precision
 
 
-def test_an_attempt_that_left_nothing_behind_does_not_bind_the_name(command: Command, folds: None, capsys):
+def test_a_failed_attempt_without_results_does_not_reserve_the_name(command: Command, folds: None, capsys):
     train = ("train", *TINY, "--epochs", "1", "--fold", "0")
     assert command(*train, *DIVERGING) == 2
     assert command(*train) == 0

@@ -1,4 +1,4 @@
-"""Several processes, or parts of a batch, make the step of the whole."""
+"""Micro-batches and DDP compute the gradients of the whole batch."""
 
 import multiprocessing
 import os
@@ -19,17 +19,19 @@ from competition.training.loader import KeyedBatches
 from competition.training.world import World, join_world
 from tests.helpers import Command
 
-ALONE = World()
+ONE_PROCESS = World()
 
 
-def test_parts_of_a_batch_make_the_step_of_the_whole(command: Command, folds: None, data: Path, tmp_path: Path):
-    """Without batch statistics; with them parts are normalised each by themselves."""
+def test_gradients_of_micro_batches_are_those_of_the_whole_batch(
+    command: Command, folds: None, data: Path, tmp_path: Path
+):
+    """In eval mode, as batch normalisation in training mode would use the statistics of each micro-batch."""
     whole, parts = (_gradients(data, tmp_path, micro_batch) for micro_batch in (None, 3))
     for name, gradient in whole.items():
         np.testing.assert_allclose(parts[name], gradient, rtol=1e-4, atol=1e-7)
 
 
-def test_gradients_of_two_processes_are_those_of_one_with_the_whole_batch(
+def test_gradients_of_two_processes_are_those_of_the_whole_batch(
     command: Command, folds: None, data: Path, tmp_path: Path
 ):
     with socket.socket() as free:
@@ -47,10 +49,12 @@ def _gradients_of_rank(rank: int, port: int, data: Path, tmp_path: Path) -> dict
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     with join_world(torch.device("cpu")) as world:
-        return _gradients(data, tmp_path, 3, world)  # a share of 4 images, in two parts
+        return _gradients(data, tmp_path, 3, world)  # 4 images per process, in two micro-batches
 
 
-def _gradients(data: Path, tmp_path: Path, micro_batch: int | None, world: World = ALONE) -> dict[str, np.ndarray]:
+def _gradients(
+    data: Path, tmp_path: Path, micro_batch: int | None, world: World = ONE_PROCESS
+) -> dict[str, np.ndarray]:
     recipe = models.recipe("3dhg-small", channels=16, depths=(1, 8), batch=8, micro_batch=micro_batch, optimizer="sgd")
     workspace = Workspace(data=data, folds=tmp_path / "folds", submissions=tmp_path / "runs")
     job = Job(workspace=workspace, name="3dhg-small", recipe=recipe, fold=0, run="parts")
@@ -64,11 +68,11 @@ def _gradients(data: Path, tmp_path: Path, micro_batch: int | None, world: World
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_processes_share_every_batch_and_every_row(size: int):
+def test_processes_divide_every_batch_and_all_rows_to_predict(size: int):
     rows = np.arange(10, 41)
     whole = KeyedBatches(rows, 6, shuffle_seed=3)
-    shares = [KeyedBatches(rows, 6, shuffle_seed=3, share=(rank, size)) for rank in range(size)]
-    for batch, *parts in zip(whole, *shares, strict=True):
+    shards = [KeyedBatches(rows, 6, shuffle_seed=3, shard=(rank, size)) for rank in range(size)]
+    for batch, *parts in zip(whole, *shards, strict=True):
         assert sorted(key for part in parts for key in part) == sorted(batch)
     predicted = [key for rank in range(size) for keys in KeyedBatches(rows[rank::size], 4) for key in keys]
     assert sorted(row for _, row in predicted) == rows.tolist()
