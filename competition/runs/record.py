@@ -61,7 +61,7 @@ def manifest(folder: Path) -> dict[str, Any]:
     }
 
 
-def settle(folder: Path, config: dict[str, Any]) -> list[str]:
+def prepare_folder(folder: Path, config: dict[str, Any]) -> list[str]:
     """Make a fold's folder ready for a configuration, and return what is worth telling.
 
     New: writes config.json. The same: nothing, training goes on or is finished. More epochs at a constant learning
@@ -73,8 +73,8 @@ def settle(folder: Path, config: dict[str, Any]) -> list[str]:
     constant = config["settings"]["schedule"] == "constant"
     for left in folder.glob(".*.tmp"):
         left.unlink()  # by a process that was killed while writing
-    if not begun(folder):
-        for sibling in begun_folds(folder.parent):
+    if not is_started(folder):
+        for sibling in started_folds(folder.parent):
             differences = _differences(read_config(sibling), config)
             if set(differences) - {"fold"} - ({"epochs"} if constant else set()):
                 differences.pop("fold")
@@ -107,14 +107,14 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def begun(folder: Path) -> bool:
+def is_started(folder: Path) -> bool:
     """Whether a fold has left something behind that its configuration binds; a failed first attempt binds no one."""
     return (folder / "config.json").exists() and ((folder / "last.pt").exists() or any(folder.glob("*_epoch*")))
 
 
-def begun_folds(run: Path) -> list[Path]:
+def started_folds(run: Path) -> list[Path]:
     """List the folds of a run that training has begun, `full` among them."""
-    return [folder for folder in sorted(run.glob("fold*/")) if begun(folder)]
+    return [folder for folder in sorted(run.glob("fold*/")) if is_started(folder)]
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
