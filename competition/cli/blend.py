@@ -13,7 +13,7 @@ from competition.common.skeleton import JOINTS
 from competition.common.workspace import Workspace
 from competition.data.labels import read_labels, read_test
 from competition.data.names import name_groups
-from competition.runs.candidates import candidates, out_of_fold_mpjpe, refitted, select, untrained
+from competition.runs.candidates import candidates, describe_missing_folds, out_of_fold_mpjpe, refitted, select
 from competition.runs.folders import run_folders
 from competition.runs.provenance import provenance
 
@@ -74,7 +74,7 @@ def blend_runs(options: argparse.Namespace, workspace: Workspace, console: Conso
 def _tell_half_trained(whole: set[str], runs: list[str] | None, workspace: Workspace, console: Console) -> None:
     """Name the runs that lack folds; raise UserError for one without an epoch that was asked for, or is all."""
     for name in runs or [folder.name for folder in run_folders(workspace.submissions)]:
-        lacking = untrained(workspace.submissions / name, workspace.folds)
+        lacking = describe_missing_folds(workspace.submissions / name, workspace.folds)
         if lacking and name in whole:
             console.note(with_knobs(f"{name} is blended on the folds it has: {lacking}", workspace))
         elif lacking and (runs or not whole):

@@ -57,10 +57,10 @@ def check(options: argparse.Namespace, workspace: Workspace, console: Console) -
 def folds(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
     from competition.data.folds import make_folds, write_folds
     from competition.data.labels import read_labels
-    from competition.runs.candidates import find_users
+    from competition.runs.candidates import runs_using_folds
 
     table = make_folds(read_labels(workspace.data).images, strategy=options.strategy, k=options.k, seed=workspace.seed)
-    users = find_users(workspace.submissions, workspace.folds)
+    users = runs_using_folds(workspace.submissions, workspace.folds)
     written = write_folds(
         workspace.folds, table, strategy=options.strategy, seed=workspace.seed, users=users, force=options.force
     )

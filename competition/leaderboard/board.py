@@ -12,7 +12,7 @@ from competition.common.files import sha256_file
 from competition.leaderboard.ledger import public_scores, sent_scores
 from competition.leaderboard.scores import latest_scores, places, scores_of
 from competition.runs.blends import SCORED, blend_folders, read_facts
-from competition.runs.candidates import Candidate, best_epoch, candidates, folds_of
+from competition.runs.candidates import Candidate, best_epoch, candidates, expected_folds
 from competition.runs.folders import fold_folders, run_folders
 
 Row: TypeAlias = dict[str, Any]
@@ -75,7 +75,7 @@ def board(submissions: Path, folds: Path) -> list[dict[str, Any]]:
     for run in run_folders(submissions):
         of_run = by_run.get(run.name, [])
         best = best_epoch(of_run)
-        row = {"name": run.name, "kind": "run", "folds": len(fold_folders(run)), "of_folds": folds_of(run, folds)}
+        row = {"name": run.name, "kind": "run", "folds": len(fold_folders(run)), "of_folds": expected_folds(run, folds)}
         row["epochs"] = len(of_run)
         row |= {"best_epoch": best.epoch if best else None, "out_of_fold": best.valid_mpjpe if best else None}
         row["in_sample"], row["why"] = False, "" if row["out_of_fold"] is not None else _unscored(run, of_run)

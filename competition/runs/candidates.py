@@ -43,7 +43,7 @@ def candidates(submissions: Path) -> list[Candidate]:
     return [candidate for run in run_folders(submissions) for candidate in candidates_of(run)]
 
 
-def folds_of(run: Path, folds: Path) -> int | None:
+def expected_folds(run: Path, folds: Path) -> int | None:
     """Return how many folds a run has to have; None where it wasn't trained on those in `folds`."""
     configs = [folder for folder in fold_folders(run) if (folder / "config.json").exists()]
     if not configs or not (folds / "folds.json").exists():
@@ -52,12 +52,12 @@ def folds_of(run: Path, folds: Path) -> int | None:
     return int(meta["k"]) if read_config(configs[0]).get("folds_sha256") == meta["folds_sha256"] else None
 
 
-def untrained(run: Path, folds: Path) -> str:
+def describe_missing_folds(run: Path, folds: Path) -> str:
     """Say which folds of a run have no whole epoch yet, of all in `folds` where it was trained on those.
 
     "" when there are none, and for outsiders, of whose folds nothing is known.
     """
-    folders, of_folds = fold_folders(run), folds_of(run, folds)
+    folders, of_folds = fold_folders(run), expected_folds(run, folds)
     if not any((folder / "config.json").exists() for folder in folders):
         return ""
     done = {folder.name for folder in folders if epochs_of(folder)}
@@ -150,7 +150,7 @@ def _weighted(scores: list[float | None], rows: list[int]) -> float | None:
     return sum(score * n for score, n in zip(known, rows, strict=True)) / sum(rows)
 
 
-def find_users(submissions: Path, folder: Path) -> list[str]:
+def runs_using_folds(submissions: Path, folder: Path) -> list[str]:
     """List the runs under `submissions` that were trained on the folds in `folder`."""
     path = folder / "folds.csv"
     if not path.exists():

@@ -22,7 +22,7 @@ from competition.common.files import read_bytes, read_json
 from competition.common.skeleton import IMAGE_PX
 from competition.common.workspace import Workspace
 from competition.data.labels import read_labels
-from competition.runs.candidates import untrained
+from competition.runs.candidates import describe_missing_folds
 from competition.runs.folders import FULL, fold_folder, fold_folders
 from competition.runs.record import read_config
 from competition.training.device import autocast, choose_device, choose_precision
@@ -134,7 +134,7 @@ def find_networks(workspace: Workspace, run: str, epoch: int | None) -> list[Net
     if any("predicted_from" in config for config in configs):
         raise RunError(f"{source} holds poses that run {configs[0].get('predicted_from')} predicted: take that run")
     undone = [folder.name for folder in folders if not (folder / "done.json").exists()]
-    lacking = untrained(source, workspace.folds)
+    lacking = describe_missing_folds(source, workspace.folds)
     if undone or lacking:
         told = lacking or f"{', '.join(undone)} of {len(folders)} folds isn't finished: the same training goes on"
         raise RunError(f"run {run} is half trained: {told}")
