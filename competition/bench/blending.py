@@ -9,7 +9,7 @@ import scipy.optimize
 from competition.bench.measure import Row, faster, in_turn
 from competition.bench.simulator import Simulated, simulate
 from competition.blending import weights
-from competition.blending.gate import MEAN, Gate, Trust
+from competition.blending.gate import MEAN, Gate, NestedGain
 from competition.blending.search import choose_rows, search
 from competition.common.arrays import Float32, Float64
 
@@ -115,7 +115,7 @@ def fresh() -> list[Row]:
 class Draw(NamedTuple):
     """A claim, and what fresh sequences say: MPJPE of the mean, and gains over it, mm."""
 
-    trust: Trust
+    trust: NestedGain
     mean_mm: float
     exact_mm: float
     chosen_mm: float  # of the option chosen
@@ -128,10 +128,10 @@ def _draw(rows: int, sequences: int, seed: int) -> Draw:
     trust = Gate(seen.residual, seen.sequence, seen.sequence).choose()
     ways = (weights.equal_weights(17, MEMBERS), weights.exact(seen.residual).weights, chosen_weights(seen, trust))
     mean, exact, chosen = (float(weights.joint_errors(unseen, found).mean()) for found in ways)
-    return Draw(trust, mean, mean - exact, mean - chosen, (mean - chosen) * trust.holds)
+    return Draw(trust, mean, mean - exact, mean - chosen, (mean - chosen) * trust.is_significant)
 
 
-def chosen_weights(seen: Simulated, trust: Trust) -> Float64:
+def chosen_weights(seen: Simulated, trust: NestedGain) -> Float64:
     """Return the weights of the option that granularity auto chose, solved exactly."""
     joints, _, members, _ = seen.residual.shape
     if trust.option in (None, MEAN):
@@ -142,7 +142,7 @@ def chosen_weights(seen: Simulated, trust: Trust) -> Float64:
 def shipped_weights(seen: Simulated) -> Float64:
     """Return the weights that granularity auto ships, solved exactly."""
     trust = Gate(seen.residual, seen.sequence, seen.sequence).choose()
-    return chosen_weights(seen, trust if trust.holds else trust._replace(option=MEAN))
+    return chosen_weights(seen, trust if trust.is_significant else trust._replace(option=MEAN))
 
 
 def _timed_slsqp(residual: Float32) -> tuple[Float64, float]:

@@ -55,7 +55,7 @@ Find: TypeAlias = Callable[[Float32], Float64]  # weights [17, 3, M] on residual
 Way: TypeAlias = Option | Find
 
 
-class Trust(NamedTuple):
+class NestedGain(NamedTuple):
     """What held-out groups say of one way to blend, over the rows that were looked at."""
 
     option: Option | None  # chosen on all groups; None where nothing was to choose
@@ -65,7 +65,7 @@ class Trust(NamedTuple):
     gain_se_mm: float  # clustered by sequence, see `careful_error`
 
     @property
-    def holds(self) -> bool:
+    def is_significant(self) -> bool:
         """Tell whether another blend than the mean was chosen, and gains more than one standard error."""
         return self.option not in (None, MEAN) and self.gain_mm > self.gain_se_mm
 
@@ -94,12 +94,12 @@ class Gate:
     def folds(self) -> range:
         return range(int(self.fold.max()) + 1)
 
-    def choose(self) -> Trust:
+    def choose(self) -> NestedGain:
         """Choose an option on all groups; measure the gain of choosing so on groups that had no say."""
         option = self._choose(set())
         return self._trust(option, {held: self._choose({held}) for held in self.folds})
 
-    def judge(self, way: Way) -> Trust:
+    def judge(self, way: Way) -> NestedGain:
         """Measure the gain of a given option, or of another way to find weights, on held-out groups."""
         return self._trust(way if isinstance(way, Option) else None, dict.fromkeys(self.folds, way))
 
@@ -150,10 +150,10 @@ class Gate:
     def _without(self, left_out: Set[int]) -> Float32:
         return np.concatenate([part for fold, part in enumerate(self.parts) if fold not in left_out], axis=3)
 
-    def _trust(self, option: Option | None, ways: dict[int, Way]) -> Trust:
+    def _trust(self, option: Option | None, ways: dict[int, Way]) -> NestedGain:
         nested_mm = self._nested(ways)
         gain = self.mean_mm - nested_mm
-        return Trust(
+        return NestedGain(
             option=option,
             mean_mm=float(self.mean_mm.mean()),
             nested_mm=float(nested_mm.mean()),

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import optuna
 
 from competition.blending import weights
-from competition.blending.gate import MEAN, Gate, Option, Trust
+from competition.blending.gate import MEAN, Gate, NestedGain, Option
 from competition.blending.join import Joined
 from competition.blending.search import Progress, search
 from competition.blending.weights import TIED, Optimum
@@ -26,7 +26,7 @@ class Blended:
     weights: Float64 | None  # [17, 3, M]
     joint_mm: Float64  # [17], on the joined rows
     seconds: float
-    trust: Trust | None = None  # on held-out groups
+    trust: NestedGain | None = None  # on held-out groups
 
     @property
     def mpjpe(self) -> float:
@@ -50,7 +50,7 @@ class Plan:
     method: str
     option: Option  # of the search; where it is the mean, the search is still made, ungated
     gate: Gate | None
-    trust: Trust | None  # of the option, as auto chose it
+    trust: NestedGain | None  # of the option, as auto chose it
     groups: dict[str, Any] | None  # by what, how many
     why: str
     unknown: str  # what no held-out group can say
@@ -89,14 +89,14 @@ def make_plan(
     gain = f"{trust.gain_mm:.2f} mm (standard error {trust.gain_se_mm:.2f}) on held-out {groups['by']}s"
     if trust.option == MEAN:
         why = f"no blend beats it by more than a standard error on held-out {groups['by']}s"
-    elif not trust.holds:
+    elif not trust.is_significant:
         why = f"the gain of {trust.option} is {gain}: not above one standard error"
     else:
         why = f"{trust.option} weights, chosen on held-out {groups['by']}s; choosing so gains {gain}"
     option = option if trust.option == MEAN else trust.option
     return Plan(
         method=method, option=option, gate=gate, trust=trust, groups=groups, why=why, unknown=unknown,
-        ship_mean=not trust.holds,
+        ship_mean=not trust.is_significant,
     )  # fmt: skip
 
 
@@ -133,7 +133,7 @@ def compute(joined: Joined, part: Float32, plan: Plan, sampler: str, seed: int, 
     equal = weights.equal_weights(joints, candidates, joined.members)
     tied = plan.option.granularity
 
-    def timed(find: Callable[[], Float64], trust: Callable[[Gate], Trust]) -> Blended:
+    def timed(find: Callable[[], Float64], trust: Callable[[Gate], NestedGain]) -> Blended:
         started = time.perf_counter()
         found = find()
         seconds = time.perf_counter() - started
@@ -181,7 +181,7 @@ def compute(joined: Joined, part: Float32, plan: Plan, sampler: str, seed: int, 
     return Computed(blends=blends, optimum=optimum, searched_mm=searched_mm, studies=tuple(studies))
 
 
-def _of_option(plan: Plan) -> Trust | None:
+def _of_option(plan: Plan) -> NestedGain | None:
     """Return what was measured of choosing the option, where it was chosen; a search beside the mean never was."""
     return plan.trust if plan.trust is not None and plan.trust.option == plan.option else None
 

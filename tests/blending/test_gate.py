@@ -9,8 +9,8 @@ from competition.blending.gate import (
     MEAN,
     OPTIONS,
     Gate,
+    NestedGain,
     Option,
-    Trust,
     careful_error,
     clustered_error,
     deal,
@@ -118,9 +118,9 @@ def test_the_mean_must_be_beaten_clearly_and_a_simpler_blend_must_be_as_good(
 
 def test_a_blend_holds_what_it_promises_above_one_standard_error():
     option = Option("axis", 0.0)
-    assert Trust(option, 80, 79, 1.0, 0.9).holds
+    assert NestedGain(option, 80, 79, 1.0, 0.9).is_significant
     for chosen, error in ((option, 1.0), (MEAN, 0.9), (None, 0.9)):
-        assert not Trust(chosen, 80, 79, 1.0, error).holds
+        assert not NestedGain(chosen, 80, 79, 1.0, error).is_significant
 
 
 def test_what_clearly_gains_is_not_shrunk_for_a_little_less():
@@ -128,7 +128,7 @@ def test_what_clearly_gains_is_not_shrunk_for_a_little_less():
     simulated = simulate(2188, sequences=55, seed=6)
     trust = Gate(simulated.residual, simulated.sequence, simulated.sequence).choose()
     assert trust.option == Option("coordinate", 0.0)
-    assert trust.holds
+    assert trust.is_significant
 
 
 def test_a_few_sequences_of_equals_get_no_weights():
@@ -139,7 +139,7 @@ def test_a_few_sequences_of_equals_get_no_weights():
         shared = random.standard_normal((17, 3, 1, 8))[..., sequence] + random.standard_normal((17, 3, 1, 320))
         own = random.standard_normal((17, 3, 6, 8))[..., sequence] + random.standard_normal((17, 3, 6, 320))
         names = np.array([f"s{number}" for number in sequence])
-        assert not Gate((40 * (shared + own)).astype(np.float32), names, names).choose().holds
+        assert not Gate((40 * (shared + own)).astype(np.float32), names, names).choose().is_significant
 
 
 def test_the_mean_is_chosen_of_members_that_differ_by_chance_only():
@@ -162,7 +162,7 @@ def test_the_nested_gain_is_what_fresh_sequences_give():
         simulated = simulate(1600, members=4, sequences=40, seed=seed)
         trust = Gate(simulated.residual, simulated.sequence, simulated.sequence).choose()
         assert trust.option is not None
-        assert trust.holds
+        assert trust.is_significant
         fresh = simulate(4000, members=4, sequences=4000, seed=seed, draw=1).residual
         found = weights.exact(simulated.residual, trust.option.granularity).weights
         found = weights.shrink_weights(found, trust.option.shrink)
