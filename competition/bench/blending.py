@@ -9,7 +9,7 @@ import scipy.optimize
 from competition.bench.measure import Row, lower_is_better, time_both
 from competition.bench.simulator import Simulated, simulate
 from competition.blending import weights
-from competition.blending.gate import MEAN, Gate, Trust
+from competition.blending.gate import MEAN, Gate, NestedGain
 from competition.blending.search import choose_rows, search
 from competition.common.arrays import Float32, Float64
 
@@ -103,7 +103,7 @@ def fresh() -> list[Row]:
     few = [_draw(320, 8, seed) for seed in range(20)]
     claims = [_draw(1600, 40, seed) for seed in range(160)]
     shares = [draw.shipped_mm / draw.exact_mm for draw in enough]
-    z = np.array([(draw.trust.gain_mm - draw.chosen_mm) / draw.trust.gain_se_mm for draw in claims])
+    z = np.array([(draw.nested_gain.gain_mm - draw.chosen_mm) / draw.nested_gain.gain_se_mm for draw in claims])
     held = float((abs(z) <= 2).mean())
     gain, most = (float(np.mean([getattr(draw, name) for draw in enough])) for name in ("shipped_mm", "exact_mm"))
     worst = min(few, key=lambda draw: draw.shipped_mm)
@@ -121,7 +121,7 @@ def fresh() -> list[Row]:
 class Draw(NamedTuple):
     """A reported gain, and results on fresh sequences: MPJPE of the mean and gains over it, mm."""
 
-    trust: Trust
+    nested_gain: NestedGain
     mean_mm: float
     exact_mm: float
     chosen_mm: float  # of the option chosen
@@ -131,24 +131,30 @@ class Draw(NamedTuple):
 def _draw(rows: int, sequences: int, seed: int) -> Draw:
     seen = simulate(rows, members=MEMBERS, sequences=sequences, seed=seed)
     unseen = simulate(FRESH, members=MEMBERS, sequences=FRESH, seed=seed, draw=1).residual
-    trust = Gate(seen.residual, seen.sequence, seen.sequence).choose()
-    candidates = (weights.equal_weights(17, MEMBERS), weights.exact(seen.residual).weights, chosen_weights(seen, trust))
+    nested_gain = Gate(seen.residual, seen.sequence, seen.sequence).choose()
+    candidates = (
+        weights.equal_weights(17, MEMBERS),
+        weights.exact(seen.residual).weights,
+        chosen_weights(seen, nested_gain),
+    )
     mean, exact, chosen = (float(weights.joint_errors(unseen, found).mean()) for found in candidates)
-    return Draw(trust, mean, mean - exact, mean - chosen, (mean - chosen) * trust.holds)
+    return Draw(nested_gain, mean, mean - exact, mean - chosen, (mean - chosen) * nested_gain.is_significant)
 
 
-def chosen_weights(seen: Simulated, trust: Trust) -> Float64:
+def chosen_weights(seen: Simulated, nested_gain: NestedGain) -> Float64:
     """Return the exact optimum of the option that granularity auto chose."""
     joints, _, members, _ = seen.residual.shape
-    if trust.option in (None, MEAN):
+    if nested_gain.option in (None, MEAN):
         return weights.equal_weights(joints, members)
-    return weights.shrink_weights(weights.exact(seen.residual, trust.option.granularity).weights, trust.option.shrink)
+    return weights.shrink_weights(
+        weights.exact(seen.residual, nested_gain.option.granularity).weights, nested_gain.option.shrink
+    )
 
 
 def shipped_weights(seen: Simulated) -> Float64:
     """Return the exact optimum of what granularity auto ships: the chosen option or the mean."""
-    trust = Gate(seen.residual, seen.sequence, seen.sequence).choose()
-    return chosen_weights(seen, trust if trust.holds else trust._replace(option=MEAN))
+    nested_gain = Gate(seen.residual, seen.sequence, seen.sequence).choose()
+    return chosen_weights(seen, nested_gain if nested_gain.is_significant else nested_gain._replace(option=MEAN))
 
 
 def _timed_slsqp(residual: Float32) -> tuple[Float64, float]:

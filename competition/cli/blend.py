@@ -13,7 +13,7 @@ from competition.common.skeleton import JOINTS
 from competition.common.workspace import Workspace
 from competition.data.labels import read_labels, read_test
 from competition.data.names import subjects_and_sequences
-from competition.runs.candidates import candidates, out_of_fold_mpjpe, refitted, select, untrained
+from competition.runs.candidates import candidates, describe_missing_folds, out_of_fold_mpjpe, refitted, select
 from competition.runs.folders import run_folders
 from competition.runs.provenance import provenance
 
@@ -85,7 +85,7 @@ def _check_missing_folds(complete: set[str], runs: list[str] | None, workspace: 
     `complete` names the runs with at least one candidate; `runs` is the user's choice, None for all.
     """
     for name in runs or [folder.name for folder in run_folders(workspace.submissions)]:
-        missing = untrained(workspace.submissions / name, workspace.folds)
+        missing = describe_missing_folds(workspace.submissions / name, workspace.folds)
         if missing and name in complete:
             console.note(complete_commands(f"warning: run {name} is blended without some folds: {missing}", workspace))
         elif missing and (runs or not complete):

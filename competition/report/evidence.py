@@ -16,7 +16,14 @@ from competition.common.workspace import Workspace
 from competition.data.labels import Labels, read_labels
 from competition.data.names import ImageName, parse_name
 from competition.leaderboard.board import board
-from competition.runs.candidates import Candidate, candidates, folds_of, out_of_fold_mpjpe, read_out_of_fold, select
+from competition.runs.candidates import (
+    Candidate,
+    candidates,
+    expected_folds,
+    out_of_fold_mpjpe,
+    read_out_of_fold,
+    select,
+)
 
 MOST_RUNS: Final = 6  # more could not be distinguished in a chart
 
@@ -113,7 +120,7 @@ def _entries(known: Sequence[Candidate], labels: Labels, workspace: Workspace) -
     """Evaluate the best epoch of each run; return the entries and notes about them."""
     true = true_poses(labels)
     scored = [
-        (len(c.valid_files) < (folds_of(workspace.submissions / c.run, workspace.folds) or 0), mpjpe, c)
+        (len(c.valid_files) < (expected_folds(workspace.submissions / c.run, workspace.folds) or 0), mpjpe, c)
         for c in select(known, score=lambda candidate: out_of_fold_mpjpe(candidate, true))
         if (mpjpe := out_of_fold_mpjpe(c, true) if c.valid_mpjpe is None else c.valid_mpjpe) is not None
     ]

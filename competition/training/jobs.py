@@ -14,7 +14,7 @@ from competition.data.folds import read_folds
 from competition.data.labels import Labels, TestSet, read_labels, read_test
 from competition.runs.folders import FULL, fold_folder
 from competition.runs.provenance import provenance
-from competition.runs.record import begun_folds, read_config
+from competition.runs.record import read_config, started_folds
 from models.recipes import Recipe
 
 
@@ -73,7 +73,7 @@ def open_data(job: Job) -> Data:
 
 def recorded_precision(job: Job) -> str:
     """Return the job's precision; for auto, the one recorded in this fold or another fold of the run, if any."""
-    folders = [job.folder, *begun_folds(job.folder.parent)]
+    folders = [job.folder, *started_folds(job.folder.parent)]
     configs = [folder / "config.json" for folder in folders if (folder / "config.json").exists()]
     if job.precision != "auto" or not configs:
         return job.precision

@@ -24,7 +24,7 @@ from competition.common.seeds import derive
 from competition.common.stop import Stop
 from competition.data.labels import Labels, TestSet
 from competition.runs.folders import test_file, valid_file, write_valid
-from competition.runs.record import append_log, best_row, manifest, read_log, settle
+from competition.runs.record import append_log, best_row, manifest, prepare_folder, read_log
 from competition.training import graph
 from competition.training.augment import Augment
 from competition.training.device import choose_device, choose_precision
@@ -63,7 +63,7 @@ def train(job: Job, console: Console) -> dict[str, Any]:
                     f"{job.run} fold {job.fold} trains on the CPU"
                 )
             if world.is_main_process:
-                for remark in settle(job.folder, run_config(job, data, precision)):
+                for remark in prepare_folder(job.folder, run_config(job, data, precision)):
                     console.note(remark)
             world.barrier()
             if (done := job.folder / "done.json").exists():

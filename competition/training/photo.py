@@ -22,7 +22,7 @@ from competition.common.files import read_bytes, read_json
 from competition.common.skeleton import IMAGE_PX
 from competition.common.workspace import Workspace
 from competition.data.labels import read_labels
-from competition.runs.candidates import untrained
+from competition.runs.candidates import describe_missing_folds
 from competition.runs.folders import FULL, fold_folder, fold_folders
 from competition.runs.record import read_config
 from competition.training.device import autocast, choose_device, choose_precision
@@ -137,7 +137,7 @@ def find_networks(workspace: Workspace, run: str, epoch: int | None) -> list[Net
             f"{source} contains only poses predicted with run {configs[0].get('predicted_from')}: use that run"
         )
     unfinished = [folder.name for folder in folders if not (folder / "done.json").exists()]
-    missing = untrained(source, workspace.folds)
+    missing = describe_missing_folds(source, workspace.folds)
     if unfinished or missing:
         reason = (
             missing or f"{', '.join(unfinished)} (of {len(folders)} folds) unfinished: resume with the same command"

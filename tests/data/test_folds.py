@@ -11,7 +11,7 @@ from competition.common.files import sha256_lines, write_json
 from competition.data import folds
 from competition.data.leaks import NEAR_MM, near_copies, split_groups
 from competition.data.names import parse_name, subjects_and_sequences
-from competition.runs.candidates import find_users
+from competition.runs.candidates import runs_using_folds
 
 IMAGES = [
     f"{subject}_{action}.{camera}_{frame:06d}.jpg"
@@ -154,7 +154,7 @@ def test_users_are_found_by_the_hash_in_their_configuration(tmp_path: Path):
     _, meta = folds.read_folds(tmp_path, sha256_lines(IMAGES))
     write_json(tmp_path / "runs/a/fold0/config.json", {"folds_sha256": meta["folds_sha256"]})
     write_json(tmp_path / "runs/b/fold0/config.json", {"folds_sha256": "other"})
-    assert find_users(tmp_path / "runs", tmp_path) == ["a"]
+    assert runs_using_folds(tmp_path / "runs", tmp_path) == ["a"]
 
 
 def test_folds_of_other_images_or_changed_by_hand_are_rejected(tmp_path: Path):
