@@ -1,6 +1,6 @@
 # Checks on the variables of the Makefile, which includes this file. Each failed check ends make with one line.
 
-# Without the check on characters, a quote or a line end would end the quotes that the recipes put around a variable, and
+# Without the check on characters, a quote or a newline would end the quotes that the recipes put around a variable, and
 # make would expand a $. These three variables may hold any character: the shell splits ARGS into flags, and the other two
 # reach the recipe of `submit` through the environment.
 UNCHECKED = ARGS COMPETITION MESSAGE
@@ -9,16 +9,16 @@ submit: export SUBMIT_COMPETITION := $(value COMPETITION)
 submit: export SUBMIT_MESSAGE := $(value MESSAGE)
 unexport $(CHECKED) COMPETITION MESSAGE
 
-define LINE_END
+define NEWLINE
 
 
 endef
 # only a value that the user gave is searched for a $: the defaults in the Makefile refer to other variables
 given = $(if $(filter command environment,$(origin $(1))),$(value $(1)))
-forbidden = $(findstring ',$(value $(1)))$(findstring $(LINE_END),$(value $(1)))$(findstring $$,$(given))
-$(foreach name,$(CHECKED),$(if $(call forbidden,$(name)),$(error $(name)=: expected no quote, $$ or line end in it)))
+forbidden = $(findstring ',$(value $(1)))$(findstring $(NEWLINE),$(value $(1)))$(findstring $$,$(given))
+$(foreach name,$(CHECKED),$(if $(call forbidden,$(name)),$(error $(name)=: expected no quote, $$ or newline in it)))
 
-# RUN must not lead out of SUBMISSIONS
+# RUN must not point outside SUBMISSIONS
 $(if $(filter /%,$(value RUN))$(findstring /..,/$(value RUN)),$(error RUN=$(RUN): expected the name of a run))
 
 # make silently accepts a variable that no recipe uses, such as MODLE=3dhg: reject it and suggest the nearest name

@@ -19,7 +19,7 @@ def _make(folder: Path, *arguments: str, **environment: str) -> "subprocess.Comp
 
 HOSTILE = {
     "quote": "a'; touch pwned; '",
-    "line end": "a\ntouch pwned",
+    "newline": "a\ntouch pwned",
     "function of make": "$(shell touch pwned)",
     "variable of make": "$(HOME)",
     "substitution": "$$(touch pwned)",
@@ -32,7 +32,7 @@ INERT = {"backticks": "`touch pwned`", "double quote": '"; touch pwned; "', "wor
 def test_a_value_that_the_shell_or_make_would_expand_is_rejected(tmp_path: Path, name: str, variable: str):
     done = _make(tmp_path, "score", f"{variable}={HOSTILE[name]}")
     assert done.returncode == 2
-    assert f"{variable}=: expected no quote, $ or line end in it" in done.stderr
+    assert f"{variable}=: expected no quote, $ or newline in it" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,6 +1,6 @@
 """Reading files, and writing them atomically: a temporary file in the same folder, fsync, rename.
 
-All other modules write their files through this one; only synthetic images are written directly.
+No other module renames files.
 """
 
 import fcntl
@@ -45,7 +45,7 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
         raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)  # the new name itself must survive a power cut
+        os.fsync(folder)  # makes the rename itself durable
     finally:
         os.close(folder)
 

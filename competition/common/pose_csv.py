@@ -58,8 +58,8 @@ def sort_by_id(path: Path, ids: npt.ArrayLike, pose_mm: npt.ArrayLike) -> Poses:
     id_array, pose = id_array[order].astype(np.int64), pose[order].astype(np.float64)
     if (odd := id_array[(id_array < 0) | (id_array > LARGEST_ID)]).size:
         raise SubmissionError(f"{path}: Id {odd[0]}, expected Ids from 0 to {LARGEST_ID}")
-    if (twice := np.flatnonzero(np.diff(id_array) == 0)).size:
-        raise SubmissionError(f"{path}: Id {id_array[twice[0]]} is duplicated")
+    if (duplicates := np.flatnonzero(np.diff(id_array) == 0)).size:
+        raise SubmissionError(f"{path}: Id {id_array[duplicates[0]]} is duplicated")
     finite = np.isfinite(pose).all(axis=(1, 2))
     if not finite.all():
         raise SubmissionError(
@@ -161,7 +161,7 @@ def check_plausible(poses: Poses, path: Path) -> None:
         )
     if (mean := distance.mean()) < 50:
         raise SubmissionError(
-            f"{path}: joints lie {mean:.2f} mm from the root on average; expected mm, are these metres?"
+            f"{path}: joints are {mean:.2f} mm from the root on average; expected mm, are these metres?"
         )
     constant = np.ptp(pose_mm, axis=0).reshape(-1) == 0
     constant[ROOT * len(AXES) : (ROOT + 1) * len(AXES)] = False
@@ -219,16 +219,16 @@ def _check_ids(
     expected_ids: Sequence[int] | Int64 | None,
 ) -> None:
     ordered = ids[order]
-    twice = np.flatnonzero(np.diff(ordered) == 0)
-    if len(twice):
-        first, second = order[twice[0]] + 2, order[twice[0] + 1] + 2
-        raise SubmissionError(f"{path}:{second}: Id {ordered[twice[0]]} is duplicated (first in line {first})")
+    duplicates = np.flatnonzero(np.diff(ordered) == 0)
+    if len(duplicates):
+        first, second = order[duplicates[0]] + 2, order[duplicates[0] + 1] + 2
+        raise SubmissionError(f"{path}:{second}: Id {ordered[duplicates[0]]} is duplicated (first in line {first})")
     if expected_ids is None:
         return
     expected = np.asarray(expected_ids, np.int64)
-    for wrong, word in ((np.setdiff1d(expected, ordered), "missing"), (np.setdiff1d(ordered, expected), "unexpected")):
+    for wrong, kind in ((np.setdiff1d(expected, ordered), "missing"), (np.setdiff1d(ordered, expected), "unexpected")):
         if len(wrong):
             raise SubmissionError(
-                f"{path}: {len(wrong)} Ids {word}, the first is {wrong[0]}; expected the {len(expected)} Ids "
+                f"{path}: {len(wrong)} Ids {kind}, the first is {wrong[0]}; expected the {len(expected)} Ids "
                 f"{expected.min()} to {expected.max()}"
             )

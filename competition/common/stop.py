@@ -13,7 +13,8 @@ TERMINATED = 143  # the exit code after SIGTERM
 class Stop:
     """Records SIGTERM and SIGINT while its block runs; does nothing outside the main thread.
 
-    At the end of the block the recorded signal is raised again, except after an error, which is then the one to report.
+    The recorded signal is raised again at the end of the block. An error raised by the block takes precedence, except
+    in a worker process, which would otherwise stay alive.
     """
 
     def __init__(self) -> None:
@@ -31,7 +32,7 @@ class Stop:
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
-        in_pool = multiprocessing.parent_process() is not None  # worker processes stay alive after an error
+        in_pool = multiprocessing.parent_process() is not None
         if self.signal is not None and (error is None or in_pool):
             signal.raise_signal(self.signal)
 

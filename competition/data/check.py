@@ -79,8 +79,8 @@ def _check_names(images: Sequence[str], what: str, path: Path, found: Findings) 
     facts["images"] = f"{len(images):,}"
     if odd := [image for image, name in zip(images, names, strict=True) if name is None and is_file_name(image)]:
         found.names_match = False
-        what_to_do = '`make folds ARGS="--strategy sequence"` (groups by the part before the frame number) or holdout'
-        found.warnings.append(Fault(path, "names not like S1_Directions_1.54138969_000001.jpg", what_to_do, odd))
+        fix = '`make folds ARGS="--strategy sequence"` (groups by the part before the frame number) or holdout'
+        found.warnings.append(Fault(path, "names not like S1_Directions_1.54138969_000001.jpg", fix, odd))
     parts: dict[str, Callable[[ImageName], str]] = {
         "subjects": lambda name: name.subject,
         "actions": lambda name: name.action,
@@ -103,30 +103,26 @@ def _describe_poses(pose2d_px: Floats, pose_mm: Floats, found: Findings) -> None
     hips, shoulders = (pose2d_px[:, a, 0] - pose2d_px[:, b, 0] for a, b in ((1, 4), (11, 14)))
     if hips.std() > 0 and shoulders.std() > 0:
         sign = float(np.corrcoef(hips, shoulders)[0, 1])
-        order = (
-            "as named" if sign < 0 else "1-3 are the left leg, as in the real competition; results don't depend on it"
-        )
+        order = "as named" if sign < 0 else "1-3 are the left leg, as in the real competition; this is harmless"
         facts["leg order"] = f"{order} (correlation {sign:+.2f})"
     outside = outside_image(pose2d_px, IMAGE_PX)
     facts["joints outside the crop"] = f"{outside.sum():,} of {outside.size:,}, in {outside.any(axis=1).sum():,} images"
     duplicates = len(pose_mm) - len({row.tobytes() for row in pose_mm})
     facts["duplicate poses"] = f"{duplicates:,}"
     mean_mm = pose_mm.mean(axis=0, dtype=np.float64)
-    facts["MPJPE of the mean pose"] = (
-        f"{np.linalg.norm(pose_mm - mean_mm, axis=2).mean():.1f} mm; a model must be better"
-    )
+    facts["MPJPE of the mean pose"] = f"{np.linalg.norm(pose_mm - mean_mm, axis=2).mean():.1f} mm, the level to beat"
 
 
 def _check_bones(path: Path, names: Sequence[ImageName | None], pose_mm: Floats, found: Findings) -> None:
     facts = found.facts["labels"]
     lengths_mm = np.stack([np.linalg.norm(pose_mm[:, b] - pose_mm[:, a], axis=1) for a, b in BONES], axis=1)  # [N, 16]
     means = zip(BONES, lengths_mm.mean(axis=0), strict=True)
-    facts["bones, mm"] = ", ".join(f"{JOINTS[joint]} {mean:.0f}" for (_, joint), mean in means)
+    facts["bone lengths, mm"] = ", ".join(f"{JOINTS[joint]} {mean:.0f}" for (_, joint), mean in means)
     subjects = np.array([name.subject if name else "" for name in names])
     known = sorted(set(subjects.tolist()) - {""})
     change = {subject: float(np.ptp(lengths_mm[subjects == subject], axis=0).max()) for subject in known}
     if change:
-        facts["bones change by"] = ", ".join(f"{subject} {mm:.2f} mm" for subject, mm in change.items())
+        facts["bone lengths change by"] = ", ".join(f"{subject} {mm:.2f} mm" for subject, mm in change.items())
     if loose := [f"{subject} by {mm:.0f} mm" for subject, mm in change.items() if mm > BONE_CHANGE_MM]:
         fix = "image list and train.h5 in different order, several people with one name, or noisy labels? look at a few"
         found.warnings.append(Fault(path, "bones whose length changes within a subject", fix, loose))
@@ -150,11 +146,7 @@ def _check_folds(
     facts[str(folder)] = f"strategy {meta['strategy']}; held-out images by fold: {_counts(held_out.elements())}"
     sequences = [name.sequence if name else None for name in names]
     for label, what, leaks in (
-        (
-            "split sequences",
-            "held-out images whose sequence is also in the training part",
-            split_groups(sequences, fold),
-        ),
+        ("split sequences", "held-out images whose sequence is also trained on", split_groups(sequences, fold)),
         ("near copies", f"held-out poses within {NEAR_MM:g} mm of a training pose", near_copies(pose_mm, fold)),
     ):
         facts[label] = f"{leaks.sum():,} {what}"
@@ -192,7 +184,7 @@ def _check_images(folder: Path, images: Sequence[str], all_images: bool, advance
         found.warnings.append(Fault(folder, "images with the same bytes as another", fix, duplicates))
     facts["decoded"] = f"{len(sample):,} of {len(images):,}" + ' (ARGS="--all" decodes all)' * (step > 1)
     facts["same bytes as another"] = f"{len(duplicates):,}"
-    facts["in no list"] = f"{sum(1 for _ in folder.iterdir()) - len(present):,}"
+    facts["not in any list"] = f"{sum(1 for _ in folder.iterdir()) - len(present):,}"
 
 
 def _decode(path: Path) -> ImageFault | None:

@@ -62,11 +62,11 @@ def find_list_faults(path: Path, names: Sequence[str]) -> list[Fault]:
             duplicates.append(f"line {line} {name} like line {first[name]}")
         else:
             first[name] = line
-    ids = "line numbers are the Ids, so remove the rows of train.h5 too"
+    ids = "line numbers are the Ids, which rows of train.h5 must match"
     return _with_places(
         Fault(path, "blank lines, expected one image name per line", f"remove them; {ids}", blank),
         Fault(path, "a path or control characters, expected file names in images/", "correct the names", paths),
-        Fault(path, "duplicate names", f"remove the duplicates; {ids}", duplicates),
+        Fault(path, "duplicate names", f"remove one of each and its row of train.h5; {ids}", duplicates),
     )
 
 
@@ -105,14 +105,14 @@ def find_pixel_faults(path: Path, pose2d_px: Floats, side_px: int) -> list[Fault
         _not_finite(path, "pose2d", finite),
         Fault(
             path,
-            f"pose2d of poses smaller than {SMALLEST_PX:.0f} px",
+            f"poses in pose2d smaller than {SMALLEST_PX:.0f} px",
             f"normalised? use pixels of the {side_px}x{side_px} image, integers at pixel centres",
             _ids(small),
         ),
     )
     outside = float(outside_image(known, side_px).mean()) if len(known) else 0.0
     if outside > OUTSIDE_SHARE:
-        what = f"{outside:.0%} of pose2d lies outside the image"
+        what = f"{outside:.0%} of pose2d is outside the image"
         faults.append(Fault(path, what, f"pixels of another image? use those of the {side_px}x{side_px} crop"))
     return faults
 

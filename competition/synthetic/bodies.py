@@ -25,9 +25,7 @@ class Body:
     frame: Int32  # [V, 4], indices of the frames that move a vertex
     weight: Float64  # [V, 4], sums to 1
     region: Int32  # [V]
-    along_mm: (
-        Float64  # [V], along the limb from its shoulder or hip joint; 0 on the trunk, the z coordinate on the head
-    )
+    along_mm: Float64  # [V], along the limb from the shoulder or hip joint; 0 on the trunk, z on the head
     shade: Float64  # [V], ambient light, 0 (in a crease) to 1 (open)
 
 

@@ -29,15 +29,7 @@ FRAME = {name: index for index, name in enumerate(FRAMES)} | {
 }
 SIDES = (("L", 1.0), ("R", -1.0))  # name and sign of y
 
-SEX = {
-    "S1": 0,
-    "S5": 0,
-    "S6": 1,
-    "S7": 0,
-    "S8": 1,
-    "S9": 1,
-    "S11": 0,
-}  # 0 female, 1 male; both in the training and the test set
+SEX = {"S1": 0, "S5": 0, "S6": 1, "S7": 0, "S8": 1, "S9": 1, "S11": 0}  # 0 female, 1 male; both occur in each set
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +46,7 @@ class Bones:
     shoulder: float
     upper: float
     forearm: float
-    ankle: float = 78.0  # height of the ankle over the floor
+    ankle: float = 78.0  # height of the ankle above the floor
     hand: float = 180.0  # wrist to fingertip
     toe: float = 175.0  # ankle to the tip of the shoe, along the floor
 

@@ -195,7 +195,7 @@ def _floor(rng: np.random.Generator, v: dict[str, float], bones: Bones) -> None:
             v[side + "ankle_x"], v[side + "ankle_y"] = rng.uniform(330, 600), sign * rng.uniform(90, 190)
             v[side + "ankle_z"], v[side + "knee_out"] = bones.ankle, rng.uniform(0, 20)
             v[side + "toe_out"] = rng.normal(8, 6)
-        elif kind in ("stretched", "lying"):  # legs drawn separately
+        elif kind in ("stretched", "lying"):  # each leg at its own angle
             v[side + "ankle_x"], v[side + "ankle_y"] = rng.uniform(640, 895), sign * rng.uniform(110, 260)
             v[side + "ankle_z"], v[side + "knee_out"] = 52.0, rng.uniform(0, 30)
             v[side + "flat"], v[side + "toe_down"] = 0.0, rng.uniform(5, 30)

@@ -204,7 +204,7 @@ def _room(rng: np.random.Generator) -> tuple[Float64, Float64, Float64]:
     return room, colours, np.array(panels).reshape(-1, 8)
 
 
-def _occluder(rng: np.random.Generator, take: Take, cameras: dict[str, Camera]) -> Part | None:
+def _occluder(rng: np.random.Generator, take: Take, cameras: dict[str, Camera]) -> Part:
     """Draw a box between one camera and the place of the take."""
     camera = list(cameras.values())[rng.integers(len(cameras))]
     towards = camera.position_mm[:2] - take.place[:2]
@@ -233,9 +233,7 @@ def draw_scene(take: Take, body: Body, cameras: dict[str, Camera]) -> Scene:
     if take.seat_mm is not None:
         props.append(_move(_chair(rng, take.seat_mm), take.heading, take.place))
     if rng.random() < OCCLUDER_SHARE:
-        box = _occluder(rng, take, cameras)
-        if box is not None:
-            props.append(box)
+        props.append(_occluder(rng, take, cameras))
     points, outward, prop_colours, faces = _join(props)
     return Scene(
         room=room, colours=colours, panels=panels, light=light,

@@ -138,7 +138,7 @@ def test_valid_variants_read_the_same(valid: Path, pose_mm: np.ndarray, name: st
 
 
 PACKED = "valid.csv.gz"
-# name: (how a valid file is changed, what is said after the file's name)
+# name: (change of a valid file, pattern of the error message after the file name)
 MUTATIONS: dict[str, tuple[Change, str]] = {
     # the bytes
     "empty": (lambda _: b"", ":1: no header"),
@@ -167,16 +167,16 @@ MUTATIONS: dict[str, tuple[Change, str]] = {
     "short row": (_row(2, lambda line: line.rsplit(",", 1)[0]), ":3: 51 values"),
     "long row": (_row(2, lambda line: line + ",1.5"), ":3: 53 values"),
     "comma at the end": (_row(4, lambda line: line + ","), ":5: 53 values"),
-    "broken off": (lambda content: content[:-70], ":6: 4. values"),
+    "truncated": (lambda content: content[:-70], ":6: 4. values"),
     "overlong line": (_row(5, lambda line: line + ",0" * 100_000), ":6: 100052 values"),
-    "header twice": (_lines(lambda lines: [*lines[:3], lines[0], *lines[3:]]), ":4: Id is 'Id'"),
+    "duplicate header": (_lines(lambda lines: [*lines[:3], lines[0], *lines[3:]]), ":4: Id is 'Id'"),
     # the header
     "no header": (_lines(lambda lines: lines[1:]), ":1: column 1 is '1', expected 'Id'"),
     "header only": (_lines(lambda lines: lines[:1]), ": no rows below the header"),
     "header case": (_header(lambda names: [name.lower() for name in names]), ":1: column 1 is 'id', expected 'Id'"),
     "header order": (_header(lambda names: [names[0], names[2], names[1], *names[3:]]), ":1: column 2 is 'Hip_y'"),
     "another name": (_header(lambda names: ["image_id", *names[1:]]), ":1: column 1 is 'image_id', expected 'Id'"),
-    "column twice": (
+    "duplicate column": (
         _header(lambda names: [*names[:5], names[4], *names[6:]]),
         ":1: column 6 is 'RHip_x', expected 'RHip_y'",
     ),
@@ -230,7 +230,7 @@ MUTATIONS: dict[str, tuple[Change, str]] = {
     "complex": (_cell(5, 1, "1+2j"), ":6: Hip_x is"),
     # packed
     f"{PACKED} not packed": (lambda content: content, "not a complete gzip file"),
-    f"{PACKED} broken off": (lambda content: gzip.compress(content)[:-20], "not a complete gzip file"),
+    f"{PACKED} truncated": (lambda content: gzip.compress(content)[:-20], "not a complete gzip file"),
     f"{PACKED} without its checksum": (lambda content: gzip.compress(content)[:-8], "not a complete gzip file"),
     f"{PACKED} with a wrong checksum": (
         lambda content: gzip.compress(content)[:-8] + bytes(8),
@@ -245,7 +245,7 @@ MUTATIONS: dict[str, tuple[Change, str]] = {
         "not a complete gzip file",
     ),
     f"{PACKED} a zip": (_zipped, "not a complete gzip file"),
-    f"{PACKED} packed twice": (lambda content: gzip.compress(gzip.compress(content)), "is gzip data"),
+    f"{PACKED} compressed twice": (lambda content: gzip.compress(gzip.compress(content)), "is gzip data"),
     f"{PACKED} of nothing": (lambda _: gzip.compress(b""), ":1: no header"),
 }
 

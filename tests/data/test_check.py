@@ -93,7 +93,7 @@ def test_check_warns_about_odd_names_duplicates_and_bone_lengths(own_data: Path)
     ] == [f"{names[4]} like holiday.jpg"]
     (loose,) = odd["bones whose length changes within a subject"]
     assert re.fullmatch(r"S\d+ by 1\d\d mm", loose)
-    assert found.facts["images"]["in no list"] == "1"  # replaced by holiday.jpg in the list
+    assert found.facts["images"]["not in any list"] == "1"  # replaced by holiday.jpg in the list
 
 
 def test_check_warns_about_leaks_between_folds(command: Command, own_data: Path, tmp_path: Path):

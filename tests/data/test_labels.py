@@ -101,12 +101,12 @@ BAD_LISTS: dict[str, tuple[Damage, str]] = {
     "not UTF-8": (change_list(lambda text: text.encode("utf-16")), r"txt: is UTF-16 text: save it as UTF-8"),
     "old line ends": (change_list(lambda text: text.replace("\n", "\r")), "a path or control characters"),
     "a line too few": (change_lines(lambda lines: lines[1:]), "has 40 rows, but train_images.txt has 39 lines"),
-    "a line twice": (
+    "a duplicate line": (
         change_lines(lambda lines: [*lines, lines[0]]),
         "duplicate names .1, the first is line 41 .* like line 1",
     ),
     "a blank line": (change_lines(lambda lines: ["", *lines]), "blank lines, .* .1, the first is line 1"),
-    "a line of blanks": (
+    "a line of spaces": (
         change_lines(lambda lines: [lines[0], " \t", *lines[1:]]),
         "blank lines, .* .1, the first is line 2",
     ),
@@ -120,7 +120,7 @@ BAD_LISTS: dict[str, tuple[Damage, str]] = {
     ),
     "an absolute path": (change_list(lambda text: "/etc/" + text), "a path"),
     "a Windows path": (change_list(lambda text: "images\\" + text), "a path"),
-    "a terminal's commands": (change_list(lambda text: "\x1b[2J" + text), r"line 1 '\\x1b\[2J"),
+    "control characters": (change_list(lambda text: "\x1b[2J" + text), r"line 1 '\\x1b\[2J"),
 }
 BAD_LABELS: dict[str, tuple[Damage, str]] = {
     "no labels": (lambda root: (root / "annot/train.h5").unlink(), "no labels"),
@@ -132,7 +132,7 @@ BAD_LABELS: dict[str, tuple[Damage, str]] = {
     "a wrong size": (_byte(24, 0x2C), "can't be read as HDF5"),
     "an unknown float": (_elsewhere(_unknown_float), "can't be read as HDF5"),
     "a key too few": (lambda root: drop(root, "pose2d"), "no dataset 'pose2d', found 'pose3d'"),
-    "another file's": (
+    "an external link": (
         change_labels("pose2d", lambda a: h5py.ExternalLink("other.h5", "pose2d")),
         "not a dataset stored",
     ),
@@ -177,14 +177,14 @@ BAD_LABELS: dict[str, tuple[Damage, str]] = {
         change_labels("pose3d", lambda a: a[np.random.default_rng(0).permutation(40)]),
         "another order",
     ),
-    "pixels of 0 to 1": (change_labels("pose2d", lambda a: a / 256), "pose2d of poses smaller than 8 px"),
-    "pixels of -1 to 1": (change_labels("pose2d", lambda a: a / 128 - 1), "pose2d of poses smaller than 8 px"),
-    "pixels around the middle": (change_labels("pose2d", lambda a: a - 128), "of pose2d lies outside the image"),
+    "pixels of 0 to 1": (change_labels("pose2d", lambda a: a / 256), "poses in pose2d smaller than 8 px"),
+    "pixels of -1 to 1": (change_labels("pose2d", lambda a: a / 128 - 1), "poses in pose2d smaller than 8 px"),
+    "pixels around the middle": (change_labels("pose2d", lambda a: a - 128), "of pose2d is outside the image"),
     "pixels far to the right": (
         change_labels("pose2d", lambda a: a + np.float32([200, 0])),
-        "of pose2d lies outside the image",
+        "of pose2d is outside the image",
     ),
-    "pixels of the video": (change_labels("pose2d", lambda a: a * 4), "of pose2d lies outside the image"),
+    "pixels of the video": (change_labels("pose2d", lambda a: a * 4), "of pose2d is outside the image"),
 }
 BAD_IMAGES: dict[str, tuple[Damage, str]] = {
     "missing": (lambda root: image_path(root).unlink(), "missing"),
@@ -195,24 +195,24 @@ BAD_IMAGES: dict[str, tuple[Damage, str]] = {
         lambda root: (image_path(root).unlink(), image_path(root).mkdir()),
         r"can't be read.*\(Is a directory\)",
     ),
-    "broken off": (change_image(lambda content: content[:2000]), ": truncated"),
-    "the last one broken off": (change_image(lambda content: content[:2000], row=-1), ": truncated"),
-    "broken off behind another's end": (
+    "truncated": (change_image(lambda content: content[:2000]), ": truncated"),
+    "the last one truncated": (change_image(lambda content: content[:2000], row=-1), ": truncated"),
+    "truncated after an embedded end marker": (
         change_image(lambda content: content[:2] + b"\xff\xfe\x00\x04\xff\xd9" + content[2:-500]),
         ": truncated",
     ),
-    "no picture": (
+    "no image data": (
         change_image(lambda content: content[: content.index(b"\xff\xda")] + b"\xff\xd9"),
         "can't be decoded as an image",
     ),
-    "its head only": (change_image(lambda content: content[:100]), "can't be decoded|can't be read"),
+    "only a part of the header": (change_image(lambda content: content[:100]), "can't be decoded|can't be read"),
     "noise": (change_image(lambda content: b"\xff\xd8hello\xff\xd9"), "can't be decoded"),
     "CMYK": (change_image(lambda content: encoded(content, "CMYK")), "CMYK, expected RGB"),
     "greyscale": (change_image(lambda content: encoded(content, "L")), "greyscale, expected RGB"),
     "PNG": (change_image(lambda content: encoded(content, kind="PNG")), "not a JPEG"),
     "16 bits": (change_image(lambda content: _png16()), "not a JPEG"),
-    "to be turned": (change_image(lambda content: encoded(content, orientation=6)), r"EXIF orientation.*\(6\)"),
-    "to be mirrored": (
+    "an EXIF rotation": (change_image(lambda content: encoded(content, orientation=6)), r"EXIF orientation.*\(6\)"),
+    "an EXIF reflection": (
         change_image(lambda content: content[:2] + exif_segment(2) + content[2:]),
         r"EXIF orientation.*\(2\)",
     ),
@@ -265,13 +265,13 @@ HARMLESS: dict[str, Damage] = {
     "a byte order mark": change_list(lambda text: text.encode("utf-8-sig")),
     "no last line end": change_list(lambda text: text.rstrip("\n")),
     "blank last lines": change_list(lambda text: text + "\n \n\n"),
-    "blanks at a line's end": change_list(lambda text: text.replace("\n", " \t\n")),
+    "trailing spaces": change_list(lambda text: text.replace("\n", " \t\n")),
     "double precision": change_labels("pose3d", lambda a: a.astype(np.float64)),
     "other byte order": change_labels("pose2d", lambda a: a.astype(">f4")),
     "compressed": change_labels("pose3d", lambda a: a, compression="gzip", chunks=(7, 17, 3)),
     "an upright image": change_image(lambda content: content[:2] + exif_segment(1) + content[2:]),
-    "an image of no orientation": change_image(lambda content: content[:2] + exif_segment(0) + content[2:]),
-    "zeros behind an image": change_image(lambda content: content + bytes(8)),
+    "an image of unknown orientation": change_image(lambda content: content[:2] + exif_segment(0) + content[2:]),
+    "zeros after an image": change_image(lambda content: content + bytes(8)),
 }
 
 
@@ -301,7 +301,7 @@ def test_a_narrow_pose_is_not_too_small(data: Path):
     assert not find_pixel_faults(data, pose2d_px, IMAGE_PX)
 
 
-def test_a_fifth_of_the_joints_may_lie_outside_the_image(data: Path):
+def test_a_fifth_of_the_joints_may_be_outside_the_image(data: Path):
     pose2d_px = dataset.read_labels(data).pose2d_px
     pose2d_px[:, :3] -= 300
     assert not find_pixel_faults(data, pose2d_px, IMAGE_PX)

@@ -91,13 +91,13 @@ def test_labels_have_the_shapes_of_the_contract_and_the_pelvis_at_the_origin(fol
     assert not std[:3].any()
 
 
-def test_legs_are_named_as_the_arms_are(folder: Path):
+def test_left_and_right_agree_between_legs_and_arms(folder: Path):
     pose2d, _ = labels(folder)
     across = pose2d[..., 0]
     assert np.corrcoef(across[:, 1] - across[:, 4], across[:, 11] - across[:, 14])[0, 1] < -0.5
 
 
-def test_bones_are_the_subjects_own_in_every_image(folder: Path):
+def test_bone_lengths_are_constant_per_subject_and_differ_between_subjects(folder: Path):
     _, pose3d = labels(folder)
     names = lines(folder / "annot" / "train_images.txt")
     length = np.stack(
@@ -105,11 +105,11 @@ def test_bones_are_the_subjects_own_in_every_image(folder: Path):
     )
     for subject in skeleton.TRAIN_SUBJECTS:
         of_subject = length[:, [name.startswith(subject + "_") for name in names]]
-        assert np.ptp(of_subject, axis=1).max() < 1e-3  # float32 of a metre
+        assert np.ptp(of_subject, axis=1).max() < 1e-3  # rounding of float32
     assert np.ptp(length[1]) > 5  # thighs differ between subjects
 
 
-def test_the_crop_is_a_square_on_the_joints_box_with_forty_pixels_to_spare():
+def test_the_crop_is_a_square_around_the_joints_with_a_margin_of_40_pixels():
     view = cameras.make_camera(SEED, "S8", skeleton.CAMERAS[0])
     joints = poses.Take(SEED, "S8", "Greeting", "1", skeleton_bones.draw_bones(SEED, "S8")).posture(17).joints_mm
     seen = view.to_camera(joints)
