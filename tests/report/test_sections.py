@@ -55,7 +55,7 @@ def test_plain_escapes_and_shortens_names():
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
-    [("Hip,x", "Hop,x", "coordinates"), (",0.5\n", "\n", "numbers"), (",0.5\n", ",nan\n", "finite")],
+    [("Hip,x", "Hop,x", "51 rows"), (",0.5\n", "\n", "numbers"), (",0.5\n", ",nan\n", "finite")],
 )
 def test_damaged_weights_are_rejected(tmp_path: Path, old: str, new: str, message: str):
     path = tmp_path / "weights.csv"
