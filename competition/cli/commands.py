@@ -184,14 +184,14 @@ def score(options: argparse.Namespace, workspace: Workspace, console: Console) -
     from competition.cli.tables import score_table
     from competition.common.files import write_json
     from competition.leaderboard.score import score as score_file
-    from competition.leaderboard.scores import record, standing
+    from competition.leaderboard.scores import describe_ranks, record_score
 
     files = options.file or [workspace.submissions / "blend" / "submission.csv.gz"]
     if options.json is not None and len(files) > 1:
         raise UserError(f"--json with {len(files)} files: expected one --file")
     for file in files:
         scores = score_file(workspace.data, file, strict=options.strict)
-        record(workspace.submissions, file, scores)
+        record_score(workspace.submissions, file, scores)
         if len(files) == 1:
             console.table(score_table(str(file), scores))
         parts = [f"{key} {scores[key]:.2f}" for key in ("all", "public", "private") if scores[key] is not None]
@@ -199,7 +199,7 @@ def score(options: argparse.Namespace, workspace: Workspace, console: Console) -
         if options.json is not None:
             write_json(options.json, scores)
     for file in files:
-        if place := standing(workspace.submissions, file):
+        if place := describe_ranks(workspace.submissions, file):
             console.note(f"{file}: {place}")
 
 
@@ -252,7 +252,7 @@ def bench(options: argparse.Namespace, workspace: Workspace, console: Console) -
 def submit(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
     from competition.leaderboard.submit import submit as send
 
-    def confirmed(question: str) -> bool:
+    def confirm(question: str) -> bool:
         console.note(question)
         if options.yes:
             return True
@@ -265,7 +265,7 @@ def submit(options: argparse.Namespace, workspace: Workspace, console: Console) 
 
     file = options.file or workspace.submissions / "blend" / "submission.csv.gz"
     competition, message = options.competition, options.message
-    send(workspace, file, competition=competition, message=message, confirmed=confirmed, note=console.note)
+    send(workspace, file, competition=competition, message=message, confirm=confirm, note=console.note)
 
 
 def verify(options: argparse.Namespace, workspace: Workspace, console: Console) -> int:

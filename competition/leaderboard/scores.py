@@ -14,7 +14,7 @@ DIGITS: Final = 4  # of the recorded scores: what is equal in them is a tie
 SCORES = ("time", "file", "sha256", "all", "public", "private")
 
 
-def record(submissions: Path, file: Path, scores: dict[str, Any]) -> None:
+def record_score(submissions: Path, file: Path, scores: dict[str, Any]) -> None:
     """Add a line to SUBMISSIONS/scores.csv."""
     path = submissions / "scores.csv"
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -29,7 +29,7 @@ def record(submissions: Path, file: Path, scores: dict[str, Any]) -> None:
         write_text(path, before + buffer.getvalue())
 
 
-def standing(submissions: Path, file: Path) -> str:
+def describe_ranks(submissions: Path, file: Path) -> str:
     """Say a file's places among all that were scored and are there unchanged; equal scores share a place."""
     latest = latest_scores(submissions)
     scores = {path: scores_of(path, latest) for path in latest}

@@ -42,13 +42,13 @@ def submit(
     *,
     competition: str,
     message: str,
-    confirmed: Callable[[str], bool],
+    confirm: Callable[[str], bool],
     note: Callable[[str], None],
     patience: Patience = Patience(),
 ) -> Row:
     """Send a CSV of test poses, wait for its public score, and return its row of the ledger.
 
-    What was sent and has no score yet isn't sent again: its score is looked for. `confirmed` is shown what would be
+    What was sent and has no score yet isn't sent again: its score is looked for. `confirm` is shown what would be
     sent and decides. Raise SubmissionError for what no one should send, before anything leaves this machine, and
     UserError for everything else that goes wrong; the ledger then tells it too.
     """
@@ -68,7 +68,7 @@ def submit(
     else:
         origin = find_origin(workspace.submissions, file, poses)
         facts = {"file": str(file), "sha256": sha256, "rows": str(len(poses.id)), "from": origin.told}
-        if not confirmed(_question(competition, facts | {"message": message}, before)):
+        if not confirm(_question(competition, facts | {"message": message}, before)):
             raise UserError(f"{file}: not sent")
         if sha256_file(file) != sha256:
             raise UserError(f"{file}: not sent: it changed while you were asked; the same command looks at it again")

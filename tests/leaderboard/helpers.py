@@ -30,7 +30,7 @@ class Sender:
         self.noted: list[str] = []
 
     def __call__(self, file: Path, competition: str = "human-pose", message: str = "wide", **rest) -> dict[str, str]:
-        rest = {"patience": QUICK, "confirmed": lambda text: self.asked.append(text) is None} | rest
+        rest = {"patience": QUICK, "confirm": lambda text: self.asked.append(text) is None} | rest
         return submit(self.workspace, file, competition=competition, message=message, note=self.noted.append, **rest)
 
     def refused(self, file: Path, **rest) -> str:

@@ -19,7 +19,7 @@ from competition.common.pose_csv import write_poses
 from competition.common.workspace import Workspace
 from competition.leaderboard.board import board, warnings, with_places
 from competition.leaderboard.ledger import LEDGER, sent_scores
-from competition.leaderboard.scores import places, record, standing
+from competition.leaderboard.scores import describe_ranks, places, record_score
 from competition.report.links import link_rows
 from competition.runs.folders import write_valid
 from competition.runs.record import append_log
@@ -79,14 +79,14 @@ def submissions(tmp_path: Path) -> Path:
 
 def test_the_board_ranks_and_takes_the_services_score_where_there_is_no_other(submissions: Path):
     file = {name: submissions / name / "submission.csv.gz" for name in "abc"}
-    record(submissions, file["a"], {"all": 50.0, "public": 51.0, "private": 49.0})
-    record(submissions, file["b"], {"all": 50.0, "public": 51.0, "private": 48.0})
+    record_score(submissions, file["a"], {"all": 50.0, "public": 51.0, "private": 49.0})
+    record_score(submissions, file["b"], {"all": 50.0, "public": 51.0, "private": 48.0})
     sent(submissions / "ledger.csv", ("pose", sha256_file(file["c"]), "complete", "47.5"))
     rows = {one["name"]: one for one in board(submissions, submissions.parent / "folds")}
     assert {name: one["public_rank"] for name, one in rows.items()} == {"a": 2, "b": 2, "c": 1}
     assert {name: one["private_rank"] for name, one in rows.items()} == {"a": 2, "b": 1, "c": None}
     assert rows["c"]["public"] == 47.5
-    assert standing(submissions, file["a"]).startswith("place of 2 scored here: public 1, private 2;")
+    assert describe_ranks(submissions, file["a"]).startswith("place of 2 scored here: public 1, private 2;")
 
 
 def test_a_row_without_a_score_out_of_fold_says_why(command: Callable[..., int], tmp_path: Path, capsys):

@@ -168,13 +168,13 @@ def test_a_message_is_one_line_of_text(send: Sender, file: Path, message: str):
 
 
 def test_declined_or_changed_meanwhile_is_not_sent(send: Sender, file: Path, workspace: Workspace):
-    assert send.refused(file, confirmed=lambda _: False) == f"{file}: not sent"
+    assert send.refused(file, confirm=lambda _: False) == f"{file}: not sent"
 
     def change(_: str) -> bool:
         write_poses(file, range(1, N + 1), pose_mm_of(1))
         return True
 
-    assert "changed while you were asked" in send.refused(file, confirmed=change)
+    assert "changed while you were asked" in send.refused(file, confirm=change)
     assert not (workspace.submissions / "ledger.csv").exists()
 
 
@@ -186,7 +186,7 @@ def _copy(file: Path, to: Path) -> Path:
 def test_the_question_tells_where_the_file_came_from(workspace: Workspace, file: Path, send: Sender):
     def told(path: Path) -> str:
         asked: list[str] = []
-        send.refused(path, confirmed=lambda text: bool(asked.append(text)))
+        send.refused(path, confirm=lambda text: bool(asked.append(text)))
         return asked[0]
 
     assert "unknown (no file that a run or a blend writes)" in told(file)
@@ -247,7 +247,7 @@ def test_the_question_tells_that_the_same_file_was_sent_before(send: Sender, fil
     write_row(ledger, row | {"time": "2026-11-02", "status": "sending"})  # interrupted
     write_row(ledger, row | {"time": "2026-11-03", "status": "failed: no credentials"})  # never left
     write_row(ledger, row | {"time": "2026-11-04", "competition": "another"})
-    send.refused(file, confirmed=lambda text: bool(send.asked.append(text)))
+    send.refused(file, confirm=lambda text: bool(send.asked.append(text)))
     before = [line for line in send.asked[0].splitlines() if line.startswith("  before ")]
     assert before == [
         "  before   the same file at 2026-11-01: complete 45.6",

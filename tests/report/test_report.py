@@ -16,7 +16,7 @@ from competition.common.metrics import mpjpe
 from competition.common.pose_csv import write_poses
 from competition.common.workspace import Workspace
 from competition.data.labels import read_labels
-from competition.leaderboard.scores import record
+from competition.leaderboard.scores import record_score
 from competition.report.compose import SECTIONS, write_report
 from competition.runs.blends import weights_csv
 from competition.runs.candidates import candidates as list_candidates
@@ -75,7 +75,7 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     add_blend(workspace, "blend", "exact", ["3dhg-small:2", "2dhg-mine:2"], shares)
     add_blend(workspace, "blend-mean", "mean", ["3dhg-small:2", "2dhg-mine:2"], np.full((17, 3, 2), 0.5))
     for name in ("3dhg-small", "blend"):
-        record(workspace.submissions, workspace.submissions / name / "submission.csv.gz", dict(SCORES))
+        record_score(workspace.submissions, workspace.submissions / name / "submission.csv.gz", dict(SCORES))
     return workspace
 
 
