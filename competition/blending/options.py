@@ -1,4 +1,4 @@
-"""The words that a blend's options accept; loads neither optuna nor scipy."""
+"""The values that a blend's options accept; imports neither optuna nor scipy."""
 
 from typing import Final
 
@@ -8,16 +8,16 @@ from competition.common.errors import UserError
 METHODS: Final = ("optuna", "exact", "greedy", "mean", "median")
 GRANULARITIES: Final = ("auto", "global", "axis", "joint", "coordinate")
 SAMPLERS: Final = ("cmaes", "tpe")
-_FIXED: Final = {"greedy": ("auto", "coordinate"), "mean": ("auto",), "median": ("auto",)}  # others tie as asked
+_FIXED: Final = {"greedy": ("auto", "coordinate"), "mean": ("auto",), "median": ("auto",)}  # the other methods accept all
 
 
 def check_blend(method: str, granularity: str) -> None:
-    """Refuse (UserError) unknown words, and a granularity that the method would not heed."""
+    """Raise UserError for an unknown method or granularity, or a granularity that the method ignores."""
     one_of("method", METHODS)(method)
     one_of("granularity", GRANULARITIES)(granularity)
-    if granularity not in (known := _FIXED.get(method, GRANULARITIES)):
-        ways = "knows only weights by coordinate" if method == "greedy" else "has no weights"
+    if granularity not in (accepted := _FIXED.get(method, GRANULARITIES)):
+        reason = "supports only coordinate weights" if method == "greedy" else "has no weights"
         raise UserError(
-            f"method {method} with granularity {granularity}: {method} {ways}; expected granularity "
-            f"{' or '.join(known)}, or method optuna or exact"
+            f"method {method} with granularity {granularity}: {method} {reason}; expected granularity "
+            f"{' or '.join(accepted)}, or method optuna or exact"
         )

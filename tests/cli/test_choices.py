@@ -21,7 +21,7 @@ WRONG = {
     "sampler": (["blend", "--sampler", "cma"], "did you mean 'cmaes'"),
     "greedy by joint": (
         ["blend", "--method", "greedy", "--granularity", "joint"],
-        "greedy knows only weights by",
+        "greedy supports only",
     ),
     "mean by joint": (["blend", "--method", "mean", "--granularity", "joint"], "mean has no weights"),
     "precision": (["train", "--model", "3dhg", "--precision", "fp8"], "did you mean"),
