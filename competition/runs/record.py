@@ -8,9 +8,7 @@ from typing import Any
 from competition.common.errors import RunError, UserError
 from competition.common.files import parse_json, read_json, read_text, sha256_facts, sha256_file, write_json, write_text
 
-_DECISIVE = ("recipe", "fold", "seed", "folds_sha256", "images_sha256")  # and every setting; versions only inform
-_SETTINGS_SINCE = {"compile": False}  # settings that older configurations don't name, and what they were
-_DECISIVE_SINCE = ("labels_sha256", "test_images_sha256")  # where the configuration is not older than they are
+_COMPARED = ("recipe", "fold", "seed", "folds_sha256", "images_sha256", "labels_sha256", "test_images_sha256")
 PROVENANCE = ("folds_sha256", "images_sha256", "labels_sha256", "test_images_sha256", "versions", "git")
 _CURE = "choose another name with RUN= (--run), give the old values as flags, or delete that folder to begin anew"
 
@@ -118,10 +116,9 @@ def started_folds(run: Path) -> list[Path]:
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return what decides a run's results and differs, the settings one by one: before and now."""
-    decisive = [*_DECISIVE, *(name for name in _DECISIVE_SINCE if name in old)]
-    before = {name: old.get(name) for name in decisive} | _SETTINGS_SINCE | old["settings"]
-    now = {name: new[name] for name in decisive} | new["settings"]
+    """Return the differences (before, now) in what a run's results depend on: _COMPARED and every setting."""
+    before = {name: old.get(name) for name in _COMPARED} | old["settings"]
+    now = {name: new[name] for name in _COMPARED} | new["settings"]
     pairs = {name: (before.get(name), now.get(name)) for name in sorted(before.keys() | now.keys())}
     return {name: (one, other) for name, (one, other) in pairs.items() if one != other}
 
