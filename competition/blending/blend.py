@@ -27,7 +27,7 @@ from competition.common.errors import UserError
 from competition.common.files import sha256_file, write_bytes, write_text
 from competition.common.pose_csv import Poses, read_poses, write_poses
 from competition.common.skeleton import AXES, JOINTS
-from competition.runs.blends import FACTS, WRITTEN, weights_csv, write_facts
+from competition.runs.blends import FILES, KEYS, weights_csv, write_facts
 from competition.runs.candidates import Candidate
 
 
@@ -105,7 +105,7 @@ def _write(
     facts: dict[str, Any],
 ) -> None:
     """Write a blend's files; all that can fail in the making is made before the first, and blend.json comes last."""
-    assert tuple(facts) == FACTS
+    assert tuple(facts) == KEYS
     table = None if shipped is None else weights_csv(joined.names, shipped)
     picture = None if shipped is None else weights_picture(joined.names, shipped)
     (out / "blend.json").unlink(missing_ok=True)  # it speaks for all the others
@@ -144,7 +144,7 @@ def blend_files(
         pose_mm = np.tensordot(np.array(shares) / sum(shares), test_mm, 1)
     else:
         pose_mm = test_mm.mean(axis=0) if method == "mean" else np.median(test_mm, axis=0)
-    facts = dict.fromkeys(FACTS) | {
+    facts = dict.fromkeys(KEYS) | {
         "method": "shares" if shares is not None else method,
         "candidates": [str(file) for file in files],
         "n_rows": 0,
@@ -154,7 +154,7 @@ def blend_files(
         "provenance": provenance,
         "inputs": {str(file): sha256_file(file) for file in files},
     }
-    for name in WRITTEN:
+    for name in FILES:
         (out / name).unlink(missing_ok=True)  # an earlier blend's aren't this one's
     write_poses(out / "submission.csv.gz", np.sort(test_ids), pose_mm)
     write_facts(out, facts)

@@ -8,7 +8,11 @@ from competition.common.errors import UserError
 METHODS: Final = ("optuna", "exact", "greedy", "mean", "median")
 GRANULARITIES: Final = ("auto", "global", "axis", "joint", "coordinate")
 SAMPLERS: Final = ("cmaes", "tpe")
-_FIXED: Final = {"greedy": ("auto", "coordinate"), "mean": ("auto",), "median": ("auto",)}  # the other methods accept all
+_FIXED: Final = {
+    "greedy": ("auto", "coordinate"),
+    "mean": ("auto",),
+    "median": ("auto",),
+}  # others accept all
 
 
 def check_blend(method: str, granularity: str) -> None:

@@ -1,1 +1,1 @@
-"""Scores, the board, and the upload of a submission."""
+"""Scores, the board, and the upload of submissions."""

@@ -1,6 +1,6 @@
-"""The official kaggle client as a process of its own, and what it says when something goes wrong.
+"""The official kaggle client, run as a subprocess, and the diagnosis of its failures.
 
-The client logs in when it is imported. It exits with 0 after some failures, so what it prints is read.
+A subprocess, because the client logs in on import. It exits with 0 after some failures, so its output is parsed.
 """
 
 import contextlib
@@ -13,18 +13,18 @@ from typing import Final, NamedTuple
 
 SITE: Final = "https://www.kaggle.com"
 _JOIN: Final = f"signed in as the token's owner, open {SITE}/competitions/{{competition}}/rules and accept them"
-_FAILURES: Final = {  # what the client prints, in the order in which to look for it, and what to do
-    "client not installed": ("No module named", "it is missing or lacks a part: make setup"),
+_FAILURES: Final = {  # pattern of the client's output, in order of priority, and the fix
+    "client not installed": ("No module named", "it or a package that it needs is missing: run `make setup`"),
     "no credentials": (
         "Authentication required|401 Client Error|Unauthenticated",
         f"none, or not valid: make a token at {SITE}/settings/api and export KAGGLE_API_TOKEN",
     ),
     "rules not accepted": (r"accept.{0,60}\brules", _JOIN),
     "daily limit": ("allowance|submission limit|number of submissions|Too Many Requests", "send it tomorrow (UTC)"),
-    "competition closed": ("deadline|has ended|no longer accept|not accepting", "it takes no submissions now"),
+    "competition closed": ("deadline|has ended|no longer accept|not accepting", "it accepts no submissions now"),
     "unknown competition": ("404 Client|Not Found|Could not find", f"expected NAME of {SITE}/competitions/NAME"),
     "refused": ("403 Client|Forbidden|Permission .*denied", f"no such competition, or not joined: {_JOIN}"),
-    "upload failed": ("Could not submit to competition", "the service did not take the file: try again later"),
+    "upload failed": ("Could not submit to competition", "the service did not accept the file: try again later"),
     "service error": ("50[0-9] Server Error|Internal Server Error|Bad Gateway|Service Unavailable", "try again later"),
     "network down": ("ConnectionError|Max retries|Timeout|Connection re", "check the network and the proxy"),
 }
@@ -32,36 +32,47 @@ _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@|\?[^\s'\")]+|(?i:bearer|basic)\s+\
 
 
 class Failure(NamedTuple):
-    """Why the service did not do as asked."""
+    """The reason why a call of the client failed."""
 
     status: str  # for the ledger
-    told: str  # for people, what to do included
+    message: str  # for the user, with the fix
 
 
 def call(arguments: list[str], competition: str, seconds: float) -> tuple[str, Failure | None]:
-    """Run the client and return what it printed, and its failure when it says that it failed."""
-    command = [sys.executable, "-P", "-m", "kaggle", "competitions", *arguments]  # -P: not a folder named kaggle here
-    environment = os.environ | {"PYTHONUTF8": "1", "VERBOSE": "", "VERBOSE_OUTPUT": ""}  # those print credentials
+    """Run the client; return its standard output, and the failure if its exit code is not 0."""
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "kaggle",
+        "competitions",
+        *arguments,
+    ]  # -P: ignore a local folder kaggle
+    environment = os.environ | {
+        "PYTHONUTF8": "1",
+        "VERBOSE": "",
+        "VERBOSE_OUTPUT": "",
+    }  # verbose output has credentials
     try:
         done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds)
     except subprocess.TimeoutExpired:
         return "", Failure("timeout", f"timeout: no answer within {seconds:g} s: check the network")
-    printed, complaint = (text.decode(errors="replace") for text in (done.stdout, done.stderr))
-    return printed, diagnose(f"{printed}\n{complaint}", competition) if done.returncode else None
+    printed, errors = (text.decode(errors="replace") for text in (done.stdout, done.stderr))
+    return printed, diagnose(f"{printed}\n{errors}", competition) if done.returncode else None
 
 
 def diagnose(printed: str, competition: str) -> Failure:
-    """Tell what went wrong from what the client printed."""
+    """Classify a failure by the client's output."""
     lines = [line for line in re.split(r"[\r\n]+", printed) if line.strip() and "%|" not in line]  # progress bars
     lines = [line for line in lines if not line.startswith((" ", "Traceback")) and "remaining today" not in line]
-    for status, (pattern, told) in _FAILURES.items():
-        if said := next((line for line in lines if re.search(pattern, line, re.IGNORECASE)), None):
-            return Failure(status, f"{status}: {told.format(competition=competition)} (client: {scrub(said)})")
-    return Failure("client failed", f"the client said {scrub(lines[-1]) if lines else 'nothing'}")
+    for status, (pattern, fix) in _FAILURES.items():
+        if match := next((line for line in lines if re.search(pattern, line, re.IGNORECASE)), None):
+            return Failure(status, f"{status}: {fix.format(competition=competition)} (client: {scrub(match)})")
+    return Failure("client failed", f"the client printed {scrub(lines[-1]) if lines else 'nothing'}")
 
 
 def scrub(text: str) -> str:
-    """Take out of a line everything that could be a credential, and shorten it."""
+    """Remove everything that could be a credential from a line, and shorten it."""
     secrets = [value for name, value in os.environ.items() if name.startswith("KAGGLE_")]
     named = (os.environ.get("XDG_CONFIG_HOME", "~/.config") + "/kaggle", os.environ.get("KAGGLE_CONFIG_DIR"))
     folders = [Path(folder).expanduser() for folder in ("~/.kaggle", *named) if folder]

@@ -1,6 +1,6 @@
-"""Scoring against the hidden answers of the embedded competition.
+"""Scoring against the hidden answers of the synthetic competition.
 
-This module alone opens DATA/solution, and nothing but the command `score` calls it.
+Only this module opens DATA/solution, and only for the command `score`.
 """
 
 from pathlib import Path
@@ -20,9 +20,9 @@ from competition.data.names import parse_name
 
 
 def score(data: Path, file: Path, *, strict: bool = False) -> dict[str, Any]:
-    """Score a submission in mm: MPJPE of all, public and private rows, of each joint and action; mean |error| by axis.
+    """Score a submission in mm: MPJPE of all, public and private rows, per joint and action; mean |error| per axis.
 
-    Raise DataError where there are no hidden answers (a real competition), SubmissionError for a file out of format.
+    Raises DataError without hidden answers (a real competition), SubmissionError for an invalid file.
     """
     test = read_test(data)
     truth, usage = read_solution(data)
@@ -43,15 +43,17 @@ def score(data: Path, file: Path, *, strict: bool = False) -> dict[str, Any]:
 
 
 def has_answers(data: Path) -> bool:
-    """Whether a competition's hidden answers are there: those of the embedded one."""
+    """Return whether the hidden answers exist, as in a synthetic competition."""
     return (data / "solution" / "test.csv").exists()
 
 
 def read_solution(data: Path) -> tuple[Poses, npt.NDArray[np.str_]]:
-    """Read the hidden answers: poses by Id, and Public or Private for each [N]."""
+    """Read the hidden answers: poses by Id, and the usage of each row [N], Public or Private."""
     path = data / "solution" / "test.csv"
     if not path.exists():
-        raise DataError(f"no hidden answers at {path}: only the embedded competition has them; upload to be scored")
+        raise DataError(
+            f"no hidden answers at {path}: only a synthetic competition has them; use `make submit` for a score"
+        )
     lines = read_text(path, what="solution").rstrip("\n").split("\n")
     cells = [line.rpartition(",") for line in lines]
     if cells[0][2] != "Usage":

@@ -1,1 +1,1 @@
-"""Everything under submissions/: the folders of runs and blends, what can be blended, where a file came from."""
+"""The files under submissions/: folders of runs and blends, candidates, the origin of a file, verification."""

@@ -1,6 +1,6 @@
-"""Candidates: the epochs of runs that can be blended, which of them to take, and their poses.
+"""Candidates: the epochs of runs that can be blended, the selection among them, and their poses.
 
-SUBMISSIONS/<run>/submission.csv.gz     the run's best epoch, test poses averaged over its folds
+SUBMISSIONS/<run>/submission.csv.gz     test poses of the run's best epoch, averaged over its folds
 """
 
 from collections.abc import Callable, Sequence
@@ -16,22 +16,30 @@ from competition.common.files import read_json, sha256_file
 from competition.common.metrics import mpjpe
 from competition.common.pose_csv import Poses, read_poses, write_poses
 from competition.data.folds import read_meta
-from competition.runs.folders import epochs_of, files_of, fold_folders, read_valid, row_count, run_folders, test_file
+from competition.runs.folders import (
+    complete_epochs,
+    epoch_files,
+    fold_folders,
+    read_valid,
+    row_count,
+    run_folders,
+    test_file,
+)
 from competition.runs.record import read_config, read_log
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """One epoch of one run: its out-of-fold poses are the folds' files together, its test poses their mean."""
+    """One epoch of one run: out-of-fold poses from all folds, test poses averaged over folds."""
 
     run: str
     epoch: int
-    valid_files: tuple[Path, ...]  # one a fold, npz or csv(.gz)
-    test_files: tuple[Path, ...]  # one a fold
-    verified: bool  # False for outsiders: without config.json nothing is known of their folds
-    folds_sha256: str | None  # None for outsiders
-    images_sha256: str | None  # of the training images' list; None for outsiders
-    valid_mpjpe: float | None  # mm out of fold, from the logs, weighted by rows; None for outsiders
+    valid_files: tuple[Path, ...]  # one per fold, npz or csv(.gz)
+    test_files: tuple[Path, ...]  # one per fold
+    verified: bool  # False for external predictions: without config.json their folds are unknown
+    folds_sha256: str | None  # None for external predictions
+    images_sha256: str | None  # of the list of training images; None for external predictions
+    valid_mpjpe: float | None  # mm, out of fold, from the logs, weighted by rows; None without logs
 
     @property
     def name(self) -> str:
@@ -39,12 +47,12 @@ class Candidate:
 
 
 def candidates(submissions: Path) -> list[Candidate]:
-    """List every epoch for which each fold folder of its run holds both files, sorted by run and epoch."""
+    """List every epoch for which all fold folders of its run hold both files, sorted by run and epoch."""
     return [candidate for run in run_folders(submissions) for candidate in candidates_of(run)]
 
 
 def expected_folds(run: Path, folds: Path) -> int | None:
-    """Return how many folds a run has to have; None where it wasn't trained on those in `folds`."""
+    """Return the number of folds a complete run has; None if it wasn't trained on the folds in `folds`."""
     configs = [folder for folder in fold_folders(run) if (folder / "config.json").exists()]
     if not configs or not (folds / "folds.json").exists():
         return None
@@ -53,61 +61,61 @@ def expected_folds(run: Path, folds: Path) -> int | None:
 
 
 def describe_missing_folds(run: Path, folds: Path) -> str:
-    """Say which folds of a run have no whole epoch yet, of all in `folds` where it was trained on those.
+    """Describe the folds of a run without a complete epoch, and the command that trains them.
 
-    "" when there are none, and for outsiders, of whose folds nothing is known.
+    Returns "" if no fold is missing, and for external predictions, whose folds are unknown.
     """
-    folders, of_folds = fold_folders(run), expected_folds(run, folds)
+    folders, expected = fold_folders(run), expected_folds(run, folds)
     if not any((folder / "config.json").exists() for folder in folders):
         return ""
-    done = {folder.name for folder in folders if epochs_of(folder)}
-    there = {folder.name for folder in folders} | {f"fold{number}" for number in range(of_folds or 0)}
-    missing = sorted(there - done, key=lambda name: int(name.removeprefix("fold")))
+    done = {folder.name for folder in folders if complete_epochs(folder)}
+    wanted = {folder.name for folder in folders} | {f"fold{number}" for number in range(expected or 0)}
+    missing = sorted(wanted - done, key=lambda name: int(name.removeprefix("fold")))
     if not missing:
         return ""
     recipe = next(read_config(folder).get("recipe") for folder in folders if (folder / "config.json").exists())
-    goes_on = f"`make train MODEL={recipe} RUN={run.name}`, with the ARGS it was begun with, goes on"
-    return f"{len(missing)} of {len(there)} are missing ({', '.join(missing)}): {goes_on}"
+    command = f"`make train MODEL={recipe} RUN={run.name}`"
+    return f"{len(missing)} of {len(wanted)} are missing ({', '.join(missing)}): resume with {command} and its ARGS"
 
 
-def trained_on(run: Path) -> tuple[str | None, str | None]:
-    """Return the hashes of the folds and of the images that a run was trained on; None, None for an outsider.
+def _data_hashes(run: Path) -> tuple[str | None, str | None]:
+    """Return the hashes of the folds and images that a run was trained on; None, None for external predictions.
 
-    Raise RunError when they differ from fold to fold.
+    Raises RunError if they differ between folds.
     """
-    read = [read_config(folder) for folder in fold_folders(run) if (folder / "config.json").exists()]
-    hashes = {(config.get("folds_sha256"), config.get("images_sha256")) for config in read}
+    configs = [read_config(folder) for folder in fold_folders(run) if (folder / "config.json").exists()]
+    hashes = {(config.get("folds_sha256"), config.get("images_sha256")) for config in configs}
     if len(hashes) > 1:
         raise RunError(
-            f"{run}: its folds were trained on different images or folds.csv: train it again under another RUN="
+            f"{run}: its folds were trained on different images or folds.csv: train it again with another RUN="
         )
     return next(iter(hashes), (None, None))
 
 
 def read_test_poses(candidate: Candidate, test_ids: Int64) -> Float64:
-    """Read a candidate's test poses in mm, the mean over its folds: [n, 17, 3] by ascending Id."""
+    """Read a candidate's test poses in mm, averaged over its folds: [n, 17, 3], sorted by Id."""
     folds = [read_poses(path, test_ids).pose_mm for path in candidate.test_files]
     return np.asarray(np.mean(folds, axis=0))
 
 
 def best_epoch(of_run: Sequence[Candidate]) -> Candidate | None:
-    """Return a run's epoch of the lowest out-of-fold MPJPE, the first of equals; None when nothing is scored."""
+    """Return the epoch with the lowest out-of-fold MPJPE, the earliest on a tie; None if none has a score."""
     scored = [candidate for candidate in of_run if candidate.valid_mpjpe is not None]
     return min(scored, key=lambda candidate: candidate.valid_mpjpe or 0.0) if scored else None
 
 
 def refitted(candidate: Candidate) -> Candidate:
-    """Return a candidate whose test poses are those of its run trained on everything, at the same epoch."""
+    """Return the candidate with the test poses of its run's fold `full`, which trains on everything; same epoch."""
     run = candidate.test_files[0].parent.parent
     file = test_file(run / "foldfull", candidate.epoch)
     if not file.exists():
         command = f"`make train MODEL=... RUN={candidate.run} FOLD=full`"
-        raise RunError(f"no {file}: train {candidate.run} on everything first, {command}")
+        raise RunError(f"no {file}: first train {candidate.run} on everything with {command}")
     return replace(candidate, test_files=(file,))
 
 
 def write_submission(submissions: Path, run: str, test_ids: Int64) -> tuple[Path, Candidate] | None:
-    """Write a run's own submission.csv.gz from its best epoch; None while no epoch is there for all its folds."""
+    """Write a run's submission.csv.gz from its best epoch; return None while no epoch is complete in all folds."""
     best = best_epoch(candidates_of(submissions / run))
     if best is None:
         return None
@@ -117,17 +125,17 @@ def write_submission(submissions: Path, run: str, test_ids: Int64) -> tuple[Path
 
 
 def candidates_of(run: Path) -> list[Candidate]:
-    """List the epochs of one run that all its folds have."""
+    """List the epochs of one run that are complete in all its folds."""
     folds = fold_folders(run)
     if not folds:
         return []
-    valid, test = zip(*map(files_of, folds), strict=True)
+    valid, test = zip(*map(epoch_files, folds), strict=True)
     epochs = sorted(set.intersection(*map(set, (*valid, *test))))
     if not epochs:
         return []
     logs = [{row["epoch"]: row["valid_mpjpe"] for row in read_log(folder)} for folder in folds]
     sizes = [row_count(v[epochs[0]]) for v in valid] if all(logs) else []
-    folds_sha256, images_sha256 = trained_on(run)
+    folds_sha256, images_sha256 = _data_hashes(run)
     return [
         Candidate(
             run=run.name,
@@ -167,15 +175,13 @@ def select(
     epochs: str = "best",
     score: Callable[[Candidate], float] | None = None,
 ) -> list[Candidate]:
-    """Choose candidates by run and epoch, sorted: `epochs` is best, last, all, or numbers such as 3,4.
+    """Select candidates by run and epoch, sorted: `epochs` is best, last, all, or numbers such as 3,4.
 
-    The best epoch has the lowest out-of-fold MPJPE, the earlier of equals; `score` gives it where the logs don't.
+    The best epoch has the lowest out-of-fold MPJPE, the earliest on a tie; `score` computes it if the logs lack it.
     """
     names = sorted({candidate.run for candidate in found})
     if not names:
-        raise RunError(
-            "nothing to blend: no run has out-of-fold and test poses of an epoch for all its folds: train first"
-        )
+        raise RunError("nothing to blend: no run has an epoch that is complete in all its folds: run `make train`")
     for run in runs or ():
         if run not in names:
             raise RunError(unknown("run", run, names))
@@ -197,39 +203,39 @@ def _select_epochs(of_run: list[Candidate], epochs: str, score: Callable[[Candid
         scores = [score(c) if c.valid_mpjpe is None and score is not None else c.valid_mpjpe for c in of_run]
         if any(value is None for value in scores):
             raise RunError(
-                f"run {of_run[0].run}: no score for every epoch in its logs: choose with --epochs last or numbers"
+                f"run {of_run[0].run}: its logs lack the score of an epoch: choose with --epochs last or numbers"
             )
         return [of_run[int(np.argmin(np.array(scores, np.float64)))]]
     chosen = [c for c in of_run if c.epoch in {int(cell) for cell in check_epochs(epochs).split(",")}]
     if not chosen:
-        there = ", ".join(str(c.epoch) for c in of_run)
-        raise RunError(f"run {of_run[0].run} has no epoch {epochs}: complete for all its folds are {there}")
+        complete = ", ".join(str(c.epoch) for c in of_run)
+        raise RunError(f"run {of_run[0].run} has no epoch {epochs}: complete in all its folds are {complete}")
     return chosen
 
 
 def out_of_fold_mpjpe(candidate: Candidate, true: Poses) -> float:
-    """Return a candidate's MPJPE in mm over all its out-of-fold rows, read from its files."""
+    """Return a candidate's MPJPE in mm over all its out-of-fold rows."""
     poses = read_out_of_fold(candidate, true)
     return mpjpe(poses.pose_mm, true.pose_mm[np.searchsorted(true.id, poses.id)])
 
 
 def read_out_of_fold(candidate: Candidate, true: Poses) -> Poses:
-    """Read a candidate's folds as one, by ascending Id."""
+    """Read a candidate's out-of-fold poses from all folds, sorted by Id; raise RunError if they are invalid."""
     parts = [read_valid(file) for file in candidate.valid_files]
     for file, part in zip(candidate.valid_files, parts, strict=True):
         foreign = np.setdiff1d(part.id, true.id)
         if len(foreign):
             raise RunError(
-                f"{file}: Id {foreign[0]} is none of the {len(true.id)} training images: these poses are of other data"
+                f"{file}: Id {foreign[0]} is not among the {len(true.id)} training images: the poses are of other data"
             )
     ids = np.concatenate([part.id for part in parts])
     order = np.argsort(ids, kind="stable")
-    twice = np.flatnonzero(np.diff(ids[order]) == 0)
-    if len(twice):
+    duplicate = np.flatnonzero(np.diff(ids[order]) == 0)
+    if len(duplicate):
         raise RunError(
-            f"{candidate.name}: Id {ids[order][twice[0]]} is out of fold in two folds "
-            f"({', '.join(file.parent.name for file in candidate.valid_files)}): train its folds again under one FOLDS="
+            f"{candidate.name}: Id {ids[order][duplicate[0]]} is out of fold in two folds "
+            f"({', '.join(file.parent.name for file in candidate.valid_files)}): train them again with one FOLDS="
         )
     if not len(ids):
-        raise RunError(f"{candidate.name}: its out-of-fold files hold no rows")
+        raise RunError(f"{candidate.name}: its out-of-fold files contain no rows")
     return Poses(ids[order], np.concatenate([part.pose_mm for part in parts])[order])

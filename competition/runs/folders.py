@@ -1,4 +1,4 @@
-"""Run folders: what an epoch leaves behind, where, and how its out-of-fold poses are read and written.
+"""Folders of runs: paths of their files, and reading and writing of out-of-fold poses.
 
 SUBMISSIONS/<run>/fold<k>/  config.json log.jsonl valid_epoch01.npz test_epoch01.csv.gz last.pt best.pt done.json
 """
@@ -18,47 +18,47 @@ from competition.common.files import atomic
 from competition.common.pose_csv import Poses, in_order, read_poses
 from competition.common.skeleton import JOINTS
 
-FULL = "full"  # the fold that trains on everything and validates nothing
+FULL = "full"  # the fold that trains on all images and has no validation set
 _VALID = re.compile(r"valid_epoch(\d{2,})\.(npz|csv|csv\.gz)")
 _TEST = re.compile(r"test_epoch(\d{2,})\.(csv|csv\.gz)")
 _FOLD = re.compile(r"fold\d+")
-MAX_NPZ_BYTES = 1 << 29  # 2.6 million poses; a compressed bomb is larger
+MAX_NPZ_BYTES = 1 << 29  # 2.6 million poses; larger files are rejected as decompression bombs
 
 
 def valid_file(folder: Path, epoch: int) -> Path:
-    """Return the file of an epoch's out-of-fold poses."""
+    """Return the path of an epoch's out-of-fold poses."""
     return folder / f"valid_epoch{epoch:02d}.npz"
 
 
 def test_file(folder: Path, epoch: int) -> Path:
-    """Return the file of an epoch's test poses."""
+    """Return the path of an epoch's test poses."""
     return folder / f"test_epoch{epoch:02d}.csv.gz"
 
 
 def write_valid(path: Path, ids: Int64, pose_mm: Floats) -> None:
-    """Write out-of-fold poses [n, 17, 3] in mm by training Id; raise SubmissionError on what no reader takes."""
-    with np.errstate(over="ignore"):  # what float32 can't hold is refused as infinite
+    """Write out-of-fold poses [n, 17, 3] in mm, sorted by training Id; raise SubmissionError if they are invalid."""
+    with np.errstate(over="ignore"):  # an overflow of float32 becomes infinite and is rejected
         poses = in_order(path, ids, np.asarray(pose_mm).astype(np.float32))
     with atomic(path) as handle:
         np.savez(handle, id=poses.id, pose=poses.pose_mm.astype(np.float32))
 
 
 def read_valid(path: Path) -> Poses:
-    """Read out-of-fold poses, npz or CSV, by ascending training Id; raise RunError on anything unusable."""
+    """Read out-of-fold poses, npz or CSV, sorted by training Id; raise RunError if the file is invalid."""
     if path.suffix != ".npz":
         try:
             return read_poses(path)
         except SubmissionError as error:
             raise RunError(str(error)) from None
     ids, pose = _read_arrays(path, "id", "pose")
-    shapes = ids.ndim == 1 and pose.shape == (len(ids), len(JOINTS), 3)
-    if not shapes or ids.dtype.kind not in "iu" or pose.dtype.kind not in "fiu":
+    shapes_match = ids.ndim == 1 and pose.shape == (len(ids), len(JOINTS), 3)
+    if not shapes_match or ids.dtype.kind not in "iu" or pose.dtype.kind not in "fiu":
         found = f"id {ids.dtype}{ids.shape} and pose {pose.dtype}{pose.shape}"
         raise RunError(f"{path}: {found}, expected int64 [n] and float32 [n, 17, 3]")
     order = np.argsort(ids, kind="stable")
     ids = ids[order].astype(np.int64)
     if (np.diff(ids) == 0).any():
-        raise RunError(f"{path}: Id {ids[:-1][np.diff(ids) == 0][0]} stands twice")
+        raise RunError(f"{path}: Id {ids[:-1][np.diff(ids) == 0][0]} is duplicated")
     pose = pose[order].astype(np.float64)
     finite = np.isfinite(pose).all(axis=(1, 2))
     if not finite.all():
@@ -67,43 +67,43 @@ def read_valid(path: Path) -> Poses:
 
 
 def _read_arrays(path: Path, *names: str) -> list[npt.NDArray[Any]]:
-    """Read arrays of an npz file, which may be anyone's: nothing in it is run, and it may not fill the memory."""
+    """Read arrays of an untrusted npz file: nothing is unpickled, and the decompressed size is limited."""
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
         if size <= MAX_NPZ_BYTES:
             with np.load(path, allow_pickle=False) as file:
                 arrays = [file[name] for name in names]
-            if not all(isinstance(array, np.ndarray) for array in arrays):  # an entry that isn't of numpy
-                raise ValueError("other contents")
+            if not all(isinstance(array, np.ndarray) for array in arrays):  # an entry that isn't an .npy file
+                raise ValueError("not an array")
             return arrays
-    except Exception as error:  # zipfile, zlib and numpy raise what they like on damaged bytes
+    except Exception as error:  # zipfile, zlib and numpy raise many types on damaged bytes
         reason = " ".join(str(error).split())[:80]
         raise RunError(f"{path}: expected an npz with arrays id and pose ({reason})") from None
-    raise RunError(f"{path}: more than {MAX_NPZ_BYTES >> 20} MiB when decompressed: no poses")
+    raise RunError(f"{path}: more than {MAX_NPZ_BYTES >> 20} MiB when decompressed: too large for poses")
 
 
 def fold_folders(run: Path) -> list[Path]:
-    """List the fold folders of a run by number; fold `full` has no out-of-fold poses and isn't among them."""
+    """List the fold folders of a run by number, without fold `full`, which has no out-of-fold poses."""
     folders = [p for p in run.iterdir() if p.is_dir() and _FOLD.fullmatch(p.name)] if run.is_dir() else []
     return sorted(folders, key=lambda p: int(p.name.removeprefix("fold")))
 
 
 def run_folders(submissions: Path) -> list[Path]:
-    """List the runs: folders that hold folds."""
+    """List the folders of runs: those that contain fold folders."""
     if not submissions.is_dir():
         return []
     return sorted(p for p in submissions.iterdir() if p.is_dir() and any(p.glob("fold*/")))
 
 
-def epochs_of(folder: Path) -> set[int]:
-    """Return the epochs of which a fold holds both files."""
-    valid, test = files_of(folder)
+def complete_epochs(folder: Path) -> set[int]:
+    """Return the epochs for which a fold has both files."""
+    valid, test = epoch_files(folder)
     return set(valid) & set(test)
 
 
-def files_of(folder: Path) -> tuple[dict[int, Path], dict[int, Path]]:
-    """Return a fold's files of out-of-fold and of test poses by epoch."""
+def epoch_files(folder: Path) -> tuple[dict[int, Path], dict[int, Path]]:
+    """Return the files of a fold's out-of-fold poses and of its test poses, each by epoch."""
     names = sorted(os.listdir(folder))
     valid, test = (
         {int(match[1]): folder / name for name in names if (match := pattern.fullmatch(name))}
@@ -113,11 +113,12 @@ def files_of(folder: Path) -> tuple[dict[int, Path], dict[int, Path]]:
 
 
 def row_count(valid: Path) -> int:
+    """Return the number of rows of a file of out-of-fold poses."""
     if valid.suffix != ".npz":
         return len(read_valid(valid).id)
     return int(_read_arrays(valid, "id")[0].size)
 
 
 def fold_folder(run: Path, fold: int | str) -> Path:
-    """Return the folder of one fold of a run; `full` is the fold that trains on everything."""
+    """Return the folder of one fold of a run: a number, or FULL."""
     return run / f"fold{fold}"

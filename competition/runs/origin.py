@@ -1,4 +1,4 @@
-"""Where a file of test poses came from: a run, one of its epochs, or a blend, and its out-of-fold MPJPE."""
+"""The origin of a file of test poses: a run, one of its epochs or a blend, and its out-of-fold MPJPE."""
 
 import re
 from pathlib import Path
@@ -14,26 +14,26 @@ from competition.runs.record import read_log
 
 
 class Origin(NamedTuple):
-    """Where a file of test poses came from."""
+    """The origin of a file of test poses."""
 
-    name: str  # run:epoch or the blend's folder; empty when unknown; the ledger's run
-    mpjpe: float | None  # mm out of fold
-    told: str
+    name: str  # run:epoch or the blend's folder, "" if unknown; column `run` of the ledger
+    mpjpe: float | None  # mm, out of fold
+    description: str
 
 
 def find_origin(submissions: Path, file: Path, poses: Poses) -> Origin:
-    """Find out which run, epoch or blend a file of test poses came from, and its out-of-fold MPJPE."""
+    """Find the run, epoch or blend that a file of test poses came from, and its out-of-fold MPJPE."""
     file, submissions = file.resolve(), submissions.resolve()
     try:
         return _of_blend(file) if is_blend(file.parent) else _of_run(submissions, file, poses)
-    except (UserError, KeyError, TypeError, ValueError) as error:  # a damaged run must not stop a sound file
+    except (UserError, KeyError, TypeError, ValueError) as error:  # a damaged run must not block a valid file
         return Origin("", None, f"unknown ({error})")
 
 
 def _of_blend(file: Path) -> Origin:
     facts, name = read_facts(file.parent), file.parent.name
     table = {row["method"]: row for row in facts.get("table", ())}
-    contents = {  # of the files that a blend writes, and its errors
+    contents = {  # file name: description, and the keys with its errors
         "submission": (f"ships the {facts['shipped']}", {"mpjpe_in_sample": facts["mpjpe_blend_in_sample"]} | facts),
         "submission_mean": ("its mean", table.get("mean", {})),
         "submission_coordinate": ("its optuna coordinate", table.get("optuna coordinate", table.get("optuna", {}))),
@@ -44,8 +44,8 @@ def _of_blend(file: Path) -> Origin:
     in_sample, nested = errors.get("mpjpe_in_sample"), errors.get("mpjpe_nested")
     score = f"in sample {_mm(in_sample)}" if nested is None else f"nested {_mm(nested)}"
     members = f"{len(facts['candidates'])} candidates ({', '.join(facts['candidates'])})"
-    told = f"blend {name} of {members} by {facts['method']}, {what}; out-of-fold MPJPE {score}"
-    return Origin(name, in_sample if nested is None else nested, told)
+    description = f"blend {name} of {members} by {facts['method']}, {what}; out-of-fold MPJPE {score}"
+    return Origin(name, in_sample if nested is None else nested, description)
 
 
 def _of_run(submissions: Path, file: Path, poses: Poses) -> Origin:
@@ -53,17 +53,17 @@ def _of_run(submissions: Path, file: Path, poses: Poses) -> Origin:
     if folds and (test := re.fullmatch(r"test_epoch(\d{2,})\.csv(\.gz)?", file.name)):
         epoch = int(test[1])
         mpjpe = next((row["valid_mpjpe"] for row in read_log(file.parent) if row["epoch"] == epoch), None)
-        told = f"run {run}, epoch {epoch}, {folds[0]} alone; out-of-fold MPJPE of this fold {_mm(mpjpe)}"
-        return Origin(f"{run}:{epoch}", mpjpe, told)
+        description = f"run {run}, epoch {epoch}, {folds[0]} alone; out-of-fold MPJPE of this fold {_mm(mpjpe)}"
+        return Origin(f"{run}:{epoch}", mpjpe, description)
     if folds or file.name != "submission.csv.gz" or not any(file.parent.glob("fold*/")):
-        raise UserError("no file that a run or a blend writes")
+        raise UserError("not a file of a run or a blend")
     best = best_epoch([candidate for candidate in candidates(submissions) if candidate.run == run])
     if best is None:
         return Origin(run, None, f"run {run}; out-of-fold MPJPE {_mm(None)}")
     if np.abs(read_test_poses(best, poses.id) - poses.pose_mm).max() > 0.001:  # written with three decimals
-        return Origin(run, None, f"run {run}, but not the poses of its best epoch, {best.epoch}: an earlier file?")
-    told = f"run {run}, epoch {best.epoch}; out-of-fold MPJPE {_mm(best.valid_mpjpe)}"
-    return Origin(best.name, best.valid_mpjpe, told)
+        return Origin(run, None, f"run {run}, but not the poses of its best epoch, {best.epoch}: is the file older?")
+    description = f"run {run}, epoch {best.epoch}; out-of-fold MPJPE {_mm(best.valid_mpjpe)}"
+    return Origin(best.name, best.valid_mpjpe, description)
 
 
 def _mm(mpjpe: float | None) -> str:

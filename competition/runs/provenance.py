@@ -1,4 +1,4 @@
-"""What a run or a blend was made with: the hashes of its data, its libraries' versions, the commit of the code."""
+"""The provenance of a run or a blend: hashes of its data, versions of libraries, commit of the code."""
 
 import platform
 import subprocess
@@ -13,7 +13,7 @@ from competition.data.labels import Labels, TestSet
 def provenance(
     data: Path, test: TestSet, labels: Labels | None = None, folds_sha256: str | None = None
 ) -> dict[str, Any]:
-    """Say which software and which data something is made with; None for what has no part in it."""
+    """Return the versions, the commit and the hashes of the data; None for data that weren't used."""
     return {
         "folds_sha256": folds_sha256,
         "images_sha256": labels and labels.images_sha256,
@@ -28,7 +28,7 @@ def provenance(
 
 
 def code_commit() -> str | None:
-    """Return the commit of this code; None outside a repository, or where git isn't installed."""
+    """Return the commit of this code; None outside a repository or without git."""
     try:
         found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
     except OSError:

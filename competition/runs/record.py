@@ -1,4 +1,4 @@
-"""What a fold's folder says of its training: the configuration it was begun with, and its log, a row an epoch."""
+"""The records in a fold's folder: config.json, log.jsonl with one row per epoch, and the contents of done.json."""
 
 import json
 from pathlib import Path
@@ -10,11 +10,11 @@ from competition.common.files import parse_json, read_json, read_text, sha256_fa
 
 _COMPARED = ("recipe", "fold", "seed", "folds_sha256", "images_sha256", "labels_sha256", "test_images_sha256")
 PROVENANCE = ("folds_sha256", "images_sha256", "labels_sha256", "test_images_sha256", "versions", "git")
-_CURE = "choose another name with RUN= (--run), give the old values as flags, or delete that folder to begin anew"
+_FIX = "choose another name with RUN= (--run), pass the old values as flags, or delete that folder"
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """Read a fold's log, a row an epoch; empty when nothing is logged yet."""
+    """Read a fold's log, one row per epoch; empty if there is none yet."""
     path = folder / "log.jsonl"
     if not path.exists():
         return []
@@ -27,25 +27,25 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 
 
 def append_log(folder: Path, row: dict[str, Any]) -> None:
-    """Add an epoch's row to a fold's log; rows of this and later epochs, left by an interrupted run, go."""
+    """Append an epoch's row to a fold's log, dropping rows of this and later epochs that an interrupted run left."""
     rows = [old for old in read_log(folder) if old["epoch"] < row["epoch"]] + [row]
     write_text(folder / "log.jsonl", "".join(json.dumps(r, allow_nan=False) + "\n" for r in rows))
 
 
 def best_row(log: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the row of the lowest validation MPJPE, the first of equals; the last row where nothing was validated."""
+    """Return the row with the lowest validation MPJPE, the earliest on a tie; the last row without validation."""
     validated = [row for row in log if row["valid_mpjpe"] is not None]
     return min(validated, key=lambda row: float(row["valid_mpjpe"])) if validated else log[-1]
 
 
 def manifest(folder: Path) -> dict[str, Any]:
-    """Return what done.json says of a fold, as its other files have it; raise RunError where the log is of no training.
+    """Compute the contents of done.json from a fold's other files; raise RunError if the log has no training rows.
 
-    The log counts without its timings, so that equal trainings have equal manifests, `seconds` aside.
+    The hash of the log leaves out its timings: equal trainings have equal manifests, except for `seconds`.
     """
     log, config = read_log(folder), read_config(folder)
     if not log or not all(isinstance(row.get("seconds"), int | float) for row in log):
-        raise RunError(f"{folder / 'log.jsonl'} has no rows of a training: train this fold again")
+        raise RunError(f"{folder / 'log.jsonl'} contains no training rows: train this fold again")
     best = best_row(log)
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     return {
@@ -60,29 +60,29 @@ def manifest(folder: Path) -> dict[str, Any]:
 
 
 def prepare_folder(folder: Path, config: dict[str, Any]) -> list[str]:
-    """Make a fold's folder ready for a configuration, and return what is worth telling.
+    """Prepare a fold's folder for training with a configuration; return remarks to print.
 
-    New: writes config.json. The same: nothing, training goes on or is finished. More epochs at a constant learning
-    rate: takes them over, and the fold is unfinished again. Anything else, or other folds of the run that were trained
-    differently: RunError with the differences.
+    New fold: writes config.json. Same configuration: changes nothing. More epochs at a constant learning rate:
+    updates config.json and removes done.json. Anything else, or another fold of the run with a different
+    configuration: raises RunError with the differences.
     """
     path = folder / "config.json"
-    config = json.loads(json.dumps(config))  # as it will be read: tuples become lists
+    config = json.loads(json.dumps(config))  # as it will be read back: tuples become lists
     constant = config["settings"]["schedule"] == "constant"
-    for left in folder.glob(".*.tmp"):
-        left.unlink()  # by a process that was killed while writing
+    for leftover in folder.glob(".*.tmp"):
+        leftover.unlink()  # of a process that was killed while writing
     if not is_started(folder):
         for sibling in started_folds(folder.parent):
             differences = _differences(read_config(sibling), config)
             if set(differences) - {"fold"} - ({"epochs"} if constant else set()):
                 differences.pop("fold")
-                raise RunError(f"{sibling} was trained with another configuration ({_tell(differences)}): {_CURE}")
+                raise RunError(f"{sibling} was trained with another configuration ({_describe(differences)}): {_FIX}")
         write_json(path, config)
         return []
     old = read_config(folder)
     differences = _differences(old, config)
     remarks = [
-        f"{folder}: begun on {old.get(what)} {what}, now {config[what]}: files may differ in the last digits"
+        f"{folder}: started with {old.get(what)} {what}, resuming with {config[what]}: the last digits may differ"
         for what in ("threads", "processes")
         if old.get(what) != config[what]
     ]
@@ -91,9 +91,9 @@ def prepare_folder(folder: Path, config: dict[str, Any]) -> list[str]:
     if longer and constant:
         (folder / "done.json").unlink(missing_ok=True)
         write_json(path, config)
-        return [*remarks, f"{folder}: going on from {more[0]} to {more[1]} epochs"]
+        return [*remarks, f"{folder}: continuing from {more[0]} to {more[1]} epochs"]
     if differences:
-        raise RunError(f"{folder} was trained with another configuration ({_tell(differences)}): {_CURE}")
+        raise RunError(f"{folder} was trained with another configuration ({_describe(differences)}): {_FIX}")
     return remarks
 
 
@@ -101,17 +101,17 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Read a fold's config.json."""
     config = read_json(folder / "config.json", what="run configuration")
     if not isinstance(config.setdefault("settings", {}), dict):
-        raise RunError(f"{folder / 'config.json'}: 'settings' is no JSON object: it is not as this toolkit writes it")
+        raise RunError(f"{folder / 'config.json'}: 'settings' is not a JSON object: train this fold again")
     return config
 
 
 def is_started(folder: Path) -> bool:
-    """Whether a fold has left something behind that its configuration binds; a failed first attempt binds no one."""
+    """Return whether a fold has written a checkpoint or poses; a failed first attempt may change its configuration."""
     return (folder / "config.json").exists() and ((folder / "last.pt").exists() or any(folder.glob("*_epoch*")))
 
 
 def started_folds(run: Path) -> list[Path]:
-    """List the folds of a run that training has begun, `full` among them."""
+    """List the started folds of a run, including `full`."""
     return [folder for folder in sorted(run.glob("fold*/")) if is_started(folder)]
 
 
@@ -123,5 +123,5 @@ def _differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[An
     return {name: (one, other) for name, (one, other) in pairs.items() if one != other}
 
 
-def _tell(differences: dict[str, tuple[Any, Any]]) -> str:
+def _describe(differences: dict[str, tuple[Any, Any]]) -> str:
     return ", ".join(f"{name} {before} -> {now}" for name, (before, now) in differences.items())

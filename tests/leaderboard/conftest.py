@@ -1,4 +1,4 @@
-"""A service to upload to, and a workspace with a file to send."""
+"""A fake competition service, and a workspace with a file to upload."""
 
 import os
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from tests.leaderboard.helpers import N, Sender, pose_mm_of
 
 @pytest.fixture
 def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKaggle]:
-    """Serve, and lead the client there with a token and a home of its own."""
+    """Start the fake service and point the client to it, with a token and an empty home folder."""
     for name in list(os.environ):
         if name.startswith("KAGGLE_") or name.lower() in ("no_proxy", "all_proxy", "http_proxy", "xdg_config_home"):
             monkeypatch.delenv(name)
@@ -29,7 +29,7 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKag
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
-    """A competition of seven test images and no labels: all that submitting looks at."""
+    """Make a competition of seven test images without labels, which suffices for an upload."""
     (tmp_path / "data/annot").mkdir(parents=True)
     names = "".join(f"S1_Walking_1.54138969_{i:06}.jpg\n" for i in range(1, N + 1))
     (tmp_path / "data/annot/valid_images.txt").write_text(names)

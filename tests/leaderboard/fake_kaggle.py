@@ -1,6 +1,6 @@
-"""A stand-in for the competition service, on 127.0.0.1: what the official client asks for when it submits.
+"""A fake competition service on 127.0.0.1 with the calls that the official client makes for an upload.
 
-The client reaches it as its HTTP proxy, with KAGGLE_API_ENVIRONMENT=LOCALHOST. A test sets how it misbehaves.
+The client reaches it as its HTTP proxy, with KAGGLE_API_ENVIRONMENT=LOCALHOST. Tests configure its faults.
 """
 
 import json
@@ -14,24 +14,24 @@ from urllib.parse import urlsplit
 
 TOKEN = "KGAT_5e8c1d9a7b3f4e60"
 DATE = "2026-11-22T21:04:05.1234567Z"  # seven digits, as the service writes it
-SIGNED = "signature-0123456789"  # of the address that takes the file
+SIGNED = "signature-0123456789"  # of the upload URL
 
 
 @dataclass
 class FakeKaggle:
-    """The service's state; `with FakeKaggle() as service:` serves."""
+    """The state of the service, which runs inside `with FakeKaggle() as service:`."""
 
     token: str = TOKEN
     competition: str = "human-pose"
     score: str = "45.671"
-    outcome: str = "COMPLETE"  # or ERROR: the scorer refuses
-    looks_until_listed: int = 0  # lists that lack the latest submission
-    looks_until_scored: int = 1  # lists that still say PENDING
+    outcome: str = "COMPLETE"  # or ERROR: the scorer rejects the file
+    lists_until_listed: int = 0  # listings without the latest submission
+    lists_until_scored: int = 1  # listings with status PENDING
     faults: dict[str, tuple[int, str]] = field(default_factory=dict)  # method: HTTP status and message, for all calls
-    refusal: str = ""  # what CreateSubmission says with status 200 in the place of success
+    refusal: str = ""  # message of CreateSubmission, with status 200, in place of success
     hang_seconds: float = 0.0  # before CreateSubmission answers
     submissions: list[dict[str, Any]] = field(default_factory=list)  # newest first
-    uploads: dict[str, bytes] = field(default_factory=dict)  # blob token: what was put there
+    uploads: dict[str, bytes] = field(default_factory=dict)  # content by blob token
     calls: list[str] = field(default_factory=list)  # methods in order
 
     def __enter__(self) -> "FakeKaggle":
@@ -49,14 +49,14 @@ class FakeKaggle:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def add(self, description: str, file_name: str = "submission.csv.gz", **facts: Any) -> dict[str, Any]:
-        """Enter a submission, as CreateSubmission does."""
+        """Add a submission, as CreateSubmission does."""
         ref = 9000 + len(self.submissions)
         row = {"ref": ref, "fileName": file_name, "date": DATE, "description": description, "status": "PENDING"}
         self.submissions.insert(0, row | facts)
         return self.submissions[0]
 
     def answer(self, method: str, request: dict[str, Any], signed_in: bool) -> tuple[int, dict[str, Any]]:
-        """Answer one call of the client: HTTP status and JSON."""
+        """Answer one call of the client with an HTTP status and JSON."""
         self.calls.append(method)
         if method in self.faults:
             status, message = self.faults[method]
@@ -88,13 +88,13 @@ class FakeKaggle:
         return {"numToday": 1, "numTotal": 1, "numAllowedNow": 4, "limitedByTotal": False}
 
     def _ListSubmissions(self, request: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
-        if self.uploads and self.looks_until_listed > 0:
-            self.looks_until_listed -= 1
+        if self.uploads and self.lists_until_listed > 0:
+            self.lists_until_listed -= 1
             return {"submissions": self.submissions[1:], "nextPageToken": ""}
         pending = [row for row in self.submissions if row["status"] == "PENDING"]
-        if pending and self.looks_until_scored <= 0:
+        if pending and self.lists_until_scored <= 0:
             pending[0] |= {"status": self.outcome, "publicScore": self.score if self.outcome == "COMPLETE" else ""}
-        self.looks_until_scored -= bool(pending)
+        self.lists_until_scored -= bool(pending)
         return {"submissions": self.submissions, "nextPageToken": ""}
 
 
@@ -134,12 +134,12 @@ def _handler(service: FakeKaggle) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(content)
 
         def log_message(self, *_: Any) -> None:
-            """Keep quiet."""
+            """Log nothing."""
 
         def handle(self) -> None:
             try:
                 super().handle()
-            except ConnectionError:  # a client that was ended while it waited
+            except ConnectionError:  # a client that was killed while it waited
                 return
 
     return Handler

@@ -1,4 +1,4 @@
-"""What tests of the upload share."""
+"""Helpers for the tests of the upload."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ import pytest
 from competition.common.errors import UserError
 from competition.common.workspace import Workspace
 from competition.leaderboard.ledger import read_ledger
-from competition.leaderboard.submit import Patience, submit
+from competition.leaderboard.submit import Timeouts, submit
 from tests.leaderboard.fake_kaggle import SIGNED, TOKEN
 
 N = 7
-QUICK = Patience(send=60, list=60, score=60, pause=0.01)
+QUICK = Timeouts(send=60, list=60, score=60, pause=0.01)
 
 
 def pose_mm_of(seed: int = 0) -> np.ndarray:
@@ -22,7 +22,7 @@ def pose_mm_of(seed: int = 0) -> np.ndarray:
 
 
 class Sender:
-    """Sends to the competition, and keeps what was asked and noted."""
+    """Uploads to the competition; records the questions asked and the notes printed."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
@@ -30,18 +30,18 @@ class Sender:
         self.noted: list[str] = []
 
     def __call__(self, file: Path, competition: str = "human-pose", message: str = "wide", **rest) -> dict[str, str]:
-        rest = {"patience": QUICK, "confirm": lambda text: self.asked.append(text) is None} | rest
+        rest = {"timeouts": QUICK, "confirm": lambda text: self.asked.append(text) is None} | rest
         return submit(self.workspace, file, competition=competition, message=message, note=self.noted.append, **rest)
 
-    def refused(self, file: Path, **rest) -> str:
-        """Return the error's one line, which holds no credential; nor does the ledger."""
+    def fails(self, file: Path, **rest) -> str:
+        """Return the one-line error; check that neither it nor the ledger contains a credential."""
         with pytest.raises(UserError) as caught:
             self(file, **rest)
         line = str(caught.value)
         ledger = self.workspace.submissions / "ledger.csv"
-        kept = ledger.read_text() if ledger.exists() else ""
+        recorded = ledger.read_text() if ledger.exists() else ""
         for secret in (TOKEN, SIGNED):
-            assert secret not in line + kept
+            assert secret not in line + recorded
         assert "\n" not in line
         assert line.startswith(str(file))
         return line

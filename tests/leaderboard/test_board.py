@@ -1,4 +1,4 @@
-"""Places, ties, and warnings where the public score would choose otherwise than out-of-fold errors."""
+"""Ranks, ties, and warnings if the public score and the out-of-fold error disagree."""
 
 import csv
 import io
@@ -17,9 +17,9 @@ from competition.common.errors import UserError
 from competition.common.files import sha256_file
 from competition.common.pose_csv import write_poses
 from competition.common.workspace import Workspace
-from competition.leaderboard.board import board, warnings, with_places
+from competition.leaderboard.board import board, warnings, with_ranks
 from competition.leaderboard.ledger import LEDGER, sent_scores
-from competition.leaderboard.scores import describe_ranks, places, record_score
+from competition.leaderboard.scores import describe_ranks, rank, record_score
 from competition.report.links import link_rows
 from competition.runs.folders import write_valid
 from competition.runs.record import append_log
@@ -39,37 +39,37 @@ def sent(path: Path, *rows: tuple[str, str, str, str]) -> None:
         writer.writerows(dict(zip(("competition", "sha256", "status", "public"), cells, strict=True)) for cells in rows)
 
 
-def test_equal_scores_share_a_place_and_the_next_is_left_out():
-    assert places([90.0, 80.0, None, 80.00001, 100.0]) == [3, 1, None, 1, 4]
-    assert places([]) == []
+def test_equal_scores_share_a_rank_and_the_next_is_skipped():
+    assert rank([90.0, 80.0, None, 80.00001, 100.0]) == [3, 1, None, 1, 4]
+    assert rank([]) == []
 
 
-def test_what_cannot_be_compared_has_no_place_out_of_fold():
+def test_incomplete_runs_and_in_sample_scores_have_no_out_of_fold_rank():
     rows = [row("a", 90.0), row("half", 50.0, folds=1), row("b", 80.0), row("blend", 60.0, folds=None, in_sample=True)]
-    assert [one["out_of_fold_rank"] for one in with_places(rows)] == [2, None, 1, None]
-    assert [one["out_of_fold_rank"] for one in with_places([row("a", 9.0, of_folds=None)])] == [1]
+    assert [one["out_of_fold_rank"] for one in with_ranks(rows)] == [2, None, 1, None]
+    assert [one["out_of_fold_rank"] for one in with_ranks([row("a", 9.0, of_folds=None)])] == [1]
 
 
-def test_a_leader_of_the_public_score_alone_is_warned_of(tmp_path: Path):
-    none = tmp_path / "ledger.csv"
-    rows = with_places([row("a", 90.0, 70.0), row("b", 80.0, 75.0), row("c", 60.0)])
-    assert "a leads on the public score, b out of fold" in warnings(rows, none)[0]
-    assert warnings(with_places([row("a", 80.0, 70.0), row("b", 90.0, 75.0)]), none) == []
-    assert warnings(with_places([row("a", 90.0, 70.0)]), none) == []
+def test_disagreement_of_public_and_out_of_fold_scores_is_warned_about(tmp_path: Path):
+    missing = tmp_path / "ledger.csv"
+    rows = with_ranks([row("a", 90.0, 70.0), row("b", 80.0, 75.0), row("c", 60.0)])
+    assert "a is best on the public score, b out of fold" in warnings(rows, missing)[0]
+    assert warnings(with_ranks([row("a", 80.0, 70.0), row("b", 90.0, 75.0)]), missing) == []
+    assert warnings(with_ranks([row("a", 90.0, 70.0)]), missing) == []
 
 
-def test_many_files_scored_by_a_service_are_told(tmp_path: Path):
+def test_many_files_scored_by_a_service_are_noted(tmp_path: Path):
     ledger = tmp_path / "ledger.csv"
     sent(ledger, ("pose", "1", "complete", "91.5"), ("pose", "1", "complete", "91.5"), ("pose", "2", "pending", ""))
     assert warnings([], ledger) == []  # one file, sent twice
     sent(ledger, ("pose", "1", "complete", "91.5"), ("pose", "2", "complete", "90.25"), ("x", "3", "complete", "1"))
-    (told,) = warnings([], ledger)
-    assert "2 files were scored by pose: the best, 90.25" in told
+    (line,) = warnings([], ledger)
+    assert "2 files were scored by pose: the best, 90.25" in line
 
 
 @pytest.fixture
 def submissions(tmp_path: Path) -> Path:
-    """Leave three blends of plain files."""
+    """Make three blends of files."""
     for number, name in enumerate(("a", "b", "c")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "blend.json").write_text(json.dumps({"method": "mean", "shipped": "mean"}))
@@ -77,7 +77,7 @@ def submissions(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_board_ranks_and_takes_the_services_score_where_there_is_no_other(submissions: Path):
+def test_the_board_ranks_and_falls_back_to_the_score_in_the_ledger(submissions: Path):
     file = {name: submissions / name / "submission.csv.gz" for name in "abc"}
     record_score(submissions, file["a"], {"all": 50.0, "public": 51.0, "private": 49.0})
     record_score(submissions, file["b"], {"all": 50.0, "public": 51.0, "private": 48.0})
@@ -86,29 +86,29 @@ def test_the_board_ranks_and_takes_the_services_score_where_there_is_no_other(su
     assert {name: one["public_rank"] for name, one in rows.items()} == {"a": 2, "b": 2, "c": 1}
     assert {name: one["private_rank"] for name, one in rows.items()} == {"a": 2, "b": 1, "c": None}
     assert rows["c"]["public"] == 47.5
-    assert describe_ranks(submissions, file["a"]).startswith("place of 2 scored here: public 1, private 2;")
+    assert describe_ranks(submissions, file["a"]).startswith("rank among 2 files scored here: public 1, private 2 ")
 
 
-def test_a_row_without_a_score_out_of_fold_says_why(command: Callable[..., int], tmp_path: Path, capsys):
+def test_a_row_without_an_out_of_fold_score_gives_the_reason(command: Callable[..., int], tmp_path: Path, capsys):
     runs, test = tmp_path / "runs", np.zeros((N_TEST, 17, 3))
-    for name, fold in (("mate", "fold0"), ("half", "fold0"), ("all", "foldfull"), ("told", "fold0")):
+    for name, fold in (("mate", "fold0"), ("half", "fold0"), ("all", "foldfull"), ("logged", "fold0")):
         write_poses(runs / name / fold / "test_epoch01.csv.gz", range(1, N_TEST + 1), test)
-    for name in ("mate", "told"):
+    for name in ("mate", "logged"):
         write_valid(runs / name / "fold0/valid_epoch01.npz", np.arange(1, 4), np.zeros((3, 17, 3)))
-    append_log(runs / "told/fold0", {"epoch": 1, "valid_mpjpe": 100.0})
+    append_log(runs / "logged/fold0", {"epoch": 1, "valid_mpjpe": 100.0})
     write_poses(tmp_path / "a.csv", range(1, N_TEST + 1), test)
     assert command("blend", "--files", str(tmp_path / "a.csv"), "--out", str(runs / "files")) == 0
     capsys.readouterr()
     assert command("board") == 0
-    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("no score out of fold: ")]
-    assert len(told) == 4
-    for name, why in (
-        ("mate", "no log.jsonl tells it; the table of `make blend "),
-        ("half", "no epoch has its files in every fold"),
+    lines = capsys.readouterr().out.splitlines()
+    assert not any(": logged: " in line for line in lines)
+    for name, reason in (
+        ("mate", "there is no log.jsonl; `make blend "),
+        ("half", "no epoch is complete"),
         ("all", "trained on everything"),
         ("files", "a blend of files"),
     ):
-        assert any(line.startswith(f"no score out of fold: {name}: {why}") for line in told), told
+        assert sum(f": {name}: {reason}" in line for line in lines) == 1, lines
 
 
 def test_scores_of_several_competitions_are_not_mixed(submissions: Path):
@@ -117,13 +117,13 @@ def test_scores_of_several_competitions_are_not_mixed(submissions: Path):
     assert sent_scores(ledger) == {}
 
 
-def test_a_public_score_that_is_no_number_is_refused_with_its_line(submissions: Path):
+def test_a_public_score_that_is_not_a_number_is_rejected_with_its_line(submissions: Path):
     sent(submissions / "ledger.csv", ("pose", "a" * 64, "complete", "91,5"))
     with pytest.raises(UserError, match=r"ledger.csv:2: public score '91,5', expected a number"):
         sent_scores(submissions / "ledger.csv")
 
 
-def test_rows_are_linked_to_a_report_that_tells_of_them(submissions: Path, capsys: pytest.CaptureFixture[str]):
+def test_rows_link_to_a_report_that_contains_them(submissions: Path, capsys: pytest.CaptureFixture[str]):
     rows, report = board(submissions, submissions.parent / "folds"), submissions / "report.html"
     link_rows(rows, report)
     assert [one["link"] for one in rows] == [None, None, None]
@@ -135,14 +135,14 @@ def test_rows_are_linked_to_a_report_that_tells_of_them(submissions: Path, capsy
     assert "blend (mean)" in capsys.readouterr().out
 
 
-def test_the_best_of_each_column_and_what_is_half_trained_are_coloured():
-    rows = with_places([row("a", 91.5, 90.0), row("b", 90.25, 92.0), row("c", 80.0, folds=1)])
+def test_the_best_of_each_column_and_incomplete_runs_are_coloured():
+    rows = with_ranks([row("a", 91.5, 90.0), row("b", 90.25, 92.0), row("c", 80.0, folds=1)])
     console = RichConsole(file=io.StringIO(), force_terminal=True, color_system="standard", width=160)
     console.print(board_table(rows))
     assert isinstance(console.file, io.StringIO)
     shown = console.file.getvalue()
     marked = [text.strip() for text in re.findall(r"\x1b\[1;32m(.*?)\x1b", shown)]
-    assert marked == ["90.00", "1", "90.25", "1"]  # the half-trained run has no place
+    assert marked == ["90.00", "1", "90.25", "1"]  # the incomplete run has no rank
     assert [text.strip() for text in re.findall(r"\x1b\[33m(.*?)\x1b", shown)] == ["1 of 2"]
 
 

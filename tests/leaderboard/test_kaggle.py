@@ -1,4 +1,4 @@
-"""The official client: what it prints, and what is told of it."""
+"""The diagnosis of the official client's output, and the removal of credentials from it."""
 
 import json
 import venv
@@ -11,12 +11,12 @@ from tests.leaderboard.fake_kaggle import TOKEN, FakeKaggle
 from tests.leaderboard.helpers import Sender
 
 
-def test_a_missing_client_is_told(
+def test_a_missing_client_is_reported(
     service: FakeKaggle, send: Sender, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     venv.create(tmp_path / "bare", with_pip=False, symlinks=True)
     monkeypatch.setattr(client.sys, "executable", str(tmp_path / "bare/bin/python"))
-    assert "make setup" in send.refused(file)
+    assert "make setup" in send.fails(file)
     assert send.ledger()[0]["status"] == "failed: client not installed"
 
 
@@ -38,15 +38,17 @@ def test_a_missing_client_is_told(
         ("", "client failed"),
     ],
 )
-def test_what_the_client_prints_is_understood(printed: str, status: str):
+def test_the_output_of_the_client_is_classified(printed: str, status: str):
     failure = client.diagnose(printed, "human-pose")
     assert failure.status == status
-    assert "\n" not in failure.told
-    assert "{" not in failure.told
+    assert "\n" not in failure.message
+    assert "{" not in failure.message
 
 
 @pytest.mark.parametrize("kept", ["kaggle.json", "access_token", "credentials.json"])
-def test_no_credential_is_told(service: FakeKaggle, tmp_path: Path, kept: str, monkeypatch: pytest.MonkeyPatch):
+def test_credentials_are_removed_from_messages(
+    service: FakeKaggle, tmp_path: Path, kept: str, monkeypatch: pytest.MonkeyPatch
+):
     folder = tmp_path / "home/.kaggle"
     folder.mkdir()
     secret = "s3cr3t-of-" + kept

@@ -1,4 +1,4 @@
-"""The ledger: a row for each upload, in a CSV that others read."""
+"""The ledger: one row per upload, in a standard CSV."""
 
 import csv
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +19,7 @@ def test_two_uploads_at_once_keep_both_rows(tmp_path: Path):
     assert sorted(row["file"] for row in read_ledger(tmp_path / "ledger.csv")) == [f"file {n}" for n in range(8)]
 
 
-def test_another_ledger_of_that_name_is_left_alone(send: Sender, file: Path, workspace: Workspace):
+def test_an_invalid_ledger_is_rejected_and_left_unchanged(send: Sender, file: Path, workspace: Workspace):
     ledger = workspace.submissions / "ledger.csv"
     for text in ("time,file\n", ",".join(LEDGER) + "\n1,2\n", ""):
         ledger.write_text(text)
@@ -29,9 +29,9 @@ def test_another_ledger_of_that_name_is_left_alone(send: Sender, file: Path, wor
     assert send.asked == []
 
 
-def test_the_ledger_is_a_csv_that_others_read(send: Sender, workspace: Workspace):
+def test_the_ledger_is_a_standard_csv(send: Sender, workspace: Workspace):
     row = dict.fromkeys(LEDGER, "") | {"time": "2026-11-22", "message": 'a "quoted", word'}
     path = workspace.submissions / "ledger.csv"
     for status in ("sending", "complete"):
-        write_row(path, row | {"status": status})  # the later state takes the earlier one's place
+        write_row(path, row | {"status": status})  # the later state replaces the earlier one
     assert list(csv.reader(path.read_text().splitlines())) == [list(LEDGER), [*(row | {"status": "complete"}).values()]]

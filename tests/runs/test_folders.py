@@ -9,7 +9,7 @@ from competition.common.errors import RunError
 from competition.runs.folders import read_valid
 
 
-def test_an_array_file_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_npz_file_too_large_when_decompressed_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     np.savez_compressed(tmp_path / "bomb.npz", id=np.arange(9), pose=np.zeros((9, 17, 3)))
     assert len(read_valid(tmp_path / "bomb.npz").id) == 9
     monkeypatch.setattr("competition.runs.folders.MAX_NPZ_BYTES", 1000)

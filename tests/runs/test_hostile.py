@@ -1,4 +1,4 @@
-"""Files from anywhere: nothing in them is run, and what is wrong with them is one line."""
+"""Untrusted files: no code in them is executed, and every fault is reported in one line."""
 
 import io
 import json
@@ -38,26 +38,26 @@ def _npy(array: np.ndarray) -> bytes:
 IDS, POSE = np.arange(1, 4), np.zeros((3, 17, 3), np.float32)
 HUGE = _npy(np.zeros((3, 17, 3), np.float32)).replace(b"(3, 17, 3), }         ", b"(9000000000, 17, 3), }")
 WRONG_ARRAYS: dict[str, dict[str, bytes]] = {
-    "a pose that is pickled": {"id": _npy(IDS), "pose": _npy(np.array([Evil(Path("trap"))], object))},
-    "Ids that are pickled": {"id": _npy(np.array([Evil(Path("trap"))], object)), "pose": _npy(POSE)},
+    "a pickled pose": {"id": _npy(IDS), "pose": _npy(np.array([Evil(Path("trap"))], object))},
+    "pickled Ids": {"id": _npy(np.array([Evil(Path("trap"))], object)), "pose": _npy(POSE)},
     "no pose": {"id": _npy(IDS)},
-    "a pose that is a pickle": {"id": _npy(IDS), "pose": pickle.dumps(Evil(Path("trap")))},
+    "a pose that is a raw pickle": {"id": _npy(IDS), "pose": pickle.dumps(Evil(Path("trap")))},
     "a pose that is text": {"id": _npy(IDS), "pose": b"0.0"},
     "a shape of terabytes": {"id": _npy(IDS), "pose": HUGE},
-    "a pose of words": {"id": _npy(IDS), "pose": _npy(np.full((3, 17, 3), "far"))},
+    "a pose of strings": {"id": _npy(IDS), "pose": _npy(np.full((3, 17, 3), "far"))},
     "a complex pose": {"id": _npy(IDS), "pose": _npy(POSE.astype(complex))},
-    "a pose of truths": {"id": _npy(IDS), "pose": _npy(POSE > 0)},
+    "a boolean pose": {"id": _npy(IDS), "pose": _npy(POSE > 0)},
     "a flat pose": {"id": _npy(IDS), "pose": _npy(POSE.reshape(3, 51))},
-    "one Id": {"id": _npy(np.array(1)), "pose": _npy(POSE)},
+    "a scalar Id": {"id": _npy(np.array(1)), "pose": _npy(POSE)},
     "float Ids": {"id": _npy(IDS.astype(float)), "pose": _npy(POSE)},
     "a pose that is not finite": {"id": _npy(IDS), "pose": _npy(POSE + np.float32("nan"))},
-    "an Id twice": {"id": _npy(np.array([1, 2, 2])), "pose": _npy(POSE)},
-    "a header that is code": {"id": _npy(IDS), "pose": _npy(POSE).replace(b"{'descr'", b"(id or '')")},
+    "a duplicate Id": {"id": _npy(np.array([1, 2, 2])), "pose": _npy(POSE)},
+    "a header with code": {"id": _npy(IDS), "pose": _npy(POSE).replace(b"{'descr'", b"(id or '')")},
 }
 
 
 @pytest.mark.parametrize("name", WRONG_ARRAYS)
-def test_arrays_of_another_content_are_refused(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch):
+def test_invalid_arrays_are_rejected(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     path = _npz(tmp_path / "valid_epoch01.npz", **WRONG_ARRAYS[name])
     with pytest.raises(RunError, match=r"valid_epoch01\.npz: ") as caught:
@@ -67,14 +67,14 @@ def test_arrays_of_another_content_are_refused(tmp_path: Path, name: str, monkey
 
 
 @given(data=st.data())
-def test_damaged_arrays_are_refused_or_read(scratch: Path, data: st.DataObject):
+def test_damaged_arrays_are_rejected_or_read(scratch: Path, data: st.DataObject):
     packed = io.BytesIO()
     (np.savez if data.draw(st.booleans()) else np.savez_compressed)(packed, id=IDS, pose=POSE)
     (scratch / "damaged.npz").write_bytes(damaged(packed.getvalue(), data))
     refused_in_a_line(lambda: read_valid(scratch / "damaged.npz"))
 
 
-def test_the_board_does_not_unpack_a_bomb(command: Command, tmp_path: Path, monkeypatch, capsys):
+def test_the_board_rejects_a_decompression_bomb(command: Command, tmp_path: Path, monkeypatch, capsys):
     fold = tmp_path / "runs/bomb/fold0"
     fold.mkdir(parents=True)
     np.savez_compressed(fold / "valid_epoch01.npz", id=np.zeros(1000, int), pose=POSE)
@@ -89,17 +89,17 @@ def test_the_board_does_not_unpack_a_bomb(command: Command, tmp_path: Path, monk
 # JSON
 
 WRONG_JSON = {
-    "nothing": "",
+    "empty": "",
     "garbage": "\0\1\2",
-    "broken off": '{"a": 1',
+    "truncated": '{"a": 1',
     "a list": "[1]",
     "nested a hundred thousand times": '{"a":' * 100_000,
     "lists nested a hundred thousand times": '{"a":' + "[" * 100_000,
     "not a number": '{"a": NaN}',
     "infinite": '{"a": -Infinity}',
-    "beyond any number": '{"a": 1e999}',
+    "out of range": '{"a": 1e999}',
     "ten thousand digits": '{"a": ' + "9" * 10_000 + "}",
-    "something behind": '{"a": 1} {"a": 2}',
+    "trailing data": '{"a": 1} {"a": 2}',
 }
 
 
@@ -125,14 +125,14 @@ def test_json_is_parsed_strictly(command: Command, tmp_path: Path, name: str, ca
         read_log(fold)
 
 
-def test_json_of_other_types_is_refused():
+def test_json_values_of_wrong_types_are_rejected():
     assert parse_json('{"a": 1}', "x", {"a": int, "b": int | None}) == {"a": 1, "b": None}
     for text in ('{"a": "1"}', '{"a": null}', "{}", '{"a": [1]}'):
         with pytest.raises(UserError, match=r"x: 'a' is (str|NoneType|list), expected int"):
             parse_json(text, "x", {"a": int})
 
 
-def test_a_log_of_other_rows_is_refused(tmp_path: Path):
+def test_a_log_with_invalid_rows_is_rejected(tmp_path: Path):
     for row in ('{"epoch": "1", "valid_mpjpe": 3}', '{"epoch": 1, "valid_mpjpe": "3"}', "3", '{"valid_mpjpe": 3}', ""):
         (tmp_path / "log.jsonl").write_text(row + "\n")
         with pytest.raises(RunError, match=r"log\.jsonl is damaged .line 1"):
@@ -143,28 +143,28 @@ def test_a_log_of_other_rows_is_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "a/../../outside", "sub/file"])
-def test_a_manifest_names_no_file_elsewhere(command: Command, tmp_path: Path, name: str, capsys):
+def test_a_manifest_may_not_name_files_in_other_folders(command: Command, tmp_path: Path, name: str, capsys):
     fold = tmp_path / "runs/run/fold0"
     fold.mkdir(parents=True)
     (fold / "config.json").write_text("{}")
     (fold / "done.json").write_text(json.dumps({"best_epoch": 1, "valid_mpjpe": 1.0, "files": {name: "00"}}))
     assert command("verify", str(fold)) == 2
-    assert f"'{name}' is a path, expected names of files beside it" in capsys.readouterr().err
+    assert f"'{name}' is a path, expected names of files" in capsys.readouterr().err
 
 
-def test_a_manifest_that_names_a_device_does_not_hang(command: Command, tmp_path: Path, capsys):
+def test_verifying_a_manifest_that_names_a_device_does_not_hang(command: Command, tmp_path: Path, capsys):
     blend = tmp_path / "runs/blend"
     blend.mkdir(parents=True)
     (blend / "blend.json").write_text(json.dumps({"candidates": ["a:1"], "inputs": {"/dev/zero": "00"}}))
     assert command("verify", str(blend)) == 2
-    assert "/dev/zero: is gone" in capsys.readouterr().out
+    assert "/dev/zero: is missing" in capsys.readouterr().out
 
 
-ELSEWHERE = ["..", "../up", "/tmp/up", "a/b", ".hidden", "-flag", "a\nb", "a b", "$(id)", "n" * 101]
+INVALID_RUN_NAMES = ["..", "../up", "/tmp/up", "a/b", ".hidden", "-flag", "a\nb", "a b", "$(id)", "n" * 101]
 
 
-@pytest.mark.parametrize("name", ELSEWHERE)
-def test_a_run_s_name_stays_in_its_folder(command: Command, tmp_path: Path, name: str, capsys):
+@pytest.mark.parametrize("name", INVALID_RUN_NAMES)
+def test_a_run_name_that_leaves_its_folder_is_rejected(command: Command, tmp_path: Path, name: str, capsys):
     assert command("folds", "--k", "2") == 0
     before = sorted(tmp_path.rglob("*"))
     for arguments in (("train", *TINY, "--run"), ("predict", "--run")):
@@ -179,7 +179,7 @@ def test_a_run_s_name_stays_in_its_folder(command: Command, tmp_path: Path, name
         assert "expected letters, digits" in capsys.readouterr().err
 
 
-def test_names_of_foreign_folders_are_shown_and_not_obeyed(command: Command, tmp_path: Path, capsys):
+def test_control_characters_and_markup_in_folder_names_are_printed_safely(command: Command, tmp_path: Path, capsys):
     names = ["[red]a", "[", ":smiley:", "b\x1b[2Jc", "line\nend", "$\\foo$"]
     for name in names:
         fold = tmp_path / "runs" / name / "fold0"
@@ -190,23 +190,25 @@ def test_names_of_foreign_folders_are_shown_and_not_obeyed(command: Command, tmp
     assert command("board") == 0
     assert command("blend", "--method", "mean", "--epochs", "last") == 0
     assert command("board") == 0
-    told = capsys.readouterr().out
-    assert "\x1b" not in told
-    before, unverified, _ = told.partition(": their folds can't be verified")
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    before, unverified, _ = printed.partition(": their folds can't be verified")
     assert unverified
     line = before[-80:]
     for name in ("[red]a", ":smiley:"):
-        assert name in line  # as well as in a table
+        assert name in line  # in the warning, not only in the table
     for name in ("[red]a", ":smiley:", "b?[2Jc", "$\\foo$"):
-        assert name in told
+        assert name in printed
     assert command("blend", "--runs", "x\x1b[2J\n") == 2
     error = capsys.readouterr().err
     assert "\x1b" not in error
     assert error.count("\n") == 1
 
 
-def test_what_lies_in_a_blend_s_folder_is_not_opened(command: Command, data: Path, tmp_path: Path, trap: Path):
-    """The journal and the weights of an earlier blend are replaced, whatever they are."""
+def test_files_of_an_earlier_blend_are_replaced_without_being_read(
+    command: Command, data: Path, tmp_path: Path, trap: Path
+):
+    """The journal, weights and blend.json of the earlier blend are pickles that would execute code."""
     out = tmp_path / "runs/blend"
     out.mkdir(parents=True)
     for name in ("study.journal", "weights.csv", "weights.png", "blend.json"):
@@ -218,7 +220,7 @@ def test_what_lies_in_a_blend_s_folder_is_not_opened(command: Command, data: Pat
     assert not trap.exists()
 
 
-def test_credentials_are_in_no_file_and_no_line(command: Command, tmp_path: Path, monkeypatch, capfd):
+def test_credentials_are_never_written_or_printed(command: Command, tmp_path: Path, monkeypatch, capfd):
     secret = "KGAT_5ecret0fTheEnvironment"
     for name in ("KAGGLE_API_TOKEN", "KAGGLE_KEY", "HF_TOKEN"):
         monkeypatch.setenv(name, secret)
@@ -235,8 +237,8 @@ def test_credentials_are_in_no_file_and_no_line(command: Command, tmp_path: Path
         with pytest.raises(ZeroDivisionError):
             command(*sent)
     assert command("train", *TINY, "--epochs", "1", "--fold", "9", "--debug") == 2
-    told = capfd.readouterr()
-    assert secret not in told.out + told.err
+    printed = capfd.readouterr()
+    assert secret not in printed.out + printed.err
     found = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(found) > 10
     assert not [path for path in found if secret.encode() in path.read_bytes()]

@@ -1,4 +1,4 @@
-"""Verifying and reproducing: what was written is found again, what was changed is named."""
+"""`verify`: unchanged folders pass, and every changed file, score or hash is reported."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from competition.common.pose_csv import read_poses, write_poses
 from tests.helpers import TINY, Command
 
 
-def test_what_was_written_is_verified_and_what_was_changed_is_named(command: Command, tmp_path: Path, capsys):
+def test_unchanged_folders_pass_and_changed_files_are_reported(command: Command, tmp_path: Path, capsys):
     assert command("folds", "--k", "2") == 0
     for run in ("a", "b"):
         assert command("train", *TINY, "--epochs", "1", "--run", run, "--seed", str(ord(run))) == 0
@@ -22,10 +22,10 @@ def test_what_was_written_is_verified_and_what_was_changed_is_named(command: Com
     capsys.readouterr()
     for folder in (runs / "a", runs / "a/fold1", runs / "blend"):
         assert command("verify", str(folder)) == 0
-    told = capsys.readouterr().out
-    assert "5 of 5 files" in told
-    assert "out of fold" in told
-    assert "differ from submission.csv.gz by at most 0.000" in told
+    printed = capsys.readouterr().out
+    assert "5 of 5 files" in printed
+    assert "out of fold" in printed
+    assert "differ from submission.csv.gz by at most 0.000" in printed
 
     log = runs / "b/fold0/log.jsonl"
     row = json.loads(log.read_text())
@@ -34,20 +34,20 @@ def test_what_was_written_is_verified_and_what_was_changed_is_named(command: Com
     poses = read_poses(submission)
     write_poses(submission, poses.id, poses.pose_mm + 1)
     assert command("verify", str(runs / "b")) == 2
-    assert "but the log says" in capsys.readouterr().out
+    assert "but its log has" in capsys.readouterr().out
     assert command("verify", str(runs / "blend")) == 2
-    assert "submission.csv.gz: has changed since" in capsys.readouterr().out
+    assert "submission.csv.gz: has changed" in capsys.readouterr().out
     (runs / "a/fold0/last.pt").write_bytes(b"other")
     (runs / "a/fold1/test_epoch01.csv.gz").unlink()
     assert command("verify", str(runs / "a")) == 2
-    told = capsys.readouterr().out
-    assert "last.pt: has changed since" in told
-    assert "test_epoch01.csv.gz: is gone" in told
+    printed = capsys.readouterr().out
+    assert "last.pt: has changed" in printed
+    assert "test_epoch01.csv.gz: is missing" in printed
     assert command("verify", str(runs)) == 2
     assert "expected a run's folder" in capsys.readouterr().err
 
 
-def test_what_something_was_made_of_is_recorded_and_held_to(command: Command, own_data: Path, tmp_path: Path, capsys):
+def test_provenance_is_recorded_and_compared_with_the_data(command: Command, own_data: Path, tmp_path: Path, capsys):
     assert command("folds", "--k", "2", data=own_data) == 0
     assert command("train", *TINY, "--epochs", "1", data=own_data) == 0
     assert command("blend", "--method", "mean", data=own_data) == 0
@@ -69,29 +69,29 @@ def test_what_something_was_made_of_is_recorded_and_held_to(command: Command, ow
     assert command("blend", "--files", file, "--out", str(runs / "files"), data=own_data) == 0
     alone = json.loads((runs / "files/blend.json").read_text())["provenance"]
     assert alone == made | dict.fromkeys(("folds_sha256", "images_sha256", "labels_sha256"))
-    for changed, told in (("train.h5", "other labels than"), ("valid_images.txt", "another test set than")):
+    for changed, message in (("train.h5", "other labels than"), ("valid_images.txt", "another test set than")):
         path = own_data / "annot" / changed
         before = path.read_bytes()
         path.write_bytes(before + b"more.jpg\n")
         for folder in ("3dhg-small", "blend"):
             capsys.readouterr()
             assert command("verify", str(runs / folder), data=own_data) == 2
-            assert told in capsys.readouterr().out
+            assert message in capsys.readouterr().out
         path.write_bytes(before)
     assert command("verify", str(runs / "blend"), data=own_data) == 0
     (runs / "3dhg-small/fold0/config.json").write_text("{}")
-    assert command("verify", str(runs / "blend"), data=own_data) == 0  # its poses are those that were blended
+    assert command("verify", str(runs / "blend"), data=own_data) == 0  # the blended poses are unchanged
     assert command("verify", str(runs / "3dhg-small/fold0"), data=own_data) == 2
-    assert "config.json: has changed since" in capsys.readouterr().out
+    assert "config.json: has changed" in capsys.readouterr().out
     own = runs / "3dhg-small/fold1/done.json"
     own.write_text(json.dumps(json.loads(own.read_text()) | {"valid_mpjpe": 1.5}))
     assert command("verify", str(runs / "3dhg-small/fold1"), data=own_data) == 2
-    assert "done.json: valid_mpjpe is 1.5, but the other files say " in capsys.readouterr().out
+    assert "done.json: valid_mpjpe is 1.5, but the other files " in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")
 def made(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make data, folds, a run and a blend; tests change copies."""
+    """Make data, folds, two runs and a blend, which tests copy before changing them."""
     root = tmp_path_factory.mktemp("made")
     shutil.copytree(data, root / "data")
     for name, *more in (
@@ -111,16 +111,16 @@ def _folders(root: Path) -> list[str]:
 def _verify(root: Path, name: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     capsys.readouterr()
     code = main(["verify", *_folders(root), str(root / "runs" / name)])
-    told = capsys.readouterr()
-    return code, told.out + told.err
+    printed = capsys.readouterr()
+    return code, printed.out + printed.err
 
 
 def _next(byte: int) -> int:
-    """Return another digit, letter or byte, so that text stays text."""
+    """Return a different digit, letter or byte, so that text remains valid text."""
     return b"1234567890"[byte - 48] if 48 <= byte < 58 else byte ^ 1
 
 
-# file: the first byte after this text is changed; what tells of it, besides its name
+# file: the text after which one byte is changed (empty: in the middle of the file), and the expected message
 RUN, FOLD = "runs/3dhg-small", "runs/3dhg-small/fold1"
 BYTES = {
     "data/annot/train_images.txt": (b"S1_", "other images"),
@@ -128,23 +128,23 @@ BYTES = {
     "data/annot/train.h5": (b"", "other labels"),
     "folds/folds.csv": (b"fold\n1", "other folds"),
     "folds/folds.json": (b'"k": ', "folds.json is not of the"),
-    f"{FOLD}/config.json": (b'"seed": ', "config.json: has changed since"),
-    f"{FOLD}/last.pt": (b"", "last.pt: has changed since"),
-    f"{FOLD}/best.pt": (b"", "best.pt: has changed since"),
-    f"{FOLD}/valid_epoch01.npz": (b"", "valid_epoch01.npz: has changed since"),
-    f"{FOLD}/test_epoch01.csv.gz": (b"", "test_epoch01.csv.gz: has changed since"),
+    f"{FOLD}/config.json": (b'"seed": ', "config.json: has changed"),
+    f"{FOLD}/last.pt": (b"", "last.pt: has changed"),
+    f"{FOLD}/best.pt": (b"", "best.pt: has changed"),
+    f"{FOLD}/valid_epoch01.npz": (b"", "valid_epoch01.npz: has changed"),
+    f"{FOLD}/test_epoch01.csv.gz": (b"", "test_epoch01.csv.gz: has changed"),
     f"{FOLD}/log.jsonl": (b'"train_loss": ', "done.json: log_sha256 is"),
-    "runs/blend/blend.json": (b'"mpjpe_mean": ', "blend.json: has changed since"),
-    "runs/blend/submission.csv.gz": (b"", "submission.csv.gz: has changed since"),
-    "runs/blend/submission_mean.csv.gz": (b"", "submission_mean.csv.gz: has changed since"),
-    "runs/blend/submission_coordinate.csv.gz": (b"", "submission_coordinate.csv.gz: has changed since"),
-    "runs/blend/weights.csv": (b"Hip,x,", "weights.csv: has changed since"),
-    "runs/blend/weights.png": (b"", "weights.png: has changed since"),
+    "runs/blend/blend.json": (b'"mpjpe_mean": ', "blend.json: has changed"),
+    "runs/blend/submission.csv.gz": (b"", "submission.csv.gz: has changed"),
+    "runs/blend/submission_mean.csv.gz": (b"", "submission_mean.csv.gz: has changed"),
+    "runs/blend/submission_coordinate.csv.gz": (b"", "submission_coordinate.csv.gz: has changed"),
+    "runs/blend/weights.csv": (b"Hip,x,", "weights.csv: has changed"),
+    "runs/blend/weights.png": (b"", "weights.png: has changed"),
 }
 
 
 @pytest.mark.parametrize("file", BYTES)
-def test_one_byte_that_changes_in_any_file_is_named(made: Path, tmp_path: Path, capsys, file: str):
+def test_one_changed_byte_in_any_file_is_reported(made: Path, tmp_path: Path, capsys, file: str):
     root = shutil.copytree(made, tmp_path / "root", copy_function=os.link)
     after, message = BYTES[file]
     content = bytearray((root / file).read_bytes())
@@ -152,63 +152,63 @@ def test_one_byte_that_changes_in_any_file_is_named(made: Path, tmp_path: Path, 
     content[place] = _next(content[place])
     (root / file).unlink()
     (root / file).write_bytes(content)
-    code, told = _verify(root, "blend" if "blend" in file else "3dhg-small", capsys)
+    code, printed = _verify(root, "blend" if "blend" in file else "3dhg-small", capsys)
     assert code == 2
-    assert message in told
-    if file.startswith(("data", "folds")) or "epoch" in file:  # what a blend is made of, too
-        code, told = _verify(root, "blend", capsys)
+    assert message in printed
+    if file.startswith(("data", "folds")) or "epoch" in file:  # these are inputs of the blend, too
+        code, printed = _verify(root, "blend", capsys)
         assert code == 2
-        assert message in told
+        assert message in printed
 
 
-def test_any_value_of_a_manifest_that_changes_is_named(made: Path, tmp_path: Path, capsys):
+def test_any_changed_value_of_a_manifest_is_reported(made: Path, tmp_path: Path, capsys):
     root = shutil.copytree(made, tmp_path / "root")
     for file, name in (("runs/3dhg-small/fold0/done.json", "3dhg-small"), ("runs/blend/blend.json", "blend")):
         facts = json.loads((root / file).read_text())
         assert _verify(root, name, capsys)[0] == 0
         for key in facts:
             value = facts[key] + 1 if isinstance(facts[key], int | float) else {} if facts[key] else ["x"]
-            if key in ("seconds", "table") and name == "blend":  # timings alone are its own
+            if key in ("seconds", "table") and name == "blend":  # contain only timings
                 continue
             (root / file).write_text(json.dumps(facts | {key: value}))
-            code, told = _verify(root, name, capsys)
-            assert (code, key, Path(file).name in told or "is new since" in told) == (2, key, True), told
+            code, printed = _verify(root, name, capsys)
+            assert (code, key, Path(file).name in printed or "was added later" in printed) == (2, key, True), printed
         (root / file).write_text(json.dumps(facts))
 
 
-def test_a_file_that_came_later_and_another_submission_are_named(made: Path, tmp_path: Path, capsys):
+def test_added_files_and_a_changed_submission_are_reported(made: Path, tmp_path: Path, capsys):
     root = shutil.copytree(made, tmp_path / "root")
-    code, told = _verify(root, "3dhg-small", capsys)
+    code, printed = _verify(root, "3dhg-small", capsys)
     assert code == 0
-    assert "the folds' means at 3dhg-small:1 differ from submission.csv.gz by at most 0.000" in told
+    assert "the averaged folds of 3dhg-small:1 differ from submission.csv.gz by at most 0.000" in printed
     submission = root / RUN / "submission.csv.gz"
     poses = read_poses(submission)
     write_poses(submission, poses.id, poses.pose_mm + 0.01)
-    code, told = _verify(root, "3dhg-small", capsys)
+    code, printed = _verify(root, "3dhg-small", capsys)
     assert code == 2
-    assert "wrong: " in told
-    assert "differ from submission.csv.gz by at most 0.010" in told
+    assert "wrong: " in printed
+    assert "differ from submission.csv.gz by at most 0.010" in printed
     shutil.copy(root / FOLD / "valid_epoch01.npz", root / FOLD / "valid_epoch02.npz")
-    code, told = _verify(root, "3dhg-small", capsys)
+    code, printed = _verify(root, "3dhg-small", capsys)
     assert code == 2
-    assert "valid_epoch02.npz: is new since" in told
+    assert "valid_epoch02.npz: was added later" in printed
 
 
-def test_a_blend_s_scores_and_submission_are_computed_again(made: Path, tmp_path: Path, capsys):
-    """Where there are no hashes, or new ones."""
+def test_the_scores_and_the_submission_of_a_blend_are_recomputed(made: Path, tmp_path: Path, capsys):
+    """Without the hashes in blend.json, recomputing is the only check."""
     root = shutil.copytree(made, tmp_path / "root")
     file = root / "runs/blend/blend.json"
     facts = json.loads(file.read_text())
     del facts["facts_sha256"], facts["outputs"]
     for key in ("mpjpe_mean", "mpjpe_blend_in_sample"):
         file.write_text(json.dumps(facts | {key: facts[key] - 0.01}))
-        code, told = _verify(root, "blend", capsys)
+        code, printed = _verify(root, "blend", capsys)
         assert code == 2
-        assert f"{key} is {facts[key]:.3f} mm, but blend.json says" in told
+        assert f"{key} is {facts[key]:.3f} mm, but blend.json has" in printed
     file.write_text(json.dumps(facts))
     submission = root / "runs/blend/submission.csv.gz"
     poses = read_poses(submission)
     write_poses(submission, poses.id, poses.pose_mm + 1)
-    code, told = _verify(root, "blend", capsys)
+    code, printed = _verify(root, "blend", capsys)
     assert code == 2
-    assert "differ from submission.csv.gz by at most 1.00" in told
+    assert "differ from submission.csv.gz by at most 1.00" in printed
