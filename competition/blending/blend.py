@@ -1,11 +1,11 @@
-"""The blender: read the candidates, join them on Id, choose how complex a blend they bear, search its weights, write.
+"""The pipeline of a blend: read the candidates, join them on Id, choose a granularity, search the weights, write files.
 
-    residual        float32 [17, 3, M, N] mm: out-of-fold poses minus the truth, over the rows that all candidates have
-    weights         [17, 3, M], found on the residuals
+    residual        float32 [17, 3, M, N] mm: out-of-fold poses minus the truth, for the rows that all candidates have
+    weights         [17, 3, M], fitted on the residuals
     test poses      float64 [M, n, 17, 3] mm, to which the weights are applied
 
-The usual methods are computed every time and stand side by side in the table; `method` says which one is shipped.
-Granularity `auto` leaves it to held-out groups how the search is tied and shrunk, and whether the mean is shipped.
+Most methods are always computed, for the table; `method` is the one that ships. Granularity `auto` chooses granularity
+and shrinkage by cross-validation over groups, and ships the mean if the gain isn't significant.
 """
 
 import time
@@ -18,7 +18,7 @@ import numpy as np
 
 from competition.blending import weights
 from competition.blending.join import Joined, join
-from competition.blending.methods import Blended, Computed, Plan, compute, make_plan
+from competition.blending.methods import MethodResult, Plan, Results, compute, make_plan
 from competition.blending.options import check_blend
 from competition.blending.picture import weights_picture
 from competition.blending.search import Progress, choose_rows, journal
@@ -33,12 +33,12 @@ from competition.runs.candidates import Candidate
 
 @dataclass(frozen=True, kw_only=True)
 class BlendResult:
-    """What was written to `out`, for the command line to tell."""
+    """The result of a blend, for the command line to print."""
 
     out: Path
     submission: Path
     facts: dict[str, Any]  # blend.json
-    weights: Float64 | None  # [17, 3, M] of what is shipped; None for the median
+    weights: Float64 | None  # [17, 3, M] as shipped; None for the median
     notes: tuple[str, ...]  # one line each
 
 
@@ -59,11 +59,11 @@ def blend(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> BlendResult:
-    """Blend candidates and write the files of `out`.
+    """Blend candidates and write the files to `out`.
 
-    `true` holds the training Ids, ascending, and their poses; `subjects` and `sequences` those of each of its rows.
-    `provenance` goes to blend.json. Raises UserError before anything is written; what an earlier blend left in `out`
-    stays until all is computed.
+    `true` holds the training Ids, ascending, and their poses in mm; `subjects` and `sequences` belong to its rows.
+    `provenance` is copied to blend.json. Raises UserError before anything is written; files of an earlier blend in
+    `out` remain until everything is computed.
     """
     started = time.perf_counter()
     check_blend(method, granularity)
@@ -73,21 +73,21 @@ def blend(
     rows = choose_rows(of_sequence, len(joined.id))
     part = joined.residual if len(rows) == len(joined.id) else np.ascontiguousarray(joined.residual[..., rows])
     plan = make_plan(joined, part, rows, method, granularity, of_subject, of_sequence, progress)
-    computed = compute(joined, part, plan, sampler, seed, progress)
-    blends = computed.blends
+    results = compute(joined, part, plan, sampler, seed, progress)
+    methods = results.methods
 
     mean_mm = joined.test_mm[: joined.members].mean(axis=0)
-    shipped = blends["mean"] if plan.ship_mean else blends[method]
+    shipped = methods["mean"] if plan.ship_mean else methods[method]
     poses = {
         "submission_mean.csv.gz": mean_mm,
-        "submission_coordinate.csv.gz": _test_poses(joined, blends.get("optuna coordinate", blends["optuna"])),
-        "submission.csv.gz": mean_mm if shipped is blends["mean"] else _test_poses(joined, shipped),
+        "submission_coordinate.csv.gz": _test_poses(joined, methods.get("optuna coordinate", methods["optuna"])),
+        "submission.csv.gz": mean_mm if shipped is methods["mean"] else _test_poses(joined, shipped),
     }
-    study_journal = journal(computed.studies)
-    facts = _facts(joined, computed, shipped, plan)
-    notes = [*joined.notes, f"shipped: the {facts['shipped']}; {facts['why']}", *_tell_gains(facts, plan)]
+    study_journal = journal(results.studies)
+    facts = _facts(joined, results, shipped, plan)
+    notes = [*joined.notes, f"shipped: the {facts['shipped']}; {facts['why']}", *_gain_notes(facts, plan)]
     if len(rows) < len(joined.id):
-        notes.append(f"searched on {len(rows)} of {len(joined.id)} rows, evenly of all sequences; judged on all")
+        notes.append(f"weights searched on {len(rows)} of {len(joined.id)} rows of all sequences; errors are over all")
     facts |= {"provenance": provenance, "seconds": round(time.perf_counter() - started, 3)}
 
     _write(out, joined, poses, shipped.weights, study_journal, facts)
@@ -104,17 +104,17 @@ def _write(
     study_journal: bytes,
     facts: dict[str, Any],
 ) -> None:
-    """Write a blend's files; all that can fail in the making is made before the first, and blend.json comes last."""
+    """Write the files of a blend, blend.json last; everything is computed before the first is written."""
     assert tuple(facts) == KEYS
     table = None if shipped is None else weights_csv(joined.names, shipped)
     picture = None if shipped is None else weights_picture(joined.names, shipped)
-    (out / "blend.json").unlink(missing_ok=True)  # it speaks for all the others
+    (out / "blend.json").unlink(missing_ok=True)  # it certifies the other files
     for name, pose_mm in poses.items():
         write_poses(out / name, joined.test_id, pose_mm)
     write_bytes(out / "study.journal", study_journal)
     if table is None or picture is None:
         for name in ("weights.csv", "weights.png"):
-            (out / name).unlink(missing_ok=True)  # an earlier blend's weights aren't this one's
+            (out / name).unlink(missing_ok=True)  # of an earlier blend
     else:
         write_text(out / "weights.csv", table)
         write_bytes(out / "weights.png", picture)
@@ -130,15 +130,17 @@ def blend_files(
     shares: Sequence[float] | None = None,
     provenance: dict[str, Any] | None = None,
 ) -> Path:
-    """Blend CSVs of test poses of which no out-of-fold poses are known: by mean, median or given shares.
+    """Blend CSVs of test poses without out-of-fold poses, by mean, median or given shares.
 
-    Writes out/submission.csv.gz and a blend.json that says how, with `provenance`, and returns the former. Raises
-    UserError.
+    Writes out/submission.csv.gz and blend.json, which includes `provenance`; returns the former. Raises UserError if
+    the method or the shares are invalid.
     """
     if shares is None and method not in ("mean", "median"):
-        raise UserError(f"method {method} needs out-of-fold poses: for files alone, mean, median or --shares")
+        raise UserError(f"method {method} needs out-of-fold poses; for --files, use mean, median or --shares")
     if shares is not None and (len(shares) != len(files) or min(shares) < 0 or sum(shares) <= 0):
-        raise UserError(f"shares {','.join(map(str, shares))}: expected {len(files)} numbers of at least 0, one a file")
+        raise UserError(
+            f"shares {','.join(map(str, shares))}: expected {len(files)} numbers of at least 0, one per file"
+        )
     test_mm = np.array([read_poses(file, test_ids).pose_mm for file in files])
     if shares is not None:
         pose_mm = np.tensordot(np.array(shares) / sum(shares), test_mm, 1)
@@ -149,29 +151,29 @@ def blend_files(
         "candidates": [str(file) for file in files],
         "n_rows": 0,
         "shipped": "mean" if shares is None and method == "mean" else "blend",
-        "why": "as asked; without out-of-fold poses nothing is known of its error",
+        "why": "as requested; its error is unknown without out-of-fold poses",
         "table": [],
         "provenance": provenance,
         "inputs": {str(file): sha256_file(file) for file in files},
     }
     for name in FILES:
-        (out / name).unlink(missing_ok=True)  # an earlier blend's aren't this one's
+        (out / name).unlink(missing_ok=True)  # of an earlier blend
     write_poses(out / "submission.csv.gz", np.sort(test_ids), pose_mm)
     write_facts(out, facts)
     return out / "submission.csv.gz"
 
 
-def _test_poses(joined: Joined, blended: Blended) -> Float64:
-    if blended.weights is None:
+def _test_poses(joined: Joined, result: MethodResult) -> Float64:
+    if result.weights is None:
         return np.asarray(np.median(joined.test_mm[: joined.members], axis=0), np.float64)
-    return weights.apply_weights(joined.test_mm, blended.weights, joined.members)
+    return weights.apply_weights(joined.test_mm, result.weights, joined.members)
 
 
-def _facts(joined: Joined, computed: Computed, shipped: Blended, plan: Plan) -> dict[str, Any]:
-    """Collect blend.json; what can't be known is null, and "why" says so."""
-    blends, optimum_mm = computed.blends, float(computed.optimum.joint_mm.mean())
-    trust = plan.trust or shipped.trust  # of choosing, where there was a choice: what the mean was weighed against
-    mean, single = blends["mean"], blends["best single"].weights
+def _facts(joined: Joined, results: Results, shipped: MethodResult, plan: Plan) -> dict[str, Any]:
+    """Collect the contents of blend.json; figures that can't be estimated are null, with the reason in "why"."""
+    methods, optimum_mm = results.methods, float(results.optimum.joint_mm.mean())
+    nested = plan.nested or shipped.nested  # the gain that decided against the mean, if auto chose
+    mean, single = methods["mean"], methods["best single"].weights
     assert mean.weights is not None
     assert single is not None
     is_mean = shipped.weights is not None and np.array_equal(shipped.weights, mean.weights)
@@ -185,11 +187,11 @@ def _facts(joined: Joined, computed: Computed, shipped: Blended, plan: Plan) -> 
         "groups": plan.groups,
         "mpjpe_mean": mean.mpjpe,
         "mpjpe_blend_in_sample": shipped.mpjpe,
-        "mpjpe_nested": mean.mpjpe - shipped.trust.gain_mm if shipped.trust else None,
-        "gain_nested": trust.gain_mm if trust else None,
-        "gain_nested_se": trust.gain_se_mm if trust else None,
+        "mpjpe_nested": mean.mpjpe - shipped.nested.gain_mm if shipped.nested else None,
+        "gain_nested": nested.gain_mm if nested else None,
+        "gain_nested_se": nested.gain_se_mm if nested else None,
         "mpjpe_optimum": optimum_mm,
-        "gap_percent": 100 * (computed.searched_mm / optimum_mm - 1) if optimum_mm > 0 else None,
+        "gap_percent": 100 * (results.searched_mm / optimum_mm - 1) if optimum_mm > 0 else None,
         "shipped": "mean" if is_mean else "blend",
         "why": plan.why,
         "seconds": 0.0,
@@ -199,11 +201,11 @@ def _facts(joined: Joined, computed: Computed, shipped: Blended, plan: Plan) -> 
         "table": [
             {
                 "method": name,
-                "mpjpe_in_sample": blended.mpjpe,
-                "mpjpe_nested": mean.mpjpe - blended.trust.gain_mm if blended.trust else None,
-                "seconds": round(blended.seconds, 3),
+                "mpjpe_in_sample": result.mpjpe,
+                "mpjpe_nested": mean.mpjpe - result.nested.gain_mm if result.nested else None,
+                "seconds": round(result.seconds, 3),
             }
-            for name, blended in blends.items()
+            for name, result in methods.items()
         ],
         "provenance": None,
         "inputs": joined.inputs,
@@ -212,22 +214,22 @@ def _facts(joined: Joined, computed: Computed, shipped: Blended, plan: Plan) -> 
     }
 
 
-def _tell_gains(facts: dict[str, Any], plan: Plan) -> list[str]:
-    """Say where the shipped weights gain over the mean, what is left of it on held-out groups, and what isn't known."""
+def _gain_notes(facts: dict[str, Any], plan: Plan) -> list[str]:
+    """Describe the gain of the shipped weights over the mean, in sample and on held-out groups, and what is unknown."""
     if facts["shipped"] == "mean" or facts["gain_axis"] is None:
         return []
     by_axis = ", ".join(f"{axis} {gain:.2f}" for axis, gain in facts["gain_axis"].items())
     best = sorted(facts["gain_joint"].items(), key=lambda pair: -pair[1])[:3]
     by_joint = ", ".join(f"{joint} {gain:.2f}" for joint, gain in best)
-    told = [f"gain over the mean in sample, mm: by axis {by_axis}; most at {by_joint}"]
-    if plan.trust is None and plan.groups is not None:  # where auto chose, `why` says so
+    notes = [f"gain over the mean in sample, mm: by axis {by_axis}; most at {by_joint}"]
+    if plan.nested is None and plan.groups is not None:  # if auto chose, `why` includes it
         gain, error = facts["gain_nested"], facts["gain_nested_se"]
-        told.append(f"gain over the mean on held-out {plan.groups['by']}s: {gain:.2f} mm (standard error {error:.2f})")
-    return [*told, plan.unknown] if plan.unknown else told
+        notes.append(f"gain over the mean on held-out {plan.groups['by']}s: {gain:.2f} mm (standard error {error:.2f})")
+    return [*notes, plan.limitation] if plan.limitation else notes
 
 
 def _axis_gains(joined: Joined, mean: Float64, shipped: Float64 | None) -> dict[str, float] | None:
-    """How much less the shipped weights err than the mean along each axis, in mm."""
+    """Return the gain in mean absolute error over the mean along each axis, in mm; None without weights."""
     if shipped is None:
         return None
     gains = weights.axis_errors(joined.residual, mean) - weights.axis_errors(joined.residual, shipped)

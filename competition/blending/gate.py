@@ -1,23 +1,15 @@
-"""How much a blend may be trusted: its complexity chosen on groups held out, its gain measured on others. Pure.
+"""The gate between the mean and a weighted blend: grouped and nested cross-validation. Pure functions of arrays.
 
-    option      a granularity and how far its weights are shrunk toward the mean; the mean itself is the simplest
-    choose      the mean, unless the best option's error on held-out groups is lower by more than one standard error
-                (of their difference, clustered by sequence); then the simplest option within TIE errors of the best
-    nested      the same, choice included, on all groups but some, judged on those: what a stranger may expect
+    option      a granularity and how far its weights are shrunk toward the mean; the mean is the simplest option
+    choose      grouped cross-validation: the mean, unless the best option's error is lower by more than one standard
+                error of the difference, clustered by sequence; otherwise the simplest option within TIE standard
+                errors of the best (Breiman et al. 1984)
+    nested      cross-validation of the whole procedure: the option is chosen, and its weights are fitted, without the
+                groups on which they are evaluated
 
-The rule of one standard error (Breiman et al. 1984) guards the mean, which costs nothing. Between blends it was too
-timid: in 7 of 60 simulated draws of 55 sequences it shrank away 6 to 11 % of what the exact optimum gains on fresh
-ones, a quarter of an error in none. Nor does a quarter harm where members differ little (150 draws of 8 to 55
-sequences, full weights losing up to 4.3 mm): what was shipped lost at most .12 mm.
-
-Two standard errors of the claim hold the gain on fresh sequences in 91 % of 160 draws of 40 sequences, in 92 % of 60 of
-55, and in 90 % of 140 with three members; all others claim too little. Were weights of fewer groups not allowed for
-(`Gate._nested`), nor few and skewed clusters (`careful_error`), it would be 86, 87 and 87 %. What is left is chance
-that a sample can't see: one without hard sequences shows a small gain and a small error.
-
-Neighbouring frames say nearly the same, so groups (subjects, sequences) are held out whole: on random rows a blend that
-lost 1.6 mm was seen to claim a gain of 5. Weights are solved exactly here, as the search comes within a fraction of a
-percent of them.
+The groups are whole subjects or sequences, because neighbouring frames are near copies. Weights are solved exactly
+here; the Optuna search comes within a fraction of a percent of them. README.md reports the measurements behind TIE and
+the corrections.
 """
 
 import math
@@ -31,14 +23,14 @@ import scipy.stats
 from competition.blending import weights
 from competition.common.arrays import Float32, Float64, Int64
 
-FOLDS = 5  # of the groups; fewer where there are fewer groups
+FOLDS = 5  # of whole groups; fewer if there are fewer groups
 SHRINKS: Final = (0.5, 0.25, 0.0)
-TIE = 0.25  # standard errors between options that do as well
-COARSE_GAP_MM = 0.05  # of the certificate: what is judged on other groups needs no more
+TIE = 0.25  # standard errors; options that are this close are tied
+COARSE_GAP_MM = 0.05  # of the solver; weights for held-out groups need no more precision
 
 
 class Option(NamedTuple):
-    """A granularity, "mean" for equal weights, and how far it is shrunk toward the mean."""
+    """A granularity (or "mean" for equal weights) and the factor by which its weights are shrunk toward the mean."""
 
     granularity: str
     shrink: float
@@ -51,27 +43,27 @@ MEAN: Final = Option("mean", 0.0)
 OPTIONS: Final = (MEAN, *(Option(name, shrink) for name in ("axis", "joint", "coordinate") for shrink in SHRINKS))
 
 
-Find: TypeAlias = Callable[[Float32], Float64]  # weights [17, 3, M] on residuals
-Way: TypeAlias = Option | Find
+FitWeights: TypeAlias = Callable[[Float32], Float64]  # residuals [17, 3, M, N] to weights [17, 3, M]
+Method: TypeAlias = Option | FitWeights
 
 
 class NestedGain(NamedTuple):
-    """What held-out groups say of one way to blend, over the rows that were looked at."""
+    """The gain of one blending method over the mean on held-out groups, averaged over the rows."""
 
-    option: Option | None  # chosen on all groups; None where nothing was to choose
+    option: Option | None  # chosen on all groups; None for a method without options
     mean_mm: float  # MPJPE of the plain mean
-    nested_mm: float  # MPJPE of the weights found without the row's group
+    nested_mm: float  # MPJPE with weights fitted without the row's group, corrected as in Gate._nested_errors
     gain_mm: float
-    gain_se_mm: float  # clustered by sequence, see `careful_error`
+    gain_se_mm: float  # clustered by sequence, see corrected_error
 
     @property
     def is_significant(self) -> bool:
-        """Tell whether another blend than the mean was chosen, and gains more than one standard error."""
+        """Return whether an option other than the mean was chosen and gains more than one standard error."""
         return self.option not in (None, MEAN) and self.gain_mm > self.gain_se_mm
 
 
 class Gate:
-    """Blends of residuals [17, 3, M, N] on groups held out; weights are found once for every set of groups."""
+    """Cross-validation of blending methods over groups; weights are fitted once per set of held-out folds."""
 
     def __init__(
         self,
@@ -81,105 +73,109 @@ class Gate:
         *,
         members: int | None = None,
     ) -> None:
-        """Take residuals, the group and the sequence of each row [N]; the mean is of the first `members` candidates."""
+        """Split residuals [17, 3, M, N] in mm into folds by the rows' groups [N].
+
+        `sequences` [N] cluster the standard errors. The mean is that of the first `members` candidates.
+        """
         self.members = members
-        self.fold = deal(groups, FOLDS)
-        # cut once: of many candidates, picking rows is as dear as solving for weights
+        self.fold = assign_folds(groups, FOLDS)
+        # split once: with many candidates, selecting rows costs as much as solving for weights
         self.parts = [np.ascontiguousarray(residual[..., self.fold == fold]) for fold in self.folds]
         self.sequences = np.unique(sequences, return_inverse=True)[1]
         self.mean_mm = row_errors(residual[:, :, :members].mean(axis=2))
-        self._solved: dict[tuple[str | Find, frozenset[int]], Float64] = {}
+        self._fitted: dict[tuple[str | FitWeights, frozenset[int]], Float64] = {}
 
     @property
     def folds(self) -> range:
         return range(int(self.fold.max()) + 1)
 
     def choose(self) -> NestedGain:
-        """Choose an option on all groups; measure the gain of choosing so on groups that had no say."""
+        """Choose an option on all groups, and measure the gain of this choice by nested cross-validation."""
         option = self._choose(set())
-        return self._trust(option, {held: self._choose({held}) for held in self.folds})
+        return self._nested_gain(option, {held: self._choose({held}) for held in self.folds})
 
-    def judge(self, way: Way) -> NestedGain:
-        """Measure the gain of a given option, or of another way to find weights, on held-out groups."""
-        return self._trust(way if isinstance(way, Option) else None, dict.fromkeys(self.folds, way))
+    def evaluate(self, method: Method) -> NestedGain:
+        """Measure the gain of a given option, or of a function that fits weights, on held-out groups."""
+        return self._nested_gain(method if isinstance(method, Option) else None, dict.fromkeys(self.folds, method))
 
     def _choose(self, left_out: Set[int]) -> Option:
-        """Choose an option on the groups that are not left out, by holding out each of their folds in turn."""
+        """Choose an option by cross-validation over the folds that are not left out."""
         if len(self.folds) - len(left_out) < 2:
-            return MEAN  # nothing left to judge by
-        there = ~np.isin(self.fold, list(left_out))
-        errors = {option: self._held_out(option, left_out)[there] for option in OPTIONS}
+            return MEAN  # nothing left to evaluate by
+        kept = ~np.isin(self.fold, list(left_out))
+        errors = {option: self._held_out_errors(option, left_out)[kept] for option in OPTIONS}
         best = min(OPTIONS, key=lambda option: float(errors[option].mean()))
 
-        def near(option: Option, least: float) -> bool:
+        def within(option: Option, standard_errors: float) -> bool:
             worse = errors[option] - errors[best]
-            return bool(worse.mean() <= least * clustered_error(worse, self.sequences[there]))
+            return bool(worse.mean() <= standard_errors * clustered_error(worse, self.sequences[kept]))
 
-        if near(MEAN, 1.0):
+        if within(MEAN, 1.0):
             return MEAN
-        return next(option for option in OPTIONS if near(option, TIE))
+        return next(option for option in OPTIONS if within(option, TIE))
 
-    def _held_out(self, option: Option, left_out: Set[int]) -> Float64:
-        """Return the rows' errors [N] under weights found without their fold and without those left out (there NaN)."""
+    def _held_out_errors(self, option: Option, left_out: Set[int]) -> Float64:
+        """Return each row's error [N] with weights fitted without its fold and `left_out`; NaN in folds left out."""
         errors = np.full(len(self.fold), np.nan)
         for held in set(self.folds) - left_out:
-            errors[self.fold == held] = self._errors(option, left_out, held)
+            errors[self.fold == held] = self._fold_errors(option, left_out, held)
         return errors
 
-    def _errors(self, way: Way, left_out: Set[int], held: int) -> Float64:
-        """Return the errors of a fold's rows under weights found without it and without those left out."""
-        if way == MEAN:
+    def _fold_errors(self, method: Method, left_out: Set[int], held: int) -> Float64:
+        """Return the errors of the rows of fold `held` with weights fitted without it and without `left_out`."""
+        if method == MEAN:
             of_mean: Float64 = self.mean_mm[self.fold == held]
             return of_mean
-        if isinstance(way, Option):
-            found = weights.shrink_weights(self._solve(way.granularity, left_out | {held}), way.shrink, self.members)
+        if isinstance(method, Option):
+            fitted = self._fit(method.granularity, left_out | {held})
+            fitted = weights.shrink_weights(fitted, method.shrink, self.members)
         else:
-            found = self._solve(way, left_out | {held})
-        return row_errors(blended(self.parts[held], found))
+            fitted = self._fit(method, left_out | {held})
+        return row_errors(blend_residuals(self.parts[held], fitted))
 
-    def _solve(self, way: str | Find, left_out: Set[int]) -> Float64:
-        key = (way, frozenset(left_out))
-        if key not in self._solved:
-            seen = self._without(left_out)
-            if isinstance(way, str):
-                self._solved[key] = weights.exact(seen, way, gap_mm=COARSE_GAP_MM).weights
+    def _fit(self, method: str | FitWeights, left_out: Set[int]) -> Float64:
+        key = (method, frozenset(left_out))
+        if key not in self._fitted:
+            residual = self._without(left_out)
+            if isinstance(method, str):
+                self._fitted[key] = weights.exact(residual, method, gap_mm=COARSE_GAP_MM).weights
             else:
-                self._solved[key] = way(seen)
-        return self._solved[key]
+                self._fitted[key] = method(residual)
+        return self._fitted[key]
 
     def _without(self, left_out: Set[int]) -> Float32:
         return np.concatenate([part for fold, part in enumerate(self.parts) if fold not in left_out], axis=3)
 
-    def _trust(self, option: Option | None, ways: dict[int, Way]) -> NestedGain:
-        nested_mm = self._nested(ways)
+    def _nested_gain(self, option: Option | None, methods: dict[int, Method]) -> NestedGain:
+        nested_mm = self._nested_errors(methods)
         gain = self.mean_mm - nested_mm
         return NestedGain(
             option=option,
             mean_mm=float(self.mean_mm.mean()),
             nested_mm=float(nested_mm.mean()),
             gain_mm=float(gain.mean()),
-            gain_se_mm=careful_error(gain, self.sequences),
+            gain_se_mm=corrected_error(gain, self.sequences),
         )
 
-    def _nested(self, ways: dict[int, Way]) -> Float64:
-        """Return what the rows' errors [N] would be under weights of as many groups as there are, none of them theirs.
+    def _nested_errors(self, methods: dict[int, Method]) -> Float64:
+        """Return the held-out errors of all rows [N], corrected for fitting on fewer groups than the shipped weights.
 
-        Weights found without a row's fold, in the way given for it, are those of K - 1 folds and err more than those
-        of all K, which are shipped. As what weights lack falls with 1 / the data that they are found on, the step from
-        K - 2 folds to K - 1, which can be seen, is K / (K - 2) times the one from K - 1 to K, which can't.
+        `methods` gives the method for each held-out fold. Weights fitted on K - 1 folds have larger errors than the
+        shipped ones, which are fitted on all K. The excess error falls as 1 / (number of folds), so that the step from
+        K - 1 to K folds is (K - 2) / K times the measured step from K - 2 to K - 1.
         """
         errors, folds = np.empty(len(self.fold)), len(self.folds)
-        for held, way in ways.items():
+        for held, method in methods.items():
             rows = self.fold == held
-            errors[rows] = self._errors(way, set(), held)
-            fewer = [self._errors(way, {other}, held) for other in self.folds if folds > 2 and other != held]
+            errors[rows] = self._fold_errors(method, set(), held)
+            fewer = [self._fold_errors(method, {other}, held) for other in self.folds if folds > 2 and other != held]
             if fewer:
                 errors[rows] -= (folds - 2) / folds * (np.mean(fewer, axis=0) - errors[rows])
         return errors
 
 
-def deal(groups: npt.NDArray[np.str_], folds: int) -> Int64:
-    """Deal whole groups into folds of about as many rows each; return each row's fold [N]."""
+def assign_folds(groups: npt.NDArray[np.str_], folds: int) -> Int64:
+    """Assign whole groups to folds of about equal size; return each row's fold [N]."""
     names, of_row, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     fold_of_group, filled = np.zeros(len(names), np.int64), np.zeros(min(folds, len(names)))
     for group in np.argsort(-sizes, kind="stable"):
@@ -188,21 +184,21 @@ def deal(groups: npt.NDArray[np.str_], folds: int) -> Int64:
     return fold_of_group[of_row]
 
 
-def blended(residual: Float32, found: Float64) -> Float32:
+def blend_residuals(residual: Float32, fitted: Float64) -> Float32:
     """Return the residuals [17, 3, N] of a blend of residuals [17, 3, M, N] with weights [17, 3, M]."""
-    result: Float32 = np.matmul(found[..., None, :].astype(np.float32), residual)[..., 0, :]
+    result: Float32 = np.matmul(fitted[..., None, :].astype(np.float32), residual)[..., 0, :]
     return result
 
 
 def row_errors(residual: Float32) -> Float64:
-    """Return each row's error in mm, [N], the mean over joints: residual [17, 3, N]."""
+    """Return each row's error in mm, [N], averaged over joints: residual [17, 3, N]."""
     return np.asarray(np.sqrt(np.square(residual).sum(axis=1)).mean(axis=0, dtype=np.float64), np.float64)
 
 
 def clustered_error(values: Float64, clusters: Int64) -> float:
-    """Return the standard error of the mean of values [N] whose rows depend on each other within clusters [N].
+    """Return the standard error of the mean of values [N] that are correlated within clusters [N].
 
-    Liang & Zeger 1986 for a mean: the clusters' summed deviations are what varies. Infinite for a single cluster.
+    The cluster-robust error of a mean (Liang & Zeger 1986). Infinite for a single cluster.
     """
     sums = np.bincount(clusters, weights=values - values.mean())
     count = len(np.unique(clusters))
@@ -211,11 +207,11 @@ def clustered_error(values: Float64, clusters: Int64) -> float:
     return float(np.sqrt(np.square(sums).sum() * count / (count - 1)) / len(values))
 
 
-def careful_error(values: Float64, clusters: Int64) -> float:
-    """Return the clustered standard error, widened so that two of it reach as far as is said of two: 95 % of draws.
+def corrected_error(values: Float64, clusters: Int64) -> float:
+    """Return the clustered standard error, widened so that two of it aim at 95 % coverage.
 
-    Few clusters don't know their own spread (Student's t), and a long tail, of which a draw has too much or too little,
-    moves the mean and the spread together (Johnson 1978; here by what it moves the end of the longer side).
+    Few clusters underestimate their spread (Student's t). With skewed clusters, the estimates of mean and spread are
+    correlated (Johnson 1978; the factor is the shift at the end of the longer tail).
     """
     error, count = clustered_error(values, clusters), len(np.unique(clusters))
     if not 0 < error < np.inf:

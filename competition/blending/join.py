@@ -1,7 +1,6 @@
-"""Candidates side by side: choose epochs of runs, read their poses, join them on Id.
+"""The join of candidates on Id: read their poses, check that they can be compared, compute residuals.
 
-Nothing is joined by row position: an out-of-fold pose goes with its training Id, a test pose with its test Id.
-Candidates are sorted by (run, epoch) first, so that their order changes nothing.
+Nothing is joined by row position. Candidates are sorted by (run, epoch) first, so that their order doesn't matter.
 """
 
 import hashlib
@@ -22,15 +21,15 @@ from competition.runs.candidates import Candidate, read_out_of_fold, read_test_p
 
 @dataclass(frozen=True, kw_only=True)
 class Joined:
-    """Candidates side by side, rows by ascending Id."""
+    """The joined candidates; rows are sorted by Id."""
 
-    names: tuple[str, ...]  # [M] run:epoch, the virtual ones last
-    members: int  # how many of them are no virtual ones
-    id: Int64  # [N] training Ids that every candidate has
+    names: tuple[str, ...]  # [M] run:epoch, virtual members last
+    members: int  # number of names before the virtual members
+    id: Int64  # [N] training Ids that all candidates have
     residual: Float32  # [17, 3, M, N] mm
     test_id: Int64  # [n]
     test_mm: Float64  # [M, n, 17, 3]
-    inputs: dict[str, str]  # sha256 of every file, by run/fold/file
+    inputs: dict[str, str]  # sha256 by run/fold/file
     notes: tuple[str, ...]
 
 
@@ -42,12 +41,12 @@ def join(
     images_sha256: str | None = None,
     virtual: bool = False,
 ) -> Joined:
-    """Read candidates and join them on Id; raise UserError where they can't be compared.
+    """Read candidates and join them on Id; raise UserError if they can't be compared.
 
-    `true` holds the training Ids, ascending, and their poses; `images_sha256` is the hash of the training images'
-    list, which runs are held to when it is given. `virtual` adds the members' geometric medians.
+    `true` holds the training Ids, ascending, and their poses in mm. Runs must match `images_sha256`, the hash of the
+    list of training images, if it is given. `virtual` adds the members' geometric medians.
     """
-    assert (np.diff(true.id) > 0).all(), "rows of the truth are found by bisection"
+    assert (np.diff(true.id) > 0).all(), "searchsorted needs ascending Ids"
     ordered = sorted(candidates, key=lambda c: (c.run, c.epoch))
     notes = _check_folds(ordered, images_sha256)
     members = len(ordered)
@@ -73,41 +72,44 @@ def join(
 
 
 def _check_folds(ordered: Sequence[Candidate], images_sha256: str | None) -> list[str]:
+    """Raise RunError unless all runs share the folds and images; return notes on runs that can't be verified."""
     if not ordered:
-        raise RunError("nothing to blend: no candidate was chosen")
-    twice = {c.name for c in ordered if sum(other.name == c.name for other in ordered) > 1}
-    if twice:
-        raise RunError(f"candidate {sorted(twice)[0]} was chosen twice")
+        raise RunError("nothing to blend: no candidate is selected")
+    duplicates = {c.name for c in ordered if sum(other.name == c.name for other in ordered) > 1}
+    if duplicates:
+        raise RunError(f"candidate {sorted(duplicates)[0]} is selected twice")
     known = [candidate for candidate in ordered if candidate.folds_sha256 is not None]
     for candidate in known:
         if candidate.folds_sha256 != known[0].folds_sha256:
             raise RunError(
-                f"runs {known[0].run} and {candidate.run} were trained on different folds.csv: what is out of fold for "
-                "one was seen by the other; train one again or choose with --runs"
+                f"runs {known[0].run} and {candidate.run} were trained on different folds.csv: out-of-fold "
+                "images of one are training images of the other; train one again or select with --runs"
             )
         if images_sha256 not in (None, candidate.images_sha256):
-            raise RunError(f"run {candidate.run} was trained on other images than those of DATA: set DATA= to its own")
-    strangers = sorted({candidate.run for candidate in ordered if not candidate.verified})
-    if not strangers:
+            raise RunError(
+                f"run {candidate.run} was trained on other images than those of DATA: set DATA= to its folder"
+            )
+    unverified = sorted({candidate.run for candidate in ordered if not candidate.verified})
+    if not unverified:
         return []
-    whose = "its" if len(strangers) == 1 else "their"
+    whose = "its" if len(unverified) == 1 else "their"
     return [
-        f"{', '.join(strangers)}: {whose} folds can't be verified (no config.json): were {whose} out-of-fold poses "
-        "never trained on?"
+        f"{', '.join(unverified)}: {whose} folds can't be verified (no config.json): make sure that {whose} "
+        "out-of-fold images were not trained on"
     ]
 
 
 def _read_residuals(ordered: Sequence[Candidate], true: Poses, columns: int) -> tuple[Int64, Float32, list[str]]:
-    """Return the Ids [N] that all candidates have, their residuals [17, 3, columns, N], and what is odd but harmless.
+    """Return the Ids [N] that all candidates have, their residuals [17, 3, columns, N] in mm, and notes.
 
-    The poses are read one candidate at a time, into one array: it is nearly all that a blend holds in memory.
+    Candidates are read one at a time into one array, which is nearly all of a blend's memory.
     """
     poses = read_out_of_fold(ordered[0], true)
     ids, common, most = poses.id, np.ones(len(poses.id), bool), len(poses.id)
     true_mm = true.pose_mm[np.searchsorted(true.id, ids)].astype(np.float32)
     residual = np.empty((len(JOINTS), len(AXES), columns, len(ids)), np.float32)
-    notes = [f"{ordered[0].name} is the only candidate: it is copied"] if len(ordered) == 1 else []
-    first: dict[str, str] = {}
+    notes = [f"{ordered[0].name} is the only candidate: the blend is a copy of it"] if len(ordered) == 1 else []
+    seen: dict[str, str] = {}
     for place, candidate in enumerate(ordered):
         if place:
             poses = read_out_of_fold(candidate, true)
@@ -115,9 +117,9 @@ def _read_residuals(ordered: Sequence[Candidate], true: Poses, columns: int) -> 
         if len(poses.id) > 1 and not np.ptp(pose_mm, axis=0).any():
             notes.append(f"{candidate.name} predicts the same pose for every image")
         digest = hashlib.sha256(poses.id.tobytes() + pose_mm.tobytes()).hexdigest()
-        if digest in first:
-            notes.append(f"{candidate.name} is a copy of {first[digest]}: they share one weight")
-        first.setdefault(digest, candidate.name)
+        if digest in seen:
+            notes.append(f"{candidate.name} is a copy of {seen[digest]}: they share one weight")
+        seen.setdefault(digest, candidate.name)
         common &= np.isin(ids, poses.id, assume_unique=True)
         if not common.any():
             raise RunError(
@@ -128,7 +130,7 @@ def _read_residuals(ordered: Sequence[Candidate], true: Poses, columns: int) -> 
         most = max(most, len(poses.id))
     if common.sum() < most:
         notes.append(
-            f"the candidates share {common.sum()} of up to {most} out-of-fold rows: the weights are found on those"
+            f"the candidates share {common.sum()} of up to {most} out-of-fold rows: the weights are fitted on those"
         )
     if not common.all():
         residual = np.ascontiguousarray(residual[..., common])

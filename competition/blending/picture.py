@@ -1,4 +1,4 @@
-"""The weights of a blend as a picture."""
+"""The weights of a blend as a heat map."""
 
 from collections.abc import Sequence
 
@@ -9,13 +9,15 @@ from competition.common.console import printable
 from competition.common.figures import png
 from competition.common.skeleton import AXES, JOINTS
 
-INCHES_A_NAME, INCHES_A_ROW = 0.55, 0.17
+INCHES_PER_NAME, INCHES_PER_ROW = 0.55, 0.17
 
 
 def weights_picture(names: Sequence[str], weights: Float64) -> bytes:
-    """Draw weights [17, 3, M] as a heat map, a row a coordinate and a column a candidate; the root has none."""
+    """Draw weights [17, 3, M] as a heat map, one row per coordinate (without the root), one column per candidate."""
     rows = weights[1:].reshape(-1, len(names))
-    figure = Figure(figsize=(2.2 + INCHES_A_NAME * len(names), 1.8 + INCHES_A_ROW * len(rows)), layout="constrained")
+    figure = Figure(
+        figsize=(2.2 + INCHES_PER_NAME * len(names), 1.8 + INCHES_PER_ROW * len(rows)), layout="constrained"
+    )
     axes = figure.add_subplot()
     image = axes.imshow(rows, cmap="viridis", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
     axes.set_xticks(

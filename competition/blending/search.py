@@ -1,13 +1,13 @@
-"""The Optuna search for weights: a small study a joint, started well, stopped when it is good enough.
+"""The Optuna search for weights: one small study per joint, started at least squares.
 
-One study over all weights at once gains nothing in hundreds of trials. As joints don't touch each other's error,
-sixteen studies of 3 M unknowns each come within a few hundredths of a percent of the optimum in under a hundred.
+The errors of joints are independent, so each study has only 3 M unknowns; one study over all weights would need far
+more trials.
 
-    a trial's parameters    u, one an axis and candidate; the weights are w = u / sum u, with u below 0 counting as 0
-    enqueued                the mean first, then least squares, from tied weights to free ones: the best trial is
-                            never worse than any of them
+    parameters of a trial   u, one per axis and candidate; the weights are w = max(u, 0) / sum max(u, 0)
+    enqueued trials         the mean, then least squares with fewer and fewer shared weights; the best trial is at
+                            least as good as all of them
     CMA-ES                  starts from the joint's least squares, as it doesn't learn from enqueued trials
-    stop                    GAP above the certified optimum, of which the search sees the value, never the weights
+    stopping rule           GAP above the certified optimum; the search gets its value, never its weights
 """
 
 import json
@@ -30,37 +30,39 @@ from competition.common.choices import one_of
 from competition.common.seeds import derive
 from competition.common.skeleton import AXES, JOINTS
 
-GAP = 0.0005  # of the optimum: a study stops there
-TRIALS = 200  # a study; most stop well before
-LOWEST, HIGHEST = -0.5, 1.5  # of u; least squares lies in [0, 1], often at its ends, where CMA-ES would redraw in vain
-SIGMA = 0.02  # CMA-ES's first step, where the largest u of an axis is 1: least squares is that near
-POPULATION = 8  # a generation; below CMA-ES's default, as few generations fit into the trials
-SEARCH_ROWS = 20_000  # more rows cost time and hardly move the optimum
-FEW = 8  # candidates that are all searched
-LEAST_SHARE = 1e-3  # of a candidate in least squares, to be searched among many
+GAP = 0.0005  # relative to the optimum, where a study stops
+TRIALS = 200  # per study; most stop well before
+LOWEST, HIGHEST = (
+    -0.5,
+    1.5,
+)  # of u; least squares often lies at 0 or 1, and CMA-ES resamples at bounds
+SIGMA = 0.02  # first step of CMA-ES, where the largest u of an axis is 1; least squares is near the optimum
+POPULATION = 8  # per generation; below the default of CMA-ES, so that more generations fit into the trials
+SEARCH_ROWS = 20_000  # more rows cost time and hardly change the optimum
+FEW = 8  # up to so many candidates, all are searched
+LEAST_SHARE = 1e-3  # in least squares; candidates below it aren't searched if there are many
 
 Progress = Callable[[str, int, int], None]  # what, done, total
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
-    """What the studies of one granularity found."""
+class SearchResult:
+    """The result of all studies of one granularity."""
 
     weights: Float64  # [17, 3, M]
-    trials: int  # over all studies
+    trials: int  # in all studies
     studies: tuple[optuna.Study, ...]
 
 
 def choose_rows(sequences: npt.NDArray[np.str_] | None, rows: int, limit: int = SEARCH_ROWS) -> npt.NDArray[np.intp]:
-    """Choose at most `limit` of `rows` rows, ascending: all of them, or evenly spaced ones of every sequence.
+    """Choose at most `limit` of `rows` rows, ascending: all of them, or evenly spaced rows of every sequence.
 
-    What counts is independent sequences, not frames: thinning keeps them all, and neighbouring frames say nearly the
-    same.
+    Thinning keeps all sequences, which matter more than frames, as neighbouring frames are near copies.
     """
     if rows <= limit:
         return np.arange(rows)
-    together = np.arange(rows) if sequences is None else np.argsort(sequences, kind="stable")
-    return np.sort(together[((np.arange(limit) + 0.5) * rows / limit).astype(np.intp)])
+    by_sequence = np.arange(rows) if sequences is None else np.argsort(sequences, kind="stable")
+    return np.sort(by_sequence[((np.arange(limit) + 0.5) * rows / limit).astype(np.intp)])
 
 
 def search(
@@ -74,25 +76,25 @@ def search(
     trials: int = TRIALS,
     members: int | None = None,
     progress: Progress | None = None,
-) -> Found:
-    """Search the weights [17, 3, M] of the candidates `names`, whose residuals are [17, 3, M, N] in mm.
+) -> SearchResult:
+    """Search the weights [17, 3, M] of the candidates `names` with residuals [17, 3, M, N] in mm.
 
-    `optimum_mm` [17] holds each joint's mean error at the exact optimum of the same rows and granularity; the mean is
-    that of the first `members` candidates, of all when unset.
+    `optimum_mm` [17] holds each joint's mean error at the exact optimum of the same rows and granularity. The mean is
+    that of the first `members` candidates, or of all.
     """
     one_of("sampler", SAMPLERS)(sampler)
-    together = 0 in weights.tied_dimensions(granularity)
-    blocks = [list(range(len(residual)))] if together else [[joint] for joint in range(len(residual))]
+    joints_tied = 0 in weights.tied_dimensions(granularity)
+    blocks = [list(range(len(residual)))] if joints_tied else [[joint] for joint in range(len(residual))]
     anchors = least_squares_anchors(residual, granularity, members)
     found = anchors["mean"].copy()
     studies = []
     for done, block in enumerate(blocks):
-        name = f"{granularity} {'all joints' if together else JOINTS[block[0]]}"
+        name = f"{granularity} {'all joints' if joints_tied else JOINTS[block[0]]}"
         if progress is not None:
             progress(f"search {name}", done, len(blocks))
         part = residual[block[0] : block[-1] + 1]
         if not weights.joint_errors(part, found[block]).any():
-            continue  # nothing to gain: the root
+            continue  # the root has no error
         starts = {
             anchor: value[block[0], : 3 if 1 not in TIED[granularity] else 1] for anchor, value in anchors.items()
         }
@@ -102,11 +104,11 @@ def search(
         studies.append(study)
     if progress is not None:
         progress("search", len(blocks), len(blocks))
-    return Found(weights=found, trials=sum(len(study.trials) for study in studies), studies=tuple(studies))
+    return SearchResult(weights=found, trials=sum(len(study.trials) for study in studies), studies=tuple(studies))
 
 
 def least_squares_anchors(residual: Float32, granularity: str, members: int | None = None) -> dict[str, Float64]:
-    """Return where the search starts, [17, 3, M] each: the mean, then least squares ever less tied."""
+    """Return the starting weights by name, [17, 3, M] each: the mean, then least squares from tied to free weights."""
     gram, _ = weights.weighted_gram(residual, None)
     anchors = {"mean": weights.equal_weights(len(residual), residual.shape[2], members)}
     finer = set(weights.tied_dimensions(granularity))
@@ -126,7 +128,7 @@ def _study(
     sampler: str,
     trials: int,
 ) -> tuple[optuna.Study, Float64]:
-    """Search one set of weights [A, M] for J joints, residuals [J, 3, M, N]; A is 3, or 1 where the axes are tied."""
+    """Search one set of weights [A, M] for J joints, residuals [J, 3, M, N]; A is 3, or 1 if axes are tied."""
     axes = len(starts["mean"])
     basis, named = _basis(starts, names)
     labels = [f"{axis} {candidate}" for axis in (AXES if axes == 3 else ("xyz",)) for candidate in named]
@@ -141,10 +143,10 @@ def _study(
         study.set_user_attr("optimum_mm", optimum_mm)
         anchors = list(points.items())
         for number in range(max(trials, len(anchors))):
-            if number < len(anchors):  # one by one: none is left waiting when the study stops
+            if number < len(anchors):  # one at a time, so that none is pending when the study stops
                 study.enqueue_trial(anchors[number][1], user_attrs={"anchor": anchors[number][0]})
             trial = study.ask(fixed_distributions=space)
-            params = trial.params  # a copy of all each time
+            params = trial.params  # the property copies the dict
             share = _to_simplex(np.array([params[label] for label in labels]).reshape(axes, -1))
             candidate = share @ basis
             spread = np.broadcast_to(candidate, (len(residual), 3, len(names)))
@@ -158,10 +160,10 @@ def _study(
 
 
 def _basis(starts: dict[str, Float64], names: Sequence[str]) -> tuple[Float64, list[str]]:
-    """Return what weights [A, M] are made of, [K, M], and the names of its rows: the candidates when they are few.
+    """Return the basis [K, M] of the searched weights and the names of its rows: the candidates, if they are few.
 
-    Of many, which are mostly epochs of the same runs, those that least squares uses anywhere, and the mean: least
-    squares is sparse, and the search is the faster and the nearer to the optimum the fewer unknowns it has.
+    If there are many (mostly epochs of the same runs), the basis is the mean and the candidates that least squares
+    uses: least squares is sparse, and fewer unknowns make the search faster and more precise.
     """
     if len(names) <= FEW:
         return np.eye(len(names)), list(names)
@@ -171,7 +173,7 @@ def _basis(starts: dict[str, Float64], names: Sequence[str]) -> tuple[Float64, l
 
 
 def _share(anchor: str, start: Float64, basis: Float64) -> Float64:
-    """Return the shares [A, K] of the basis in weights [A, M]; small ones of candidates outside of it are dropped."""
+    """Convert weights [A, M] to shares [A, K] of the basis; weights of candidates outside the basis are dropped."""
     if len(basis) == basis.shape[1]:
         return start
     if anchor == "mean":
@@ -185,7 +187,7 @@ def _to_unit(simplex: Float64) -> Float64:
 
 
 def _to_simplex(unit: Float64) -> Float64:
-    """Make weights [A, M] of any numbers; where none is above zero the mean."""
+    """Convert any numbers [A, M] to weights; equal weights if none is positive."""
     positive = np.maximum(unit, 0)
     total = positive.sum(axis=1, keepdims=True)
     return np.where(total > 0, positive / np.where(total > 0, total, 1), 1 / unit.shape[1])
@@ -203,9 +205,9 @@ def _sampler(name: str, seed: int, start: dict[str, float]) -> optuna.samplers.B
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep optuna from logging every trial, and from warning of what is experimental, or goes with version 6.
+    """Silence optuna's log lines per trial and its warnings about experimental and deprecated features.
 
-    CMA-ES's start is among the latter, without a successor; requirements.txt pins the version that has it.
+    The start of CMA-ES (x0, sigma0) is deprecated without a successor; requirements.txt pins a version that has it.
     """
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -219,10 +221,10 @@ def _quiet() -> Iterator[None]:
 
 
 def journal(studies: Iterable[optuna.Study]) -> bytes:
-    """Return studies as the content of a file that optuna opens by JournalStorage(JournalFileBackend(path)).
+    """Return studies as the content of a file that optuna opens with JournalStorage(JournalFileBackend(path)).
 
-    Searching in memory and copying at the end costs a fraction of a journal that is synced to disk every trial.
-    The sampler's inner state is left out: it is most of the bytes and nothing reads it again.
+    Copying at the end is much faster than a journal that is synced to disk at every trial. The sampler's state is left
+    out: it is most of the bytes and isn't read again.
     """
     backend = _MemoryJournal()
     with _quiet():
@@ -237,8 +239,8 @@ def journal(studies: Iterable[optuna.Study]) -> bytes:
     return "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in backend.logs).encode()
 
 
-class _MemoryJournal(BaseJournalBackend):  # type: ignore[misc]  # optuna isn't typed here
-    """A journal that is kept in memory: one process, nothing to lock."""
+class _MemoryJournal(BaseJournalBackend):  # type: ignore[misc]  # optuna has no types
+    """A journal in memory, for one process, without locks."""
 
     def __init__(self) -> None:
         self.logs: list[dict[str, Any]] = []

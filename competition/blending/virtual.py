@@ -1,7 +1,8 @@
-"""Virtual members of an ensemble: geometric medians of its members' poses, which a gross error of one doesn't move.
+"""Virtual members of an ensemble: geometric medians of its members' poses, which are robust against outliers.
 
-Weiszfeld 1937: the point of the least summed distance to given ones, by iterated means weighted by 1 / distance. As it
-moves with what it is taken of, the residual of the median is the median of the residuals.
+The geometric median is the point with the smallest sum of distances to given points, computed by iterated means with
+weights 1 / distance (Weiszfeld 1937). It is translation equivariant: the residual of the median is the median of the
+residuals.
 """
 
 from typing import Final
@@ -11,13 +12,16 @@ import numpy as np
 from competition.blending.weights import CHUNK_ROWS
 from competition.common.arrays import Float32
 
-NAMES: Final = ("virtual-joint:0", "virtual-pose:0")  # of each joint's positions, and of the poses as a whole
+NAMES: Final = (
+    "virtual-joint:0",
+    "virtual-pose:0",
+)  # per joint, and of whole poses (51 dimensions)
 STEPS = 12
-NEAREST_MM = 1.0  # a distance below counts as this one: the median may lie on a member
+NEAREST_MM = 1.0  # smaller distances count as this one, as the median may lie on a member
 
 
 def virtual_members(members: Float32) -> Float32:
-    """Return the medians [17, 3, 2, N] of members [17, 3, M, N], poses or residuals in mm: by joint, of whole poses."""
+    """Return the medians [17, 3, 2, N] (as in NAMES) of members [17, 3, M, N], poses or residuals in mm."""
     joints, axes, count, rows = members.shape
     result = np.empty((joints, axes, len(NAMES), rows), np.float32)
     for start in range(0, rows, CHUNK_ROWS):
@@ -30,7 +34,7 @@ def virtual_members(members: Float32) -> Float32:
 
 
 def geometric_median(points: Float32) -> Float32:
-    """Return the geometric medians [K, N] of M points each: points [K, M, N] of K coordinates in mm."""
+    """Return N geometric medians [K, N] of M points with K coordinates each: points [K, M, N] in mm."""
     centre: Float32 = points.mean(axis=1)
     for _ in range(STEPS):
         distance = np.sqrt(np.square(points - centre[:, None]).sum(axis=0))

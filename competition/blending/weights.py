@@ -1,16 +1,17 @@
-"""Weights of a blend: what they do to poses, how good they are, and the best there are. Pure functions of arrays.
+"""Weights of a blend: their application, their errors, and the exact optimum. Pure functions of arrays.
 
-A blend gives every coordinate (joint and axis) its own convex combination of M candidates. As weights w >= 0
-of a coordinate sum to one, the blend's error is the same combination of the candidates' errors, so that
+Each coordinate (joint and axis) of a blend is a convex combination of M candidates. The weights w >= 0 of a coordinate
+sum to one, so that the blend's residual is the same combination of the candidates' residuals, and
 
     MPJPE(w) = 1 / (17 N)  sum_joints sum_rows  | sum_m w[joint, axis, m] residual[joint, axis, m, row] |
 
-is a sum of norms of linear functions: convex, and separable over joints. It has one optimum and a certificate.
+is a sum of norms of linear functions: convex, and separable over joints. The exact solver certifies its optimum.
 
-    residual    float32 [17, 3, M, N] mm, contiguous: prediction minus truth; a product of [M] and [M, N] an axis
-    weights     float64 [17, 3, M], nonnegative, each row sums to one
+    residual    float32 [17, 3, M, N] mm, contiguous: prediction minus truth
+    weights     float64 [17, 3, M], nonnegative, summing to one over M
 
-Granularity says which coordinates share their weights: global (all), axis (x, y, z), joint, coordinate (none).
+The granularity determines which coordinates share weights: global (all), axis (all joints of an axis), joint (the axes
+of a joint), coordinate (none).
 """
 
 from typing import Final, NamedTuple
@@ -22,34 +23,34 @@ import scipy.optimize
 from competition.common.arrays import Float32, Float64
 from competition.common.errors import UserError, unknown
 
-# The dimensions of [17, 3, M] along which weights are the same, from the simplest to the richest.
+# The dimensions of [17, 3, M] along which weights are the same, from the fewest weights to the most.
 TIED: Final[dict[str, tuple[int, ...]]] = {"global": (0, 1), "axis": (0,), "joint": (1,), "coordinate": ()}
 
-CHUNK_ROWS = 8192  # residuals of one axis and one chunk stay in the cache
-SMALLEST_ERROR_MM = 1e-4  # below it a norm counts as a parabola; moves the optimum by at most half of it
-RIDGE = 1e-7  # of the mean squared error: among equals (a candidate twice) the mean is taken
-GAP_MM = 5e-3  # the certificate asked for; the true distance shrinks with its square, to below 1e-5 mm
+CHUNK_ROWS = 8192  # so that the residuals of one axis fit into the cache
+SMALLEST_ERROR_MM = 1e-4  # smaller norms are smoothed, which moves the optimum by at most half of this
+RIDGE = 1e-7  # relative to the mean squared error; duplicate candidates get equal weights
+GAP_MM = 5e-3  # target of the duality gap; the true distance to the optimum is far smaller
 MAX_STEPS = 60
 
 
 class Optimum(NamedTuple):
-    """The exact blend and how far at most it is from the best possible one."""
+    """The exact blend and an upper bound on its distance from the best possible one."""
 
     weights: Float64  # [17, 3, M]
     joint_mm: Float64  # [17], mean error of each joint over the rows
     bound_mm: float  # no weights of this granularity have an MPJPE below joint_mm.mean() - bound_mm
-    steps: int  # the most that any joint took
+    steps: int  # the maximum over joints
 
 
 def tied_dimensions(granularity: str) -> tuple[int, ...]:
-    """Return the dimensions of [17, 3, M] along which weights are equal; raise UserError for an unknown name."""
+    """Return the dimensions of [17, 3, M] along which weights are shared; raise UserError for an unknown name."""
     if granularity not in TIED:
         raise UserError(unknown("granularity", granularity, TIED))
     return TIED[granularity]
 
 
 def equal_weights(joints: int, candidates: int, members: int | None = None) -> Float64:
-    """Return the weights of the plain mean, [joints, 3, M]: of all candidates, or of the first `members` only."""
+    """Return the weights of the mean, [joints, 3, M]: of all candidates, or only of the first `members`."""
     members = candidates if members is None else members
     weights = np.zeros((joints, 3, candidates))
     weights[..., :members] = 1 / members
@@ -57,7 +58,7 @@ def equal_weights(joints: int, candidates: int, members: int | None = None) -> F
 
 
 def shrink_weights(weights: Float64, shrink: float, members: int | None = None) -> Float64:
-    """Move weights [J, 3, M] toward the mean of the members: 0 leaves them, 1 is the mean."""
+    """Move weights [J, 3, M] toward the mean of the members; `shrink` 0 keeps them, 1 gives the mean."""
     if not 0 <= shrink <= 1:
         raise ValueError(f"shrink must be between 0 and 1 inclusive, but got {shrink}")
     return (1 - shrink) * weights + shrink * equal_weights(len(weights), weights.shape[-1], members)
@@ -66,7 +67,7 @@ def shrink_weights(weights: Float64, shrink: float, members: int | None = None) 
 def apply_weights(pose_mm: npt.ArrayLike, weights: Float64, members: int | None = None) -> Float64:
     """Blend the candidates' poses [M, N, 17, 3] in mm with weights [17, 3, M] to [N, 17, 3].
 
-    Written as the members' mean plus a correction, so that equal weights give `np.mean` to the last bit.
+    Computed as the members' mean plus a correction, so that equal weights give `np.mean` exactly.
     """
     poses = np.asarray(pose_mm, np.float64)
     mean: Float64 = poses[:members].mean(axis=0)
@@ -81,7 +82,7 @@ def apply_weights(pose_mm: npt.ArrayLike, weights: Float64, members: int | None 
 def joint_error(residual: Float32, weights: Float64) -> float:
     """Return the mean error in mm of one joint: residual [3, M, N], weights [3, M].
 
-    The blender's inner loop: three matrix-vector products, and everything after them in place.
+    The inner loop of the search: three matrix-vector products, and in-place operations.
     """
     blended = np.empty((3, residual.shape[2]), np.float32)
     single = weights.astype(np.float32)
@@ -129,7 +130,8 @@ def one_candidate(joints: int, candidates: int, chosen: int) -> Float64:
 
 
 def median_errors(residual: Float32) -> Float64:
-    """Return each joint's mean error in mm, [J], of the candidates' median: its residual is the residuals' median."""
+    """Return each joint's mean error in mm, [J], of the candidates' median, from residuals [J, 3, M, N]."""
+    # the residual of a median is the median of the residuals
     median = [np.median(joint, axis=1).astype(np.float64) for joint in residual]
     return np.array([np.sqrt(np.square(joint).sum(axis=0)).mean() for joint in median])
 
@@ -137,8 +139,8 @@ def median_errors(residual: Float32) -> Float64:
 def weighted_gram(residual: Float32, weights: Float64 | None) -> tuple[Float64, Float64]:
     """Return the Gram matrices [J, 3, M, M] of the residuals and the mean error [J] of the weights.
 
-    A row counts 1 / |its error under `weights`|, the weight of iteratively reweighted least squares; without
-    weights every row counts 1, and the error is 0.
+    Rows are weighted by 1 / error, as in iteratively reweighted least squares; without `weights` all rows have weight
+    1 and the returned error is 0.
     """
     joints, axes, candidates, rows = residual.shape
     gram = np.zeros((joints, axes, candidates, candidates))
@@ -159,14 +161,14 @@ def weighted_gram(residual: Float32, weights: Float64 | None) -> tuple[Float64, 
 def least_on_simplex(gram: Float64) -> Float64:
     """Minimise w' G w over the simplex (w >= 0, sum w = 1), G [M, M] positive semidefinite.
 
-    The objective is homogeneous, so the minimiser is that of v' G v / 2 - sum v over v >= 0, rescaled to sum one:
-    a nonnegative least squares problem in a square root of G (Lawson & Hanson 1974, chapter 23).
+    The objective is homogeneous, so the minimiser is that of v' G v / 2 - sum v over v >= 0, rescaled to sum to one:
+    nonnegative least squares with a square root of G (Lawson & Hanson 1974, chapter 23).
     """
     candidates = len(gram)
     scale = np.trace(gram) / candidates
     if scale <= 0:
         return np.full(candidates, 1 / candidates)
-    # not by Cholesky: a candidate that is the mean of others leaves rounding below zero
+    # eigh, as Cholesky fails on rounding below zero if a candidate is the mean of others
     values, axes = np.linalg.eigh((gram + gram.T) / (2 * scale))
     root = np.sqrt(np.maximum(values, 0) + RIDGE)
     solution = scipy.optimize.nnls(root[:, None] * axes.T, axes.sum(axis=0) / root)[0]
@@ -182,9 +184,9 @@ def least_squares(gram: Float64, granularity: str) -> Float64:
 def exact(residual: Float32, granularity: str = "coordinate", *, gap_mm: float = GAP_MM) -> Optimum:
     """Minimise MPJPE over all weights [17, 3, M] of a granularity.
 
-    Iteratively reweighted least squares: each step minimises a parabola that touches the objective from above, so
-    it never rises. The objective's slope comes with the step, and with it a lower bound on every possible blend:
-    a convex function lies above its tangent, whose least value on a simplex is at a corner (Frank & Wolfe 1956).
+    Iteratively reweighted least squares: each step minimises a quadratic upper bound that touches the objective, so
+    the objective never rises. The gradient gives a lower bound on the error of any weights: a convex function lies
+    above its tangent, whose minimum on a simplex is at a corner (Frank & Wolfe 1956).
     """
     tied = tied_dimensions(granularity)
     together = 0 in tied
@@ -200,7 +202,7 @@ def exact(residual: Float32, granularity: str = "coordinate", *, gap_mm: float =
 
 
 def _exact_part(residual: Float32, tied: tuple[int, ...], gap_mm: float) -> Optimum:
-    """Solve for joints that are tied together, or for one alone: residual [J, 3, M, N]."""
+    """Solve for joints that share weights, or for a single joint: residual [J, 3, M, N]."""
     shape = residual.shape[:3]
     weights = equal_weights(shape[0], shape[2])
     best = Optimum(weights, np.full(shape[0], np.inf), np.inf, 0)
@@ -228,10 +230,10 @@ def _broadcast(weights: Float64, shape: tuple[int, ...]) -> Float64:
 
 
 def greedy(residual: Float32, picks: int = 20) -> Float64:
-    """Return weights [J, 3, M] by forward selection with replacement (Caruana et al. 2004), a coordinate at a time.
+    """Return weights [J, 3, M] by forward selection with replacement (Caruana et al. 2004), one coordinate at a time.
 
     Each joint starts from its best candidate; every round adds to each axis in turn the candidate that lowers the
-    joint's mean error most. The best round counts: an early stop is what keeps the method from overfitting.
+    joint's mean error most. The weights of the best round are returned: early stopping limits overfitting.
     """
     equal = equal_weights(1, residual.shape[2])[0]
     return np.array([_greedy_joint(joint, picks) if joint.any() else equal for joint in residual])
@@ -239,11 +241,11 @@ def greedy(residual: Float32, picks: int = 20) -> Float64:
 
 def _greedy_joint(residual: Float32, picks: int) -> Float64:
     axes, candidates, _ = residual.shape
-    alone = single_errors(residual[None])
-    first = int(np.argmin(alone))
-    counts = one_candidate(1, candidates, first)[0]  # [3, M], how often each was picked
-    total = residual[:, first].copy()  # [3, N], the sum of what was picked
-    best_mm, best = alone[first], counts.copy()
+    single_mm = single_errors(residual[None])
+    first = int(np.argmin(single_mm))
+    counts = one_candidate(1, candidates, first)[0]  # [3, M], number of picks
+    total = residual[:, first].copy()  # [3, N], sum of the picked residuals
+    best_mm, best = single_mm[first], counts.copy()
     for _ in range(picks - 1):
         for axis in range(axes):
             average = total / counts.sum(axis=1, keepdims=True).astype(np.float32)

@@ -1,4 +1,4 @@
-"""A truth and runs of known errors for the tests of the blender."""
+"""Ground truth and runs with known errors for the tests of blending."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def true() -> Poses:
 
 @pytest.fixture
 def submissions(tmp_path: Path, true: Poses) -> Path:
-    """Make runs a, b, c with correlated errors, the same for the test set."""
+    """Make runs a, b and c with correlated errors on the training and the test set."""
     error = simulate(ROWS + TEST_ROWS, members=3, seed=2).residual.transpose(2, 3, 0, 1)
     for name, member in zip("cab", error, strict=True):
         test = member[ROWS:].round(3)
@@ -30,5 +30,5 @@ def submissions(tmp_path: Path, true: Poses) -> Path:
 
 @pytest.fixture
 def short_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the search stop early: these tests are about what is done with its result."""
+    """Stop the search early, as these tests check only how its result is used."""
     monkeypatch.setattr(search, "GAP", 0.002)

@@ -1,4 +1,4 @@
-"""What tests of the blender share: the size of its data, and runs written by hand."""
+"""Helpers for the tests of blending: data sizes, and runs written without training."""
 
 from pathlib import Path
 
@@ -22,18 +22,19 @@ def write_run(
     epoch: int = 1,
     folds: str | None = "f",
 ) -> None:
-    """Write a run of two folds, its rows dealt out by turns, its test poses 10 mm apart around `test`."""
+    """Write a run of two folds with alternating rows; the folds' test poses are `test` - 5 mm and + 5 mm."""
     for fold in range(2):
         folder = root / name / f"fold{fold}"
         folder.mkdir(parents=True, exist_ok=True)
-        mine = ids % 2 == fold
-        write_valid(folder / f"valid_epoch{epoch:02d}.npz", ids[mine], pose[mine])
+        rows = ids % 2 == fold
+        write_valid(folder / f"valid_epoch{epoch:02d}.npz", ids[rows], pose[rows])
         write_poses(folder / f"test_epoch{epoch:02d}.csv.gz", TEST_IDS, test + (5 if fold else -5))
         if folds is not None:
             write_json(folder / "config.json", {"recipe": name, "folds_sha256": folds})
 
 
 def write_nan(file: Path) -> None:
+    """Replace one coordinate in a file of out-of-fold poses with NaN."""
     with np.load(file) as arrays:
         ids, pose = arrays["id"], arrays["pose"]
     pose[3, 5, 1] = np.nan

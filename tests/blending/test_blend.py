@@ -1,4 +1,4 @@
-"""The blender on run folders: what is joined, what is shipped, what is written, and what is refused."""
+"""Blends of run folders: the written files, the choice between mean and weights, and errors."""
 
 import gzip
 import json
@@ -22,7 +22,7 @@ from tests.blending.helpers import ROWS, TEST_IDS, TEST_ROWS, write_nan, write_r
 pytestmark = pytest.mark.usefixtures("short_search")
 
 
-def test_mean_equals_the_numpy_mean(submissions: Path, true: Poses, tmp_path: Path):
+def test_method_mean_equals_the_numpy_mean(submissions: Path, true: Poses, tmp_path: Path):
     result = blend(candidates(submissions), true, TEST_IDS, tmp_path / "out", method="mean")
     of_run = [
         np.mean([read_poses(submissions / run / f"fold{k}" / "test_epoch01.csv.gz").pose_mm for k in (0, 1)], axis=0)
@@ -39,7 +39,7 @@ def test_mean_equals_the_numpy_mean(submissions: Path, true: Poses, tmp_path: Pa
 
 
 @pytest.mark.parametrize("method", ["optuna", "exact", "greedy"])
-def test_files_hold_what_the_contract_says(submissions: Path, true: Poses, tmp_path: Path, method: str):
+def test_the_files_of_a_blend_have_the_documented_contents(submissions: Path, true: Poses, tmp_path: Path, method: str):
     result = blend(candidates(submissions), true, TEST_IDS, tmp_path / "out", method=method)
     out = tmp_path / "out"
     assert sorted(p.name for p in out.iterdir()) == [
@@ -73,7 +73,7 @@ def test_files_hold_what_the_contract_says(submissions: Path, true: Poses, tmp_p
     assert "a/fold1/valid_epoch01.npz" in facts["inputs"]
 
 
-def test_errors_in_the_table_are_those_of_the_poses(submissions: Path, true: Poses, tmp_path: Path):
+def test_errors_in_the_table_match_the_poses(submissions: Path, true: Poses, tmp_path: Path):
     found = candidates(submissions)
     result = blend(found, true, TEST_IDS, tmp_path / "out", granularity="coordinate")
     row = {row["method"]: row["mpjpe_in_sample"] for row in result.facts["table"]}
@@ -109,7 +109,7 @@ def test_the_order_of_candidates_and_rows_changes_no_byte(submissions: Path, tru
 
 
 @pytest.mark.parametrize("granularity", ["global", "axis", "joint"])
-def test_an_explicit_granularity_ties_what_is_shipped_and_leaves_the_coordinate_blend_beside_it(
+def test_an_explicit_granularity_ties_the_shipped_weights_and_keeps_the_coordinate_blend_as_a_file(
     submissions: Path, true: Poses, tmp_path: Path, granularity: str
 ):
     plain = blend(candidates(submissions), true, TEST_IDS, tmp_path / "plain", granularity="coordinate")
@@ -124,7 +124,7 @@ def test_an_explicit_granularity_ties_what_is_shipped_and_leaves_the_coordinate_
 
 
 @pytest.mark.parametrize(("granularity", "kept"), [("coordinate", [13]), ("axis", [])])
-def test_where_the_search_does_not_win_on_all_rows_the_mean_is_kept(
+def test_joints_where_the_search_loses_on_all_rows_keep_the_mean(
     submissions: Path, true: Poses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, granularity: str, kept: list[int]
 ):
     residual = join(candidates(submissions), true, TEST_IDS).residual
@@ -134,7 +134,7 @@ def test_where_the_search_does_not_win_on_all_rows_the_mean_is_kept(
     found[np.arange(17), :, worst] = 1  # worse than the mean in every joint but one
     found[13] = good[13]
     monkeypatch.setattr(
-        "competition.blending.methods.search", lambda *_, **__: search.Found(weights=found, trials=0, studies=())
+        "competition.blending.methods.search", lambda *_, **__: search.SearchResult(weights=found, trials=0, studies=())
     )
     result = blend(candidates(submissions), true, TEST_IDS, tmp_path / "out", granularity=granularity)
     expected = np.full((17, 3, 3), 1 / 3)
@@ -146,20 +146,20 @@ def test_where_the_search_does_not_win_on_all_rows_the_mean_is_kept(
     assert same != bool(kept)
 
 
-def test_many_rows_are_searched_in_part_and_judged_in_whole(
+def test_weights_are_searched_on_a_subset_and_evaluated_on_all_rows(
     submissions: Path, true: Poses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    seen = []
-    real = search.search
+    searched_rows = []
+    original = search.search
 
-    def spy(residual: np.ndarray, *arguments: object, **settings: object) -> search.Found:
-        seen.append(residual.shape[-1])
-        return real(residual, *arguments, **settings)
+    def spy(residual: np.ndarray, *arguments: object, **settings: object) -> search.SearchResult:
+        searched_rows.append(residual.shape[-1])
+        return original(residual, *arguments, **settings)
 
     monkeypatch.setattr("competition.blending.methods.search", spy)
     monkeypatch.setattr("competition.blending.blend.choose_rows", lambda sequences, rows: np.arange(0, rows, 3))
     result = blend(candidates(submissions), true, TEST_IDS, tmp_path / "out", granularity="coordinate")
-    assert seen == [ROWS // 3]
+    assert searched_rows == [ROWS // 3]
     assert result.facts["n_rows"] == ROWS
     assert result.facts["mpjpe_blend_in_sample"] <= result.facts["mpjpe_mean"]
     assert any(f"{ROWS // 3} of {ROWS} rows" in note for note in result.notes)
@@ -169,10 +169,10 @@ SUBJECTS = [f"S{index % 5}" for index in range(ROWS)]
 SEQUENCES = [f"S{index % 5}_{index % 20}" for index in range(ROWS)]
 
 
-def test_auto_ships_the_mean_where_nothing_can_be_held_out(submissions: Path, true: Poses, tmp_path: Path):
+def test_auto_ships_the_mean_if_no_groups_can_be_held_out(submissions: Path, true: Poses, tmp_path: Path):
     for names, reason in (
-        ({}, "names tell no"),
-        ({"subjects": ["S1"] * ROWS, "sequences": ["S1_a"] * ROWS}, "one seq"),
+        ({}, "no sequences"),
+        ({"subjects": ["S1"] * ROWS, "sequences": ["S1_a"] * ROWS}, "only one seq"),
     ):
         result = blend(candidates(submissions), true, TEST_IDS, tmp_path / "out", **names)
         facts = result.facts
@@ -183,8 +183,8 @@ def test_auto_ships_the_mean_where_nothing_can_be_held_out(submissions: Path, tr
         assert (tmp_path / "out/submission_coordinate.csv.gz").read_bytes() != result.submission.read_bytes()
 
 
-def test_auto_ships_what_gains_on_held_out_subjects(submissions: Path, true: Poses, tmp_path: Path):
-    for file in submissions.glob("a/fold*/valid_epoch01.npz"):  # a is wrong by half in depth: no mean of it is good
+def test_auto_ships_weights_that_gain_on_held_out_subjects(submissions: Path, true: Poses, tmp_path: Path):
+    for file in submissions.glob("a/fold*/valid_epoch01.npz"):  # a has five times the error in depth
         with np.load(file) as arrays:
             ids, pose = arrays["id"], arrays["pose"]
         write_valid(file, ids, (true.pose_mm[ids - 1] + (pose - true.pose_mm[ids - 1]) * [1, 1, 5]))
@@ -203,9 +203,9 @@ def test_auto_ships_what_gains_on_held_out_subjects(submissions: Path, true: Pos
     assert fewer["groups"] == {"by": "sequence", "count": 20, "folds": 5, "rows": ROWS}
 
 
-def test_auto_ships_the_mean_of_equals_and_never_overrides_what_is_asked(tmp_path: Path, true: Poses):
+def test_auto_ships_the_mean_of_equal_members_but_an_explicit_granularity_ships(tmp_path: Path, true: Poses):
     random = np.random.default_rng(0)
-    for name in "abc":  # as good as each other everywhere: weights can only fit noise
+    for name in "abc":  # equally good members: weights can only fit noise
         error = 80 * random.standard_normal((ROWS + TEST_ROWS, 17, 3))
         write_run(tmp_path / "runs", name, true.id, true.pose_mm + error[:ROWS], error[ROWS:].round(3))
     found, names = candidates(tmp_path / "runs"), {"subjects": SUBJECTS, "sequences": SEQUENCES}
@@ -213,34 +213,39 @@ def test_auto_ships_the_mean_of_equals_and_never_overrides_what_is_asked(tmp_pat
     assert result.facts["shipped"] == "mean"
     assert "held-out subjects" in result.facts["why"]
     np.testing.assert_array_equal(result.weights, np.full((17, 3, 3), 1 / 3))
-    asked = blend(found, true, TEST_IDS, tmp_path / "out", granularity="coordinate", **names).facts
-    assert asked["shipped"] == "blend"
-    assert asked["why"] == "method optuna, granularity coordinate as asked"
-    assert asked["gain_nested"] < 0  # what it costs is told all the same
+    explicit = blend(found, true, TEST_IDS, tmp_path / "out", granularity="coordinate", **names).facts
+    assert explicit["shipped"] == "blend"
+    assert "granularity coordinate" in explicit["why"]
+    assert "requested" in explicit["why"]
+    assert explicit["gain_nested"] < 0  # the loss is reported
 
 
 @pytest.mark.parametrize(
     ("names", "known", "unknown"),
     [
-        ({}, None, "the images' names tell no sequences, so no gain on unseen ones can be estimated"),
-        ({"subjects": ["S1"] * ROWS, "sequences": SEQUENCES}, "held-out sequences", "gain on strangers isn't known"),
+        ({}, None, "the gain on unseen ones can't be estimated"),
+        (
+            {"subjects": ["S1"] * ROWS, "sequences": SEQUENCES},
+            "held-out sequences",
+            "gain on unseen subjects is unknown",
+        ),
         ({"subjects": SUBJECTS, "sequences": SEQUENCES}, "held-out subjects", None),
     ],
 )
-def test_a_gain_in_sample_is_told_with_what_is_known_of_others(
+def test_the_gain_is_noted_in_sample_and_on_held_out_groups(
     submissions: Path, true: Poses, tmp_path: Path, names: dict[str, list[str]], known: str | None, unknown: str | None
 ):
-    asked = blend(candidates(submissions), true, TEST_IDS, tmp_path / "out", granularity="coordinate", **names)
+    result = blend(candidates(submissions), true, TEST_IDS, tmp_path / "out", granularity="coordinate", **names)
     mean = blend(candidates(submissions), true, TEST_IDS, tmp_path / "out", method="mean", **names)
     for expected in ("in sample, mm: by axis", *filter(None, (known, unknown))):
-        assert any(expected in note for note in asked.notes)
+        assert any(expected in note for note in result.notes)
     if known is not None:
-        gain = f"{asked.facts['gain_nested']:.2f} mm (standard error {asked.facts['gain_nested_se']:.2f})"
-        assert any(f"gain over the mean on {known}: {gain}" in note for note in asked.notes)
+        gain = f"{result.facts['gain_nested']:.2f} mm (standard error {result.facts['gain_nested_se']:.2f})"
+        assert any(f"gain over the mean on {known}: {gain}" in note for note in result.notes)
     assert not any("gain" in note for note in mean.notes)
 
 
-def test_median_is_the_numpy_median_and_leaves_no_weights_of_an_earlier_blend(
+def test_method_median_equals_the_numpy_median_and_removes_weights_of_an_earlier_blend(
     submissions: Path, true: Poses, tmp_path: Path
 ):
     blend(candidates(submissions), true, TEST_IDS, tmp_path / "out")
@@ -252,7 +257,7 @@ def test_median_is_the_numpy_median_and_leaves_no_weights_of_an_earlier_blend(
     assert "median" in {row["method"] for row in result.facts["table"]}
 
 
-def test_an_earlier_blend_stays_when_a_later_one_fails(submissions: Path, true: Poses, tmp_path: Path):
+def test_a_failed_blend_leaves_an_earlier_one_unchanged(submissions: Path, true: Poses, tmp_path: Path):
     blend(candidates(submissions), true, TEST_IDS, tmp_path / "out", method="mean")
     before = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
     with pytest.raises(UserError, match="unknown method 'optima': did you mean 'optuna'"):

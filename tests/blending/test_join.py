@@ -1,4 +1,4 @@
-"""Candidates side by side: what is joined, what is said of it, and what is refused."""
+"""The join of candidates: the joined rows, notes, and errors."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,19 +18,19 @@ from tests.blending.helpers import ROWS, TEST_IDS, TEST_ROWS, write_nan, write_r
 pytestmark = pytest.mark.usefixtures("short_search")
 
 
-def test_virtual_members_are_columns_like_any_other(submissions: Path, true: Poses, tmp_path: Path):
+def test_virtual_members_are_added_as_candidates(submissions: Path, true: Poses, tmp_path: Path):
     result = blend(candidates(submissions), true, TEST_IDS, tmp_path / "out", granularity="coordinate", virtual=True)
     names = ["a:1", "b:1", "c:1", "virtual-joint:0", "virtual-pose:0"]
     assert result.facts["candidates"] == names
     assert pd.read_csv(tmp_path / "out/weights.csv").columns.tolist() == ["joint", "axis", *names]
     plain = blend(candidates(submissions), true, TEST_IDS, tmp_path / "plain", granularity="coordinate")
     assert result.facts["mpjpe_optimum"] < plain.facts["mpjpe_optimum"]
-    assert result.facts["mpjpe_mean"] == plain.facts["mpjpe_mean"]  # of the members alone
+    assert result.facts["mpjpe_mean"] == plain.facts["mpjpe_mean"]  # of the real members
     means = [(tmp_path / out / "submission_mean.csv.gz").read_bytes() for out in ("out", "plain")]
     assert means[0] == means[1]
 
 
-def test_refitting_takes_the_poses_of_the_runs_trained_on_everything(submissions: Path, true: Poses, tmp_path: Path):
+def test_refitted_candidates_use_test_poses_of_fold_full(submissions: Path, true: Poses, tmp_path: Path):
     found = candidates(submissions)
     with pytest.raises(RunError, match="FOLD=full"):
         refitted(found[0])
@@ -43,15 +43,15 @@ def test_refitting_takes_the_poses_of_the_runs_trained_on_everything(submissions
     np.testing.assert_allclose(read_poses(result.submission).pose_mm, expected, atol=0.00051)
 
 
-def test_one_candidate_is_copied_and_said(submissions: Path, true: Poses, tmp_path: Path):
+def test_a_single_candidate_is_copied_with_a_note(submissions: Path, true: Poses, tmp_path: Path):
     only = select(candidates(submissions), runs=["b"])
     result = blend(only, true, TEST_IDS, tmp_path / "out")
     joined = join(only, true, TEST_IDS)
     np.testing.assert_allclose(read_poses(result.submission).pose_mm, joined.test_mm[0], atol=0.00051)
-    assert any("b:1 is the only candidate: it is copied" in note for note in result.notes)
+    assert any("b:1 is the only candidate" in note for note in result.notes)
 
 
-def test_copies_constants_and_unverified_folds_are_said(submissions: Path, true: Poses, tmp_path: Path):
+def test_copies_constant_poses_and_unverified_folds_are_noted(submissions: Path, true: Poses, tmp_path: Path):
     source = submissions / "a"
     poses = np.concatenate([np.load(source / f"fold{k}/valid_epoch01.npz")["pose"] for k in (0, 1)])
     ids = np.concatenate([np.load(source / f"fold{k}/valid_epoch01.npz")["id"] for k in (0, 1)])
@@ -66,7 +66,7 @@ def test_copies_constants_and_unverified_folds_are_said(submissions: Path, true:
     assert result.facts["mpjpe_blend_in_sample"] <= result.facts["mpjpe_mean"]
 
 
-def test_an_outsider_s_csv_is_a_candidate(submissions: Path, true: Poses, tmp_path: Path):
+def test_external_csv_predictions_are_a_candidate(submissions: Path, true: Poses, tmp_path: Path):
     folder = submissions / "teammate" / "fold0"
     folder.mkdir(parents=True)
     write_poses(folder / "valid_epoch01.csv.gz", true.id, true.pose_mm + 1)
@@ -78,7 +78,7 @@ def test_an_outsider_s_csv_is_a_candidate(submissions: Path, true: Poses, tmp_pa
     assert result.weights[13, :, 1].min() > 0.9
 
 
-def test_rows_are_those_that_all_candidates_have(submissions: Path, true: Poses, tmp_path: Path):
+def test_only_rows_that_all_candidates_have_are_joined(submissions: Path, true: Poses, tmp_path: Path):
     write_run(submissions, "half", true.id[40:90], true.pose_mm[40:90], np.zeros((TEST_ROWS, 17, 3)))
     joined = join(candidates(submissions), true, TEST_IDS)
     assert joined.id.tolist() == list(range(41, 91))
@@ -107,20 +107,20 @@ def _other_folds(file: Path) -> None:
 def _no_rows(file: Path) -> None:
     for fold in range(2):
         path = file.parent.parent / f"fold{fold}" / file.name
-        np.savez(path, id=np.zeros(0, np.int64), pose=np.zeros((0, 17, 3), np.float32))  # write_valid refuses them
+        np.savez(path, id=np.zeros(0, np.int64), pose=np.zeros((0, 17, 3), np.float32))  # write_valid rejects them
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (write_nan, r"b/fold0/valid_epoch01\.npz: the pose of Id 8 is not finite"),
-        (_foreign_id, r"b/fold0/valid_epoch01\.npz: Id 7000 is none of the 120 training images"),
+        (_foreign_id, r"b/fold0/valid_epoch01\.npz: Id 7000 is not among the 120 training images"),
         (_same_as_other_fold, r"b:1: Id 2 is out of fold in two folds \(fold0, fold1\)"),
         (_other_folds, r"runs a and b were trained on different folds\.csv"),
-        (_no_rows, r"b:1: its out-of-fold files hold no rows"),
+        (_no_rows, r"b:1: its out-of-fold files contain no rows"),
     ],
 )
-def test_bad_candidates_are_refused_and_nothing_is_written(
+def test_invalid_candidates_are_rejected_before_anything_is_written(
     submissions: Path, true: Poses, tmp_path: Path, damage: Callable[[Path], None], message: str
 ):
     damage(submissions / "b/fold0/valid_epoch01.npz")
@@ -130,7 +130,7 @@ def test_bad_candidates_are_refused_and_nothing_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_candidates_without_a_common_row_are_refused(tmp_path: Path, true: Poses):
+def test_candidates_without_a_common_row_are_rejected(tmp_path: Path, true: Poses):
     test = np.zeros((TEST_ROWS, 17, 3))
     write_run(tmp_path, "early", true.id[:60], true.pose_mm[:60], test)
     write_run(tmp_path, "late", true.id[60:], true.pose_mm[60:], test)
@@ -138,7 +138,7 @@ def test_candidates_without_a_common_row_are_refused(tmp_path: Path, true: Poses
         join(candidates(tmp_path), true, TEST_IDS)
 
 
-def test_a_test_file_of_another_length_is_refused(submissions: Path, true: Poses, tmp_path: Path):
+def test_a_test_file_with_missing_rows_is_rejected(submissions: Path, true: Poses, tmp_path: Path):
     write_poses(submissions / "b/fold1/test_epoch01.csv.gz", TEST_IDS[:-1], np.zeros((TEST_ROWS - 1, 17, 3)))
     with pytest.raises(SubmissionError, match=r"b/fold1/test_epoch01\.csv\.gz: 1 Ids missing, the first is 11"):
         blend(candidates(submissions), true, TEST_IDS, tmp_path / "out")

@@ -1,4 +1,4 @@
-"""The search: within a hair of the optimum, never worse than the mean, the same for the same seed, and in a journal."""
+"""The search: its gap to the optimum, its starting points, its seeds, and the journal."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def test_the_search_comes_within_a_tenth_of_a_percent_of_the_optimum(granularity
     residual = simulate(1000, seed=1).residual[[0, 3, 8, 13, 16]]
     optimum = weights.exact(residual, granularity)
     found = search.search(residual, NAMES, optimum.joint_mm, granularity=granularity)
-    assert len(found.studies) == studies  # none for the root, which has no error
+    assert len(found.studies) == studies  # no study for the root, which has no error
     assert gap(residual, found.weights, granularity) < 0.001
     assert found.weights.min() >= 0
     np.testing.assert_allclose(found.weights.sum(axis=2), 1, atol=1e-12)
@@ -46,7 +46,7 @@ def test_the_search_improves_on_least_squares():
     assert weights.joint_errors(residual, found.weights)[0] < start - 0.01
 
 
-def test_anchors_come_first_the_mean_before_all():
+def test_the_first_trials_are_the_mean_and_least_squares():
     residual = simulate(300).residual[5:6]
     study = search.search(residual, NAMES, np.zeros(1), trials=7).studies[0]
     assert [trial.user_attrs.get("anchor") for trial in study.trials] == [
@@ -67,7 +67,7 @@ def test_anchors_come_first_the_mean_before_all():
     np.testing.assert_allclose([trial.value for trial in study.trials[:5]], values, rtol=1e-6)
 
 
-def test_a_study_stops_at_the_first_trial_that_is_near_enough():
+def test_a_study_stops_at_the_first_trial_near_the_optimum():
     residual = simulate(300).residual[5:6]
     mean = weights.joint_errors(residual, weights.equal_weights(1, 6))
     stopped = search.search(residual, NAMES, mean)
@@ -87,7 +87,7 @@ def test_the_same_seed_tries_the_same_weights(sampler: str):
     assert values[0] == values[1] != values[2]
 
 
-def test_optuna_opens_the_journal_and_finds_the_trials(tmp_path: Path):
+def test_optuna_reads_all_trials_from_the_journal(tmp_path: Path):
     residual = simulate(200).residual[4:7]
     found = search.search(residual, NAMES[:6], np.zeros(3), trials=12)
     (tmp_path / "study.journal").write_bytes(search.journal(found.studies))
@@ -100,12 +100,12 @@ def test_optuna_opens_the_journal_and_finds_the_trials(tmp_path: Path):
         assert loaded.user_attrs == {"optimum_mm": 0.0}
 
 
-def test_weights_are_made_of_any_numbers():
+def test_any_numbers_are_converted_to_weights():
     made = search._to_simplex(np.array([[1.5, 0.5, -0.5], [-0.1, -0.2, 0], [0.25, 0.25, 0.5]]))
     np.testing.assert_allclose(made, [[0.75, 0.25, 0], [1 / 3, 1 / 3, 1 / 3], [0.25, 0.25, 0.5]])
 
 
-def test_optuna_speaks_as_before_after_a_search():
+def test_the_verbosity_of_optuna_is_restored_after_a_search():
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.DEBUG)
     try:
@@ -116,7 +116,7 @@ def test_optuna_speaks_as_before_after_a_search():
 
 
 def test_many_rows_are_thinned_within_every_sequence():
-    sequences = np.tile([f"S1_Walking_{i}" for i in range(10)], 7)  # interleaved, as Ids of shuffled images are
+    sequences = np.tile([f"S1_Walking_{i}" for i in range(10)], 7)  # interleaved, like Ids of shuffled images
     rows = search.choose_rows(sequences, 70, limit=30)
     assert (np.diff(rows) > 0).all()
     kept, counts = np.unique(sequences[rows], return_counts=True)
@@ -126,7 +126,7 @@ def test_many_rows_are_thinned_within_every_sequence():
     assert search.choose_rows(None, 9, limit=3).tolist() == [1, 4, 7]
 
 
-def test_among_many_candidates_those_that_least_squares_uses_are_searched():
+def test_of_many_candidates_only_those_that_least_squares_uses_are_searched():
     members = simulate(800, seed=3).residual[[5, 8]]
     noise = np.random.default_rng(0).normal(0, 5, (*members.shape[:2], 5 * members.shape[2], 800))
     many = (np.repeat(members, 5, axis=2) + noise).astype(np.float32)  # five epochs of each of six runs
@@ -139,6 +139,6 @@ def test_among_many_candidates_those_that_least_squares_uses_are_searched():
     np.testing.assert_allclose([study.trials[0].value for study in found.studies], mean, rtol=1e-6)
 
 
-def test_an_unknown_sampler_is_refused():
+def test_an_unknown_sampler_is_rejected():
     with pytest.raises(UserError, match="unknown sampler 'cma': did you mean 'cmaes'"):
         search.search(simulate(10).residual, NAMES, np.zeros(17), sampler="cma")

@@ -1,4 +1,4 @@
-"""Blend weights: the mean to the last bit, the inner loop, and an exact optimum that others can't beat."""
+"""Blend weights: the bit-exact mean, errors of weighted residuals, the exact optimum, and greedy selection."""
 
 import clarabel
 import numpy as np
@@ -19,14 +19,14 @@ def random_weights(*shape: int) -> np.ndarray:
 def independent_optimum(residual: np.ndarray, granularity: str) -> float:
     """Minimise the MPJPE of residuals [J, 3, M, N] as a second-order cone program, by an interior-point solver.
 
-    Its variables are the weights that differ, w, and a bound on every joint's error in every row, t: least sum of t,
-    where |sum_m w residual| <= t, w >= 0 and the weights of a coordinate sum to one.
+    The variables are the distinct weights w and a bound t on each joint's error in each row. Minimise sum t subject to
+    |sum_m w residual| <= t, w >= 0, and the weights of each coordinate summing to one.
     """
     residual = residual.astype(np.float64)
     joints, axes, candidates, rows = residual.shape
     tied = weights.tied_dimensions(granularity)
     shape = tuple(1 if dimension in tied else size for dimension, size in enumerate((joints, axes)))
-    free = np.broadcast_to(np.arange(np.prod(shape)).reshape(shape), (joints, axes))  # which w a coordinate takes
+    free = np.broadcast_to(np.arange(np.prod(shape)).reshape(shape), (joints, axes))  # index of a coordinate's w
     count, errors = int(np.prod(shape)) * candidates, joints * rows
     cones = np.zeros((joints, rows, 1 + axes, count + errors))  # t, then the blended residual's axes
     for joint in range(joints):
@@ -57,7 +57,7 @@ def independent_optimum(residual: np.ndarray, granularity: str) -> float:
 
 
 @pytest.mark.parametrize("candidates", [1, 2, 3, 6, 7])
-def test_equal_weights_give_the_mean_to_the_last_bit(candidates: int):
+def test_equal_weights_give_exactly_the_numpy_mean(candidates: int):
     poses = np.random.default_rng(0).normal(0, 300, (candidates, 5, 17, 3))
     blended = weights.apply_weights(poses, weights.equal_weights(17, candidates))
     assert blended.tobytes() == poses.mean(axis=0).tobytes()
@@ -87,7 +87,7 @@ def test_errors_of_residuals_are_the_metric_of_blended_poses():
     assert weights.median_errors(residual).mean() == pytest.approx(mpjpe(np.median(poses, axis=0), true), rel=1e-6)
 
 
-def test_errors_by_axis_are_the_metric_of_blended_poses():
+def test_errors_by_axis_match_the_metric_of_blended_poses():
     random = np.random.default_rng(1)
     true, poses = random.normal(0, 300, (31, 17, 3)), random.normal(0, 300, (4, 31, 17, 3))
     residual = np.ascontiguousarray((poses - true).transpose(2, 3, 0, 1), np.float32)
@@ -98,7 +98,7 @@ def test_errors_by_axis_are_the_metric_of_blended_poses():
 
 def test_gram_over_chunks_is_the_plain_sum(monkeypatch: pytest.MonkeyPatch):
     residual, chosen = simulate(50, members=4).residual[:2], random_weights(2, 3, 4)
-    monkeypatch.setattr(weights, "CHUNK_ROWS", 16)  # 50 rows leave a part of a chunk
+    monkeypatch.setattr(weights, "CHUNK_ROWS", 16)  # 50 rows end with a partial chunk
     gram, error = weights.weighted_gram(residual[1:], chosen[1:])
     joint = residual[1].astype(np.float64)
     norm = np.sqrt(np.square(np.einsum("am,amn->an", chosen[1], joint)).sum(axis=0))
@@ -106,7 +106,7 @@ def test_gram_over_chunks_is_the_plain_sum(monkeypatch: pytest.MonkeyPatch):
     np.testing.assert_allclose(error, norm.mean(), rtol=1e-6)
 
 
-def test_least_on_simplex_meets_a_corner_an_edge_and_the_inside():
+def test_least_on_simplex_finds_minima_at_a_corner_on_an_edge_and_inside():
     np.testing.assert_allclose(weights.least_on_simplex(np.diag([1.0, 2.0])), [2 / 3, 1 / 3], atol=1e-6)
     np.testing.assert_allclose(weights.least_on_simplex(np.array([[1.0, 1.5], [1.5, 4]])), [1, 0], atol=1e-6)
     edge = np.array([[1.0, 0, 2], [0, 1, 2], [2, 2, 9]])
@@ -123,25 +123,25 @@ def test_exact_agrees_with_an_independent_solver(granularity: str):
 
 
 @pytest.mark.parametrize("granularity", TIED)
-def test_exact_weights_are_tied_as_asked_and_lie_on_the_simplex(granularity: str):
+def test_exact_weights_are_tied_by_granularity_and_lie_on_the_simplex(granularity: str):
     found = weights.exact(simulate(300).residual, granularity).weights
     assert found.shape == (17, 3, 6)
     assert found.min() >= 0
     np.testing.assert_allclose(found.sum(axis=2), 1, atol=1e-12)
-    moving = found[1:]  # the root has no error and keeps the mean unless it is tied
+    moving = found[1:]  # without the root, which has no error and keeps the mean unless tied
     for dimension in (0, 1):
         assert (np.ptp(moving, axis=dimension).max() < 1e-12) == (dimension in TIED[granularity])
 
 
 @pytest.mark.parametrize("granularity", TIED)
-def test_a_candidate_that_is_the_mean_of_others_takes_nothing_from_the_optimum(granularity: str):
+def test_a_candidate_that_is_the_mean_of_others_does_not_change_the_optimum(granularity: str):
     residual = simulate(6000, members=2, seed=1).residual
     third = np.ascontiguousarray(np.concatenate([residual, residual.mean(axis=2, keepdims=True)], axis=2))
     two, three = (weights.exact(candidates, granularity).joint_mm.mean() for candidates in (residual, third))
     assert three == pytest.approx(two, abs=1e-3)
 
 
-def test_constant_candidates_are_blended():
+def test_blending_constant_candidates_is_no_worse_than_their_mean():
     true = np.random.default_rng(3).normal(0, 300, (2000, 17, 3))
     poses = np.random.default_rng(4).normal(0, 300, (5, 1, 17, 3)).repeat(2000, axis=1)
     residual = np.ascontiguousarray((poses - true).transpose(2, 3, 0, 1), np.float32)
@@ -149,7 +149,7 @@ def test_constant_candidates_are_blended():
     assert found.joint_mm.mean() <= weights.joint_errors(residual, weights.equal_weights(17, 5)).mean()
 
 
-def test_richer_granularity_is_never_worse_and_the_bound_holds():
+def test_finer_granularity_is_never_worse_and_the_bound_holds():
     residual = simulate(1000, seed=2).residual
     optima = {name: weights.exact(residual, name) for name in TIED}
     mean = weights.joint_errors(residual, weights.equal_weights(17, 6)).mean()
@@ -181,14 +181,14 @@ def test_exact_finds_a_perfect_candidate_and_leaves_joints_without_error_at_the_
     np.testing.assert_allclose(optimum.weights[1:, :, 1], 1, atol=1e-3)
 
 
-def test_a_candidate_given_twice_shares_its_weight():
+def test_duplicate_candidates_share_their_weight():
     residual = simulate(500, members=3).residual
     once, twice = weights.exact(residual), weights.exact(np.ascontiguousarray(residual[:, :, [0, 1, 2, 2]]))
     assert twice.joint_mm.mean() == pytest.approx(once.joint_mm.mean(), abs=1e-4)
     np.testing.assert_allclose(twice.weights[1:, :, 2], twice.weights[1:, :, 3], atol=1e-3)
 
 
-def test_shrinking_ends_at_the_mean_and_refuses_other_numbers():
+def test_shrinking_ends_at_the_mean_and_rejects_factors_outside_0_to_1():
     chosen = random_weights(17, 3, 4)
     np.testing.assert_array_equal(weights.shrink_weights(chosen, 0), chosen)
     np.testing.assert_allclose(weights.shrink_weights(chosen, 1), 0.25)
@@ -197,13 +197,13 @@ def test_shrinking_ends_at_the_mean_and_refuses_other_numbers():
         weights.shrink_weights(chosen, 1.5)
 
 
-def test_an_unknown_granularity_offers_the_nearest():
+def test_an_unknown_granularity_suggests_the_nearest():
     with pytest.raises(UserError, match="did you mean 'joint'"):
         weights.exact(simulate(10).residual, "joints")
 
 
-def test_greedy_picks_what_balances_by_hand():
-    # +2 and -1 along x: one third and two thirds cancel; y and z have no error, so that the first pick stays
+def test_greedy_balances_opposite_errors():
+    # errors +2 and -1 along x cancel with weights 1/3 and 2/3; y and z have no error
     residual = np.zeros((2, 3, 2, 4), np.float32)
     residual[1, 0] = [[2] * 4, [-1] * 4]
     found = weights.greedy(residual)
@@ -219,7 +219,7 @@ def test_greedy_lies_between_the_best_single_and_the_optimum():
     assert (error >= weights.exact(residual).joint_mm - 0.01).all()
 
 
-def test_greedy_picks_what_an_exhaustive_look_picks():
+def test_greedy_matches_an_exhaustive_implementation():
     residual = simulate(60, members=3, seed=8).residual[13]
     counts = np.zeros((3, 3))
     counts[:, np.argmin(weights.single_errors(residual[None]))] = 1
