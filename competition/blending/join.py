@@ -94,7 +94,7 @@ def _check_folds(ordered: Sequence[Candidate], images_sha256: str | None) -> lis
         return []
     whose = "its" if len(unverified) == 1 else "their"
     return [
-        f"{', '.join(unverified)}: {whose} folds can't be verified (no config.json): make sure that {whose} "
+        f"warning: {', '.join(unverified)}: {whose} folds can't be verified (no config.json): make sure that {whose} "
         "out-of-fold images were not trained on"
     ]
 
@@ -115,10 +115,10 @@ def _read_residuals(ordered: Sequence[Candidate], true: Poses, columns: int) -> 
             poses = read_out_of_fold(candidate, true)
         pose_mm = poses.pose_mm.astype(np.float32)
         if len(poses.id) > 1 and not np.ptp(pose_mm, axis=0).any():
-            notes.append(f"{candidate.name} predicts the same pose for every image")
+            notes.append(f"warning: {candidate.name} predicts the same pose for every image")
         digest = hashlib.sha256(poses.id.tobytes() + pose_mm.tobytes()).hexdigest()
         if digest in seen:
-            notes.append(f"{candidate.name} is a copy of {seen[digest]}: they share one weight")
+            notes.append(f"warning: {candidate.name} is a copy of {seen[digest]}: they share one weight")
         seen.setdefault(digest, candidate.name)
         common &= np.isin(ids, poses.id, assume_unique=True)
         if not common.any():
