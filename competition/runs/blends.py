@@ -70,7 +70,7 @@ def read_weights(path: Path) -> tuple[list[str], Float64]:
     rows = list(csv.reader(io.StringIO(read_text(path, what="weights"))))
     expected = [[joint, axis] for joint in JOINTS for axis in AXES]
     if [row[:2] for row in rows] != [["joint", "axis"], *expected]:
-        raise UserError(f"{path}: expected columns joint,axis and {len(expected)} rows: run `make blend` again")
+        raise UserError(f"{path}: expected columns joint,axis, {len(expected)} coordinates: run `make blend` again")
     names = rows[0][2:]
     try:
         values = np.array([row[2:] for row in rows[1:]], np.float64).reshape(len(JOINTS), len(AXES), len(names))
