@@ -118,7 +118,7 @@ def _read_residuals(ordered: Sequence[Candidate], true: Poses, columns: int) -> 
             notes.append(f"{candidate.name} predicts the same pose for every image")
         digest = hashlib.sha256(poses.id.tobytes() + pose_mm.tobytes()).hexdigest()
         if digest in seen:
-            notes.append(f"{candidate.name} is a copy of {seen[digest]}: they share one weight")
+            notes.append(f"warning: {candidate.name} is a copy of {seen[digest]}: they share one weight")
         seen.setdefault(digest, candidate.name)
         common &= np.isin(ids, poses.id, assume_unique=True)
         if not common.any():

@@ -80,15 +80,9 @@ def make_plan(
     if gate is None:
         why = f"{limitation}; --granularity coordinate ships the ungated blend"
         return Plan(
-            method=method,
-            option=option,
-            gate=None,
-            nested=None,
-            groups=None,
-            why=why,
-            limitation=limitation,
+            method=method, option=option, gate=None, nested=None, groups=None, why=why, limitation=limitation,
             ship_mean=True,
-        )
+        )  # fmt: skip
     if progress is not None:
         progress("cross-validation", 0, 1)
     nested = gate.choose()
@@ -98,7 +92,7 @@ def make_plan(
     if nested.option == MEAN:
         why = f"no weights gain more than one standard error on held-out {groups['by']}s"
     elif not nested.is_significant:
-        why = f"{nested.option} weights gain only {gain}, at most one standard error"
+        why = f"{nested.option} weights gain only {gain}, not more than one standard error"
     else:
         why = f"{nested.option} weights, chosen by cross-validation, gain {gain}"
     option = option if nested.option == MEAN else nested.option
@@ -128,14 +122,11 @@ def _gate(
     )
     count = len(np.unique(names))
     if count < 2:
-        return None, None, f"only one {by}, so the gain on unseen ones can't be estimated"
+        return None, None, f"there is only one {by}, so the gain on unseen ones can't be estimated"
     gate = Gate(part, names, sequences[rows], members=joined.members)
     limitation = "held-out sequences may share subjects with others: the gain on unseen subjects is unknown"
-    return (
-        gate,
-        {"by": by, "count": count, "folds": len(gate.folds), "rows": len(rows)},
-        limitation * (by == "sequence"),
-    )
+    groups = {"by": by, "count": count, "folds": len(gate.folds), "rows": len(rows)}
+    return gate, groups, limitation * (by == "sequence")
 
 
 def compute(joined: Joined, part: Float32, plan: Plan, sampler: str, seed: int, progress: Progress | None) -> Results:
@@ -187,15 +178,11 @@ def compute(joined: Joined, part: Float32, plan: Plan, sampler: str, seed: int, 
     started = time.perf_counter()
     optimum = weights.exact(residual, tied)
     seconds = time.perf_counter() - started
-    exact_nested = None if gate is None else gate.evaluate(Option(tied, 0.0))
-    results["exact"] = MethodResult(
-        weights=optimum.weights, joint_mm=optimum.joint_mm, seconds=seconds, nested=exact_nested
-    )
-    results["optuna"] = timed(
-        lambda: searched(plan.option), lambda gate: _chosen_gain(plan) or gate.evaluate(plan.option)
-    )
-    free = Option("coordinate", 0.0)
-    if plan.option != free:
+    nested = None if gate is None else gate.evaluate(Option(tied, 0.0))
+    results["exact"] = MethodResult(weights=optimum.weights, joint_mm=optimum.joint_mm, seconds=seconds, nested=nested)
+    option, free = plan.option, Option("coordinate", 0.0)
+    results["optuna"] = timed(lambda: searched(option), lambda gate: _chosen_gain(plan) or gate.evaluate(option))
+    if option != free:
         results["optuna coordinate"] = timed(lambda: searched(free), lambda gate: gate.evaluate(free))
     searched_mm = float(weights.joint_errors(residual, raw[tied]).mean())
     return Results(methods=results, optimum=optimum, searched_mm=searched_mm, studies=tuple(studies))

@@ -68,9 +68,7 @@ def folds(options: argparse.Namespace, workspace: Workspace, console: Console) -
             f"{unknown_subject} image names contain no subject: what precedes the frame number is the sequence"
         )
     if options.strategy == "holdout":
-        console.note(
-            "warning: holdout leaks: neighbouring frames of held-out images are trained on, so scores are too good"
-        )
+        console.note("holdout leaks: neighbouring frames of held-out images are trained on, so scores are too good")
     console.note(f"{workspace.folds / 'folds.csv'}: {'written' if written else 'exists already with the same folds'}")
 
 

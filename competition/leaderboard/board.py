@@ -106,7 +106,7 @@ def board(submissions: Path, folds: Path) -> list[dict[str, Any]]:
 def _unscored(run: Path, of_run: Sequence[Candidate]) -> str:
     """Explain why a run has no out-of-fold MPJPE."""
     if of_run:
-        return "there is no log.jsonl; `make blend` shows its error in the table"
+        return "log.jsonl is missing; `make blend` reports the error of a blend with this run"
     if fold_folders(run):
         return "no epoch is complete in all folds"
     return "trained on everything, so no images were held out"

@@ -75,7 +75,8 @@ def describe_missing_folds(run: Path, folds: Path) -> str:
         return ""
     recipe = next(read_config(folder).get("recipe") for folder in folders if (folder / "config.json").exists())
     command = f"`make train MODEL={recipe} RUN={run.name}`"
-    return f"{len(missing)} of {len(wanted)} are missing ({', '.join(missing)}): resume with {command} and its ARGS"
+    count = f"{len(missing)} of {len(wanted)} are missing"
+    return f"{count} ({', '.join(missing)}): resume with {command} and the same ARGS"
 
 
 def _data_hashes(run: Path) -> tuple[str | None, str | None]:

@@ -24,7 +24,7 @@ WRONG = {
     "sampler": (["blend", "--sampler", "cma"], "did you mean 'cmaes'"),
     "greedy by joint": (
         ["blend", "--method", "greedy", "--granularity", "joint"],
-        "expected granularity auto or coordinate",
+        "greedy supports only",
     ),
     "mean by joint": (["blend", "--method", "mean", "--granularity", "joint"], "expected granularity auto"),
     "precision": (["train", "--model", "3dhg", "--precision", "fp8"], "did you mean"),

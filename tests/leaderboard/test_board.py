@@ -103,7 +103,7 @@ def test_a_row_without_an_out_of_fold_score_gives_the_reason(command: Callable[.
     lines = capsys.readouterr().out.splitlines()
     assert not any(": logged: " in line for line in lines)
     for name, reason in (
-        ("mate", "there is no log.jsonl; `make blend "),
+        ("mate", "log.jsonl is missing; `make blend "),
         ("half", "no epoch is complete"),
         ("all", "trained on everything"),
         ("files", "a blend of files"),
