@@ -12,13 +12,19 @@ from types import UnionType
 from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 SCHEDULES = ("constant", "halve", "cosine")
+AUGMENTATIONS = ("full", "light")  # full adds rotation, scale, shift and dropout
 DECODERS = ("argmax", "dark", "local")
 OPTIMIZERS = (  # of timm's those that need no other package; checked here, as timm takes seconds to load
     "adabelief", "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamp", "adamw", "adan", "adopt", "lamb",
     "laprop", "larc", "lars", "lion", "madgrad", "mars", "momentum", "muon", "nadam", "nadamw", "nesterov", "novograd",
     "radam", "rmsprop", "sgd", "sgdp", "sgdw",
 )  # fmt: skip
-WORDS = {"schedule": SCHEDULES, "decoder": DECODERS, "optimizer": OPTIMIZERS}  # what these settings may be
+WORDS = {  # the values that a setting may have
+    "schedule": SCHEDULES,
+    "augmentation": AUGMENTATIONS,
+    "decoder": DECODERS,
+    "optimizer": OPTIMIZERS,
+}
 HOURGLASS_STRIDE = 64  # input pixels: the stem divides by 4, four poolings by 16
 
 
@@ -45,7 +51,8 @@ class Recipe:
     micro_batch: int | None = None  # images at a time, where a batch is too large for the memory; None is the batch
     ema: float | None = None  # decay of averaged weights, which predict instead; None is off
     flip_test: bool = False  # predict the mirrored image as well, and take the mean
-    augment: bool = False  # rotation, scale, flip, colour and dropout of the training images
+    augment: bool = False  # transform the training images at random
+    augmentation: str = "full"  # how: full, or light (mirror, brightness, colour), better in short training
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -59,6 +66,8 @@ class Recipe:
         require(self.lr > 0, "lr", "above 0", self.lr)
         require(self.weight_decay >= 0, "weight_decay", "at least 0", self.weight_decay)
         require(self.schedule in SCHEDULES, "schedule", "one of " + ", ".join(SCHEDULES), self.schedule)
+        known = "one of " + ", ".join(AUGMENTATIONS)
+        require(self.augmentation in AUGMENTATIONS, "augmentation", known, self.augmentation)
         within = 0 <= self.warmup_epochs <= self.epochs
         require(within, "warmup_epochs", f"0 to epochs={self.epochs}", self.warmup_epochs)
         require(self.clip_norm is None or self.clip_norm > 0, "clip_norm", "above 0 or unset", self.clip_norm)
@@ -77,6 +86,7 @@ class TwoD(Recipe):
     decoder: str = "local"  # how coordinates are read off the maps
     lifter_width: int = 1024  # units of the lifter's hidden layers; Martinez'
     lifter_dropout: float = 0.5  # share of hidden units dropped in training; Martinez'
+    lifter_copies: int = 0  # augmented copies of each sample that the lifter also trains on; the poster had none
     pose_weight: float = 1.0  # of the pose's loss against the heatmaps'; both start near 1
 
     def __post_init__(self) -> None:
@@ -85,6 +95,7 @@ class TwoD(Recipe):
         require(self.stacks >= 1, "stacks", "at least 1", self.stacks)
         require(self.lifter_width >= 1, "lifter_width", "at least 1", self.lifter_width)
         require(0 <= self.lifter_dropout < 1, "lifter_dropout", "at least 0 and under 1", self.lifter_dropout)
+        require(self.lifter_copies >= 0, "lifter_copies", "at least 0", self.lifter_copies)
         require(self.pose_weight > 0, "pose_weight", "above 0", self.pose_weight)
 
 

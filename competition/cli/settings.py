@@ -21,7 +21,9 @@ DESCRIPTIONS: Final = {
     "micro_batch": "accumulate gradients over chunks of this many images, where a batch does not fit into memory",
     "ema": "predict with an exponential moving average of the weights, with this decay",
     "flip_test": "average the predictions for an image and its mirror image",
-    "augment": "augment the training images: rotation, scale, flip, colour, dropout",
+    "augment": "augment the training images",
+    "augmentation": "transforms that augment the images; light: mirroring, brightness and colour, full: also rotation, "
+    "scale, shift and dropout",
     "input_size": "side of the network's square input in pixels",
     "stacks": "number of stacked hourglasses",
     "channels": "feature channels of each hourglass",
@@ -29,6 +31,7 @@ DESCRIPTIONS: Final = {
     "decoder": "method that reads coordinates from heatmaps",
     "lifter_width": "units of each hidden layer of the network that lifts 2D joints to 3D",
     "lifter_dropout": "dropout rate of the network that lifts 2D joints to 3D",
+    "lifter_copies": "augmented copies of each sample's 2D joints that the lifting network also trains on",
     "pose_weight": "weight of the pose loss relative to the heatmap loss",
     "depths": "depth bins of each stack's volume, separated by commas",
     "cube_mm": "edge of the predicted volume around the pelvis in mm",

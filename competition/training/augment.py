@@ -39,27 +39,35 @@ class RGBShift(A.RGBShift):  # type: ignore[misc]
         return shifted
 
 
-def default_pipeline(size: int) -> A.Compose:
-    """Create the transforms for images of `size` pixels: geometry, then brightness and colour, then occlusion."""
-    return A.Compose(
-        [
+def pipeline(kind: str, size: int) -> A.Compose:
+    """Create the transforms of one of AUGMENTATIONS for images of `size` pixels."""
+    mirror = A.HorizontalFlip(p=0.5)
+    if kind == "light":
+        transforms = [
+            mirror,
+            A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.2, p=0.5),
+            RGBShift(r_shift_limit=25, g_shift_limit=25, b_shift_limit=25, p=0.5),
+        ]
+    else:
+        assert kind == "full"
+        hole = (0.08, 0.2)  # share of the image's side
+        transforms = [
             Affine(rotate=(-30, 30), scale=(0.85, 1.15), keep_ratio=True, translate_percent=(-0.04, 0.04), p=0.7),
-            A.HorizontalFlip(p=0.5),
+            mirror,
             A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.2, p=0.6),
             RGBShift(r_shift_limit=15, g_shift_limit=15, b_shift_limit=15, p=0.3),
-            A.CoarseDropout(num_holes_range=(1, 3), hole_height_range=(0.08, 0.2), hole_width_range=(0.08, 0.2), p=0.3),
-        ],
-        save_applied_params=True,  # the poses are transformed with the same parameters
-        strict=True,  # otherwise unknown argument names only cause a warning
-    )
+            A.CoarseDropout(num_holes_range=(1, 3), hole_height_range=hole, hole_width_range=hole, p=0.3),
+        ]
+    # the poses are transformed with the parameters applied; unless strict, unknown argument names only cause a warning
+    return A.Compose(transforms, save_applied_params=True, strict=True)
 
 
 class Augment:
     """Augments one sample. The same (seed, epoch, index) gives the same result in any process."""
 
-    def __init__(self, size: int, seed: int) -> None:
+    def __init__(self, size: int, seed: int, kind: str = "full") -> None:
         self.seed = seed
-        self.pipeline = default_pipeline(size)
+        self.pipeline = pipeline(kind, size)
 
     def __call__(
         self, image: Image, pose2d_px: Float32, pose_mm: Float32, *, epoch: int, index: int

@@ -114,7 +114,7 @@ def training_loader(job: Job, data: Data, trainer: Trainer) -> tuple[KeyedBatche
     """Create the loader of the training rows, shuffled and augmented by seed, fold and epoch."""
     seed = derive(job.workspace.seed, "train", job.fold)
     size, world = trainer.model.input_size, trainer.world
-    augment = Augment(size, seed) if job.recipe.augment else None
+    augment = Augment(size, seed, job.recipe.augmentation) if job.recipe.augment else None
     keys = KeyedBatches(data.train_rows, job.recipe.batch, shuffle_seed=seed, shard=(world.rank, world.size))
     images = PoseImages(job.workspace.data, data.labels, size=size, augment=augment)
     return keys, make_loader(images, keys, workers=job.workers, device=trainer.device)

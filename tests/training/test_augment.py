@@ -5,7 +5,8 @@ import cv2
 import numpy as np
 import pytest
 
-from competition.common.geometry import mirror_pose_mm, rotate_pose_mm
+import models
+from competition.common.geometry import mirror_pose_mm, mirror_pose_px, rotate_pose_mm
 from competition.common.skeleton import MIRROR
 from competition.training.augment import Affine, Augment, RGBShift
 
@@ -117,3 +118,32 @@ def test_rgb_shift_equals_albumentations():
     assert np.abs(result.astype(int) - expected).max() <= 1
     moved = np.median(result.astype(int) - image, axis=(0, 1))
     assert np.all((moved >= [14, -9, 2]) & (moved <= [15, -8, 3]))
+
+
+def test_light_augmentation_mirrors_and_recolours_without_moving_joints_otherwise():
+    rng = np.random.default_rng(0)
+    image = rng.integers(60, 200, (SIZE, SIZE, 3), dtype=np.uint8)
+    pose2d = rng.uniform(0, SIZE, (17, 2)).astype(np.float32)
+    pose3d = rng.normal(0, 300, (17, 3)).astype(np.float32)
+    augment = Augment(SIZE, 0, "light")
+    mirrored, recoloured = 0, 0
+    for index in range(40):
+        changed, moved2d, moved3d = augment(image, pose2d, pose3d, epoch=0, index=index)
+        if not np.array_equal(moved2d, pose2d):
+            mirrored += 1
+            np.testing.assert_allclose(moved2d, mirror_pose_px(pose2d, SIZE), rtol=0, atol=1e-4)
+            np.testing.assert_allclose(moved3d, mirror_pose_mm(pose3d), rtol=0, atol=1e-4)
+            changed = changed[:, ::-1]
+        else:
+            np.testing.assert_array_equal(moved3d, pose3d)
+        recoloured += not np.array_equal(changed, image)
+        # brightness and colour change by a monotonic function of the channel, so the order of the pixels stays
+        order = np.argsort(image[..., 0], axis=None, kind="stable")
+        assert (np.diff(changed[..., 0].ravel()[order].astype(int)) >= 0).all()
+    assert 10 < mirrored < 30
+    assert 20 < recoloured < 40
+
+
+def test_an_unknown_augmentation_is_refused_with_the_valid_ones():
+    with pytest.raises(ValueError, match="augmentation must be one of full, light"):
+        models.recipe("3dhg", augmentation="heavy")
