@@ -1,4 +1,4 @@
-"""The entrants of the competition. This package holds code only; importing it doesn't import torch."""
+"""The models by name, with their recipes. Importing this package doesn't import torch."""
 
 from __future__ import annotations
 
@@ -59,39 +59,39 @@ ENTRANTS: dict[str, Recipe] = {
 
 
 def names() -> list[str]:
-    """Return the names of all entrants."""
+    """Return the names of all models."""
     return list(ENTRANTS)
 
 
 def recipe(name: str, **settings: Any) -> Recipe:
-    """Return an entrant's recipe with settings replaced; ValueError for what is unknown or can't be."""
-    check_known("model", name, ENTRANTS)
-    entrant = ENTRANTS[name]
-    known = [field.name for field in fields(entrant)]
+    """Return a model's recipe with settings replaced; raise ValueError for unknown names and invalid values."""
+    require_known("model", name, ENTRANTS)
+    defaults = ENTRANTS[name]
+    known = [field.name for field in fields(defaults)]
     for setting in settings:
-        check_known(f"setting of {name}", setting, known)
-    return replace(entrant, **settings)
+        require_known(f"setting of {name}", setting, known)
+    return replace(defaults, **settings)
 
 
 def create(name: str, **settings: Any) -> Module:
-    """Create an entrant's network, with settings of its recipe replaced; the errors are those of recipe."""
+    """Create a model's network, with settings of its recipe replaced; raise the same errors as recipe()."""
     chosen = recipe(name, **settings)
     module, _, network = chosen.network.partition(":")
     created: Module = getattr(importlib.import_module(module), network)(chosen)
     return created
 
 
-def check_known(what: str, name: str, known: Iterable[str]) -> None:
-    """Raise ValueError, with the nearest match and all that are known, unless a name is one of them."""
+def require_known(what: str, name: str, known: Iterable[str]) -> None:
+    """Raise ValueError, with the nearest match and the list of known names, unless a name is known."""
     known = list(known)
     if name not in known:
         nearest = difflib.get_close_matches(name, known, n=1)
-        suggestion = f"did you mean {nearest[0]}? " if nearest else ""
+        suggestion = f"did you mean {nearest[0]!r}? " if nearest else ""
         raise ValueError(f"unknown {what} {name!r}: {suggestion}known are {', '.join(known)}")
 
 
 def __getattr__(name: str) -> Any:
-    """Offer the types of models.contract, which needs torch, only when they're asked for."""
+    """Import the types of models.contract on first use, because they need torch."""
     if name in ("Module", "Output", "Spec", "Target"):
         return getattr(importlib.import_module("models.contract"), name)
     raise AttributeError(f"module 'models' has no attribute {name!r}")

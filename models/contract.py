@@ -1,4 +1,4 @@
-"""What every network has in common: its inputs, its outputs and the data that it was made for."""
+"""The interface of all networks: inputs, outputs, loss and the expected data."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from torch import Tensor, nn
 from models.recipes import DECODERS, Recipe, require
 
 JOINTS = 17  # joint 0 is the pelvis, the root
-IMAGE_MEAN = (0.485, 0.456, 0.406)  # of ImageNet, for RGB scaled to 0..1
+IMAGE_MEAN = (0.485, 0.456, 0.406)  # ImageNet's, for RGB scaled to 0..1
 IMAGE_STD = (0.229, 0.224, 0.225)
-POSE_STD_MM = 200.0  # roughly that of a limb, until the data's own statistics are set
+POSE_STD_MM = 200.0  # default until set_pose_statistics is called; roughly that of a limb
 
 
 @dataclass(frozen=True)
 class Spec:
     """The data that a network expects.
 
-    input_size: pixels of the square image. mean, std: of RGB images scaled to 0..1. pose_mean_mm, pose_std_mm: float
-    [17,3], of the training poses, mm relative to the pelvis, camera axes.
+    input_size: side of the square image in pixels. mean, std: normalisation of RGB images scaled to 0..1.
+    pose_mean_mm, pose_std_mm: float [17,3], statistics of the training poses, mm relative to the pelvis, camera axes;
+    the std of the root is 0.
     """
 
     input_size: int
@@ -32,9 +33,10 @@ class Spec:
 
 
 class Output(NamedTuple):
-    """What a network says.
+    """A network's predictions.
 
-    pose_mm: float32 [B,17,3], relative to the pelvis, joint 0 exactly 0. maps: of every stack, what the loss compares.
+    pose_mm: float32 [B,17,3], relative to the pelvis, camera axes, joint 0 exactly 0. maps: the heatmaps or volumes of
+    every stack, for the loss; empty for networks without stacks.
     """
 
     pose_mm: Tensor
@@ -42,10 +44,10 @@ class Output(NamedTuple):
 
 
 class Target(NamedTuple):
-    """What is true.
+    """The labels of a batch.
 
-    pose2d_px: float [B,17,2], pixels of the input image, integers at pixel centres, also outside of it. pose_mm: float
-    [B,17,3], relative to the pelvis, camera axes.
+    pose2d_px: float [B,17,2], pixels of the input image, integers at pixel centres; joints may lie outside the image.
+    pose_mm: float [B,17,3], relative to the pelvis, camera axes.
     """
 
     pose2d_px: Tensor
@@ -53,10 +55,10 @@ class Target(NamedTuple):
 
 
 class Module(nn.Module):
-    """A network of the competition: images float [B,3,S,S] in, Output out, and a loss that knows how to judge it.
+    """Base class of all networks: forward maps normalised images, float [B,3,S,S], to an Output; loss scores it.
 
-    same_steps: whether forward and loss run the same kernels whatever the images, so that a GPU may replay a step
-    recorded once. False where Python decides anything, such as what to drop.
+    same_steps: whether forward and loss run the same kernels for all images, so that a GPU can replay a training step
+    as a CUDA graph. It must be False if Python control flow depends on data or random numbers.
     """
 
     same_steps = False
@@ -79,7 +81,7 @@ class Module(nn.Module):
         return Spec(self.input_size, self.image_mean, self.image_std, self.pose_mean_mm, self.pose_std_mm)
 
     def set_pose_statistics(self, mean: Tensor, std: Tensor) -> None:
-        """Set the mean and standard deviation of the training poses, [17,3] in mm; the root's deviation is 0."""
+        """Set the mean and standard deviation of the training poses, [17,3] in mm; raise ValueError if invalid."""
         for name, values in (("mean", mean), ("std", std)):
             shape = tuple(values.shape)
             require(shape == (JOINTS, 3), f"the shape of the pose {name}", str((JOINTS, 3)), shape)
@@ -90,16 +92,16 @@ class Module(nn.Module):
 
     @property
     def regions(self) -> list[nn.Module]:
-        """The parts that are compiled one by one where that is asked for; alike ones are compiled once."""
+        """The submodules that torch.compile compiles one by one; identical ones share compiled code."""
         return [self]
 
     def loss(self, output: Output, target: Target) -> dict[str, Tensor]:
-        """Return scalars by name; "total" is what is minimised."""
+        """Return the losses by name, as scalars; training minimises "total"."""
         raise NotImplementedError
 
 
 class HeatmapModule(Module):
-    """A network whose coordinates are read off maps by a decoder that can be changed at any time."""
+    """A network that decodes coordinates from heatmaps; the decoder can be changed at any time."""
 
     def __init__(self, recipe: Recipe, input_size: int, decoder: str) -> None:
         super().__init__(recipe, input_size)

@@ -1,10 +1,10 @@
 """The stacked hourglass network of Newell et al. 2016 ("Stacked hourglass networks for human pose estimation").
 
     images -> stem -> [hourglass -> Residual -> 1x1 conv-BN-ReLU = features -> 1x1 conv = score] x stacks
-                   next input = input + 1x1 conv(features) + 1x1 conv(score), but for the last stack
+                   next input = input + 1x1 conv(features) + 1x1 conv(score), except after the last stack
 
-One hourglass of depth 4 on 64x64 maps: at each level one branch stays and one is pooled, goes a level down and comes
-back.
+One hourglass of depth 4 on 64x64 maps: at each level one branch keeps its resolution; the other is pooled, processed by
+the next level, and upsampled.
 
     64 --Residual-------------------------------(+)--
      \\-pool-Residual- 32 - (the same) -Residual-nearest x2-/
@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 DEPTH = 4  # levels of an hourglass: 64 to 4 pixels
-SCORE_STD = 1e-3  # of the scores' first weights: maps begin near 0, as their targets nearly are
+SCORE_STD = 1e-3  # of the initial score weights: maps start near 0, like most of the target
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch normalisation that takes its running statistics where a channel has one value only: one image at 1x1."""
+    """Batch normalisation that uses its running statistics where a channel has a single value: one image at 1x1."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training and x.numel() == x.shape[1]:
@@ -32,10 +32,10 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 class Residual(nn.Module):
-    """Pre-activation bottleneck [B,inputs,H,W] -> [B,outputs,H,W]; the skip is projected where the channels change.
+    """Pre-activation bottleneck [B,inputs,H,W] -> [B,outputs,H,W]; the skip is a 1x1 conv if inputs != outputs.
 
-    The last convolution starts at zero, so an untrained block is its skip. With PyTorch's default weights the variance
-    grows from block to block (eight stacks have 112), and in bf16 the first gradients are mostly rounding noise.
+    The last convolution is initialised to zero, so an untrained block equals its skip. With PyTorch's default weights
+    the variance grows over the blocks (112 in eight stacks), and the first bf16 gradients are mostly rounding noise.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -73,19 +73,19 @@ class Hourglass(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         low = self.up(self.inner(self.down(F.max_pool2d(x, 2))))
-        stayed: Tensor = self.stay(x)
-        return stayed + doubled(low)
+        skip: Tensor = self.stay(x)
+        return skip + upsample(low)
 
 
-def doubled(x: Tensor) -> Tensor:
-    """Return x [B,C,H,W] twice as high and wide, in its own precision: automatic casting would go on in float32."""
-    alone = nullcontext() if x.dtype == torch.float32 else torch.autocast(x.device.type, enabled=False)
-    with alone:
+def upsample(x: Tensor) -> Tensor:
+    """Double the height and width of x [B,C,H,W] in its own precision; autocast would convert it to float32."""
+    keep_precision = nullcontext() if x.dtype == torch.float32 else torch.autocast(x.device.type, enabled=False)
+    with keep_precision:
         return F.interpolate(x, scale_factor=2, mode="nearest")
 
 
 class Stack(nn.Module):
-    """One hourglass and its score; the last stack gives nothing back and so has no re-injection."""
+    """One hourglass and its score, which are added to the next stack's input, except after the last stack."""
 
     def __init__(self, channels: int, scores: int, last: bool) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class Stack(nn.Module):
 
 
 class StackedHourglass(nn.Module):
-    """Images [B,3,4H,4W] -> the scores of every stack, [B,scores[i],H,W]."""
+    """Stem and stacks: images [B,3,4H,4W] -> the scores of every stack i, [B,scores[i],H,W]."""
 
     def __init__(self, channels: int, scores: tuple[int, ...]) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class StackedHourglass(nn.Module):
 
     @property
     def regions(self) -> list[nn.Module]:
-        """What is compiled by itself: the stem, and the hourglasses, which all are alike (see Module)."""
+        """The submodules to compile separately: the stem and the identical hourglasses (see Module.regions)."""
         return [self.stem, *(stack.get_submodule("features") for stack in self.stacks)]
 
     def forward(self, images: Tensor) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""integral: a timm backbone with integral regression, after Sun et al. 2018 ("Integral human pose regression")."""
+"""integral: a timm backbone with the integral regression of Sun et al. 2018 ("Integral human pose regression")."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from models.contract import JOINTS, Module, Output, Target
 from models.heatmaps import index_to_mm
 from models.recipes import Integral
 
-DECONVOLUTIONS = 3  # each doubles the resolution: at 256 pixels 8x8 to 64x64
-STRIDE = 4 * 2**DECONVOLUTIONS  # pixels, of the backbone's features: the volume's width is a quarter of the image's
-SCORE_STD = 0.1  # of the volume's first weights: every joint begins near the centre, and gradients reach the backbone
+DECONVOLUTIONS = 3  # each doubles the resolution: 8x8 to 64x64 for images of 256 pixels
+STRIDE = 4 * 2**DECONVOLUTIONS  # of the backbone's features, in pixels: the volume is a quarter as wide as the image
+SCORE_STD = 0.1  # of the initial score weights: joints start near the centre, and gradients reach the backbone
 
 
 class IntegralRegression(Module):
-    """A joint's position is the expectation over a softmax of its volume [D,H,W] in the metric cube.
+    """Each joint's position is the expectation under the softmax of its volume [D,H,W] over the metric cube.
 
-    The pose is the joints' positions less the root's: the network may place the person in the cube where it is in the
-    image.
+    The root's position is subtracted from all joints, so the person may be anywhere in the cube, as in the image.
     """
 
     same_steps = True
@@ -53,7 +52,7 @@ class IntegralRegression(Module):
         return Output(positions_mm - positions_mm[:, :1])
 
     def volume(self, images: Tensor) -> Tensor:
-        """Return the volumes before the softmax, [B,17,D,H,W]."""
+        """Return the logits of the softmax, [B,17,D,H,W]."""
         features = self.backbone(images)[-1]
         if getattr(self.backbone, "output_fmt", None) == Format.NHWC:
             features = features.permute(0, 3, 1, 2)
@@ -61,13 +60,13 @@ class IntegralRegression(Module):
         return score.view(len(score), JOINTS, self.bins, *score.shape[2:])
 
     def loss(self, output: Output, target: Target) -> dict[str, Tensor]:
-        """Return the mean absolute difference in units of half the cube, summed over x, y, z."""
+        """Return the L1 distance to the target, in units of half the cube's edge, averaged over samples and joints."""
         difference = (output.pose_mm - target.pose_mm.float()) / (self.cube_mm / 2)
         return {"total": difference.abs().sum(2).mean()}
 
 
 def expectation_mm(marginals: tuple[Tensor, ...], cube_mm: float) -> Tensor:
-    """Return the expected positions [B,J,3], mm from the cube's centre, under marginals along x, y, z."""
+    """Return the expected positions [B,J,3] in mm from the cube's centre, given the marginals along x, y and z."""
     positions = []
     for marginal in marginals:
         count = marginal.shape[2]
@@ -77,11 +76,11 @@ def expectation_mm(marginals: tuple[Tensor, ...], cube_mm: float) -> Tensor:
 
 
 class Marginals(torch.autograd.Function):
-    """Marginals [B,J,W], [B,J,H], [B,J,D] of the softmax over each joint's whole volume, of volumes [B,J,D,H,W].
+    """Marginals [B,J,W], [B,J,H], [B,J,D] of the softmax over each joint's volume, for volumes [B,J,D,H,W].
 
-    The gradient to a voxel is p * (gx + gy + gz - E[gx + gy + gz]), with the marginals' gradients at its x, y and z.
-    The softmax p is made again in the backward pass, sample by sample in float32, so no volume is kept but the
-    network's own.
+    The gradient of a voxel is p * (gx + gy + gz - E[gx + gy + gz]), where gx, gy, gz are the gradients of the marginals
+    at its x, y and z. The backward pass recomputes the softmax p one sample at a time in float32, so only the network's
+    own volume is kept in memory.
     """
 
     @staticmethod
@@ -124,16 +123,16 @@ def flatten(sample: Tensor) -> Tensor:
 
 
 def deconvolution(inputs: int, outputs: int) -> list[nn.Module]:
-    """Return layers that double the resolution, [B,inputs,H,W] -> [B,outputs,2H,2W]."""
+    """Create layers that double the resolution, [B,inputs,H,W] -> [B,outputs,2H,2W]."""
     upsample = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=False)
     return [upsample, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
 
 
 def create_backbone(name: str, pretrained: bool, stride: int, size: int) -> Any:
-    """Create a timm backbone for images of size x size pixels that gives its features at a stride, in image pixels.
+    """Create a timm backbone that returns the features at a stride (in pixels), for images of size x size pixels.
 
-    Weights that have no say in them, as of a network that keeps several resolutions apart, are frozen. Raises
-    ValueError for an unknown or unfit name, RuntimeError where weights can't be had.
+    Weights that don't contribute to these features, such as other resolution branches of HRNet, are frozen. Raises
+    ValueError for an unknown or unsuitable backbone, RuntimeError if pretrained weights can't be loaded.
     """
     if not timm.is_model(name):
         nearest = ", ".join(difflib.get_close_matches(name, timm.list_models(), n=5)) or "none"
@@ -143,37 +142,37 @@ def create_backbone(name: str, pretrained: bool, stride: int, size: int) -> Any:
         with torch.device("meta"):
             strides = timm.create_model(name, features_only=True).feature_info.reduction()
     except Exception as error:
-        raise ValueError(f"backbone {name} has no features_only: {one_line(error)}") from error
+        raise ValueError(f"backbone {name} must support features_only of timm, but got: {one_line(error)}") from error
     if stride not in strides:
-        raise ValueError(f"backbone {name} must have features at stride {stride}, but has them at {strides}")
+        raise ValueError(f"backbone {name} must have features at stride {stride}, but got strides {strides}")
     settings: dict[str, Any] = {"features_only": True, "out_indices": (strides.index(stride),)}
     if getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False):
         settings["img_size"] = size
-    unread = unread_weights(name, settings, size)
+    unused = unused_weights(name, settings, size)
     try:
         backbone = timm.create_model(name, pretrained=pretrained, **settings)
     except Exception as error:
         if not pretrained:
             raise
-        cure = "use pretrained=False, or try again online"
-        raise RuntimeError(f"weights of backbone {name} couldn't be loaded: {one_line(error)}; {cure}") from error
+        fix = "use pretrained=False, or check the network connection and try again"
+        raise RuntimeError(f"weights of backbone {name} couldn't be loaded: {one_line(error)}; {fix}") from error
     for weight, parameter in backbone.named_parameters():
-        parameter.requires_grad_(weight not in unread)
+        parameter.requires_grad_(weight not in unused)
     return backbone
 
 
-def unread_weights(name: str, settings: dict[str, Any], size: int) -> set[str]:
-    """Return the names of a backbone's weights that no gradient reaches; raise ValueError where images don't fit it."""
+def unused_weights(name: str, settings: dict[str, Any], size: int) -> set[str]:
+    """Return the names of a backbone's weights that get no gradient; raise ValueError if it rejects the image size."""
     try:
         with torch.device("meta"):  # shapes only
             backbone = timm.create_model(name, **settings)
             features = backbone(torch.empty(2, 3, size, size))[-1]
     except Exception as error:
-        raise ValueError(f"backbone {name} takes no images of {size} pixels: {one_line(error)}") from error
+        raise ValueError(f"backbone {name} must accept images of {size} pixels, but got: {one_line(error)}") from error
     torch.autograd.backward(features.sum())
     return {weight for weight, parameter in backbone.named_parameters() if parameter.grad is None}
 
 
 def one_line(error: Exception) -> str:
-    """Return the beginning of an error's message, on one line."""
+    """Return the first 200 characters of an error's message, on one line."""
     return " ".join(str(error).split())[:200]

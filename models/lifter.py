@@ -15,7 +15,7 @@ MAX_SHIFT = 0.08  # half the image is 1
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """Batch normalisation [B,width]; a training batch of one, which has no spread, takes the running statistics."""
+    """Batch normalisation [B,width]; a training batch of one sample has no variance and uses the running statistics."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training and len(x) == 1:
@@ -24,11 +24,12 @@ class BatchNorm(nn.BatchNorm1d):
 
 
 def layer(inputs: int, width: int, dropout: float) -> nn.Sequential:
+    """Create a hidden layer, [B,inputs] -> [B,width]."""
     return nn.Sequential(nn.Linear(inputs, width), BatchNorm(width), nn.ReLU(inplace=True), nn.Dropout(dropout))
 
 
 class Block(nn.Module):
-    """Two layers around a skip, [B,width] -> the same."""
+    """Residual block of two layers, [B,width] -> the same shape."""
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
@@ -40,7 +41,7 @@ class Block(nn.Module):
 
 
 class Lifter(nn.Module):
-    """Features [B,inputs] -> [B,outputs], through a layer, two residual blocks and a linear end."""
+    """A hidden layer, two residual blocks and a linear layer, [B,inputs] -> [B,outputs]."""
 
     def __init__(self, inputs: int, outputs: int, width: int, dropout: float) -> None:
         super().__init__()
@@ -53,10 +54,10 @@ class Lifter(nn.Module):
 
 
 def augment_lifting(positions: Tensor, peaks: Tensor, pose_mm: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Rotate, scale, shift and mirror samples at random; every sample [B] draws its own transform.
+    """Rotate, scale, shift and mirror samples at random; every sample has its own transform.
 
-    positions [B,17,2], -1 to 1 between the image's edges; peaks [B,17]; pose_mm [B,17,3], camera axes. The pose turns
-    with the image about the optical axis; scale and shift leave it unchanged.
+    positions [B,17,2], -1 to 1 between the image's edges; peaks [B,17]; pose_mm [B,17,3], camera axes. The pose is
+    rotated with the image about the optical axis; scale and shift leave it unchanged.
     """
     draws = torch.rand(5, len(positions), 1, 1, device=positions.device)
     angle = math.radians(MAX_ROTATION_DEG) * (2 * draws[0, :, 0, 0] - 1)
@@ -74,12 +75,12 @@ def augment_lifting(positions: Tensor, peaks: Tensor, pose_mm: Tensor) -> tuple[
 
 
 def mirror(points: Tensor) -> Tensor:
-    """Mirror points [B,17,2 or 3] left to right: negate x and exchange left and right joints."""
+    """Mirror points [B,17,2 or 3] left to right: negate x and swap left and right joints."""
     return swap_sides(torch.cat([-points[..., :1], points[..., 1:]], 2))
 
 
 def swap_sides(joints: Tensor) -> Tensor:
-    """Exchange left and right joints of [B,17,...]: the legs are 1-3 and 4-6, the arms 11-13 and 14-16."""
+    """Swap left and right joints of [B,17,...]: the legs are 1-3 and 4-6, the arms 11-13 and 14-16."""
     return torch.cat(
         [joints[:, :1], joints[:, 4:7], joints[:, 1:4], joints[:, 7:11], joints[:, 14:], joints[:, 11:14]], 1
     )

@@ -1,7 +1,7 @@
-"""Recipes: everything that makes a run of a network, as frozen dataclasses; models/__init__.py lists the entrants.
+"""Recipes: all settings of a model and its training, as frozen dataclasses; models/__init__.py lists them by name.
 
-A recipe holds the training settings (Recipe) and, in one subclass a network, the settings of the model. Field types are
-plain, so that each can become a flag of the command line. This file imports neither torch nor timm.
+Recipe holds the training settings; one subclass per network adds the settings of the network. Field types are simple,
+so that every field can become a command-line flag. This file imports neither torch nor timm.
 """
 
 from __future__ import annotations
@@ -12,47 +12,47 @@ from types import UnionType
 from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 SCHEDULES = ("constant", "halve", "cosine")
-AUGMENTATIONS = ("full", "light")  # full adds rotation, scale, shift and dropout
+AUGMENTATIONS = ("full", "light")  # full: also rotation, scale, shift and dropout
 DECODERS = ("argmax", "dark", "local")
-OPTIMIZERS = (  # of timm's those that need no other package; checked here, as timm takes seconds to load
+OPTIMIZERS = (  # those of timm that need no other package; listed here, because importing timm takes seconds
     "adabelief", "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamp", "adamw", "adan", "adopt", "lamb",
     "laprop", "larc", "lars", "lion", "madgrad", "mars", "momentum", "muon", "nadam", "nadamw", "nesterov", "novograd",
     "radam", "rmsprop", "sgd", "sgdp", "sgdw",
 )  # fmt: skip
-WORDS = {  # the values that a setting may have
+WORDS = {  # the allowed values of settings
     "schedule": SCHEDULES,
     "augmentation": AUGMENTATIONS,
     "decoder": DECODERS,
     "optimizer": OPTIMIZERS,
 }
-HOURGLASS_STRIDE = 64  # input pixels: the stem divides by 4, four poolings by 16
+HOURGLASS_STRIDE = 64  # input pixels: the stem reduces the resolution 4 times, the four poolings 16 times
 
 
 def require(holds: bool, what: str, expected: str, got: object) -> None:
-    """Raise ValueError unless the condition holds."""
+    """Raise ValueError, with the expected and the actual value, unless the condition holds."""
     if not holds:
         raise ValueError(f"{what} must be {expected}, but got {what}={got!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Settings of the training; the defaults are those of the poster."""
+    """Training settings; the defaults are those of the poster."""
 
     network: ClassVar[str] = ""  # "module:class", imported when a model is created
 
-    epochs: int = 4  # passes over the training images; the poster's 3D runs
-    batch: int = 4  # images a step; what fitted the authors' GPU
-    optimizer: str = "adam"  # as timm's optimizer factory names it
-    lr: float = 2.5e-4  # learning rate at the start, or after the warm-up; the poster's
+    epochs: int = 4  # passes over the training images; as in the poster's 3D runs
+    batch: int = 4  # images per training step; as many as fitted into the authors' GPU
+    optimizer: str = "adam"  # name in timm's optimizer factory
+    lr: float = 2.5e-4  # initial learning rate, after the warm-up; the poster's
     weight_decay: float = 0.0  # as the optimizer defines it; the poster used none
-    schedule: str = "constant"  # constant, halve (by half every epoch) or cosine (to zero at the last epoch)
-    warmup_epochs: float = 0.0  # epochs of linear warm-up from zero; 0 is off
-    clip_norm: float | None = None  # largest norm of the whole gradient; None is off
-    micro_batch: int | None = None  # images at a time, where a batch is too large for the memory; None is the batch
-    ema: float | None = None  # decay of averaged weights, which predict instead; None is off
-    flip_test: bool = False  # predict the mirrored image as well, and take the mean
+    schedule: str = "constant"  # constant, halve (every epoch) or cosine (to zero at the last epoch)
+    warmup_epochs: float = 0.0  # epochs of linear warm-up from zero; 0: off
+    clip_norm: float | None = None  # maximum norm of the whole gradient; None: no clipping
+    micro_batch: int | None = None  # images per forward pass, to save memory; None: the whole batch
+    ema: float | None = None  # decay of the averaged weights, which then predict; None: off
+    flip_test: bool = False  # average the predictions for an image and its mirror image
     augment: bool = False  # transform the training images at random
-    augmentation: str = "full"  # how: full, or light (mirror, brightness, colour), better in short training
+    augmentation: str = "full"  # full, or light (mirror, brightness, colour), for short training
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -79,15 +79,15 @@ class TwoD(Recipe):
 
     network: ClassVar[str] = "models.two_d:TwoDHourglass"
 
-    input_size: int = 256  # pixels, square; the maps are a quarter of it
+    input_size: int = 256  # side of the square image in pixels; maps are a quarter as wide
     stacks: int = 8  # hourglasses one after another
-    channels: int = 256  # of the features; the stem has a quarter and a half of them
+    channels: int = 256  # feature channels of the hourglasses
     sigma: float = 1.0  # map pixels, of the target Gaussians; Newell's
-    decoder: str = "local"  # how coordinates are read off the maps
-    lifter_width: int = 1024  # units of the lifter's hidden layers; Martinez'
-    lifter_dropout: float = 0.5  # share of hidden units dropped in training; Martinez'
+    decoder: str = "local"  # method that decodes coordinates from the maps
+    lifter_width: int = 1024  # units of each hidden layer of the lifter; Martinez'
+    lifter_dropout: float = 0.5  # dropout rate of the lifter; Martinez'
     lifter_copies: int = 0  # augmented copies of each sample that the lifter also trains on; the poster had none
-    pose_weight: float = 1.0  # of the pose's loss against the heatmaps'; both start near 1
+    pose_weight: float = 1.0  # weight of the pose loss relative to the heatmap loss; both start near 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -105,12 +105,12 @@ class ThreeD(Recipe):
 
     network: ClassVar[str] = "models.three_d:ThreeDHourglass"
 
-    input_size: int = 256  # pixels, square; the maps are a quarter of it
-    depths: tuple[int, ...] = (1, 2, 4, 64)  # depth bins of each stack; the authors'. For 8 stacks: 1,2,4,8,16,32,48,64
-    channels: int = 256  # of the features; the stem has a quarter and a half of them
-    cube_mm: float = 2000.0  # edge of the cube around the pelvis: arms stretched upward just fit
-    sigma: float = 2.0  # map pixels in x and y, the same length in z where the bins are fine enough
-    decoder: str = "dark"  # how coordinates are read off the last volume; .3 to 1.1 mm better than local out of fold
+    input_size: int = 256  # side of the square image in pixels; maps are a quarter as wide
+    depths: tuple[int, ...] = (1, 2, 4, 64)  # depth bins of each stack; the poster's. For 8 stacks: 1,2,4,8,16,32,48,64
+    channels: int = 256  # feature channels of the hourglasses
+    cube_mm: float = 2000.0  # edge of the cube around the pelvis; arms stretched upward just fit
+    sigma: float = 2.0  # map pixels, of the target Gaussians; the same length in z, unless the bins are coarse
+    decoder: str = "dark"  # method that decodes coordinates from the last volume; more accurate than local
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -123,27 +123,27 @@ class ThreeD(Recipe):
 
 @dataclass(frozen=True, kw_only=True)
 class Integral(Recipe):
-    """Any timm backbone with deconvolutions and integral regression (Sun et al. 2018)."""
+    """A timm backbone with deconvolutions and integral regression (Sun et al. 2018)."""
 
     network: ClassVar[str] = "models.integral:IntegralRegression"
 
-    epochs: int = 8  # averaged weights want a few more than the poster's 4
-    batch: int = 32  # images a step; batch normalisation likes more than 4
-    optimizer: str = "adamw"  # weight decay apart from the gradient
-    lr: float = 5e-4  # after the warm-up; 1e-3 diverged without warm-up or clipping
-    weight_decay: float = 0.01  # AdamW's usual
-    warmup_epochs: float = 0.5  # a softmax over a whole volume is easily upset at the start
+    epochs: int = 8  # averaged weights need more than the poster's 4
+    batch: int = 32  # images per training step; batch normalisation needs more than the poster's 4
+    optimizer: str = "adamw"  # decouples weight decay from the gradient
+    lr: float = 5e-4  # after the warm-up; 1e-3 can diverge without warm-up or clipping
+    weight_decay: float = 0.01  # AdamW's default
+    warmup_epochs: float = 0.5  # the softmax over a whole volume is unstable at the start
     clip_norm: float | None = 1.0  # the same reason
-    ema: float | None = 0.999  # averaged weights at a constant rate were better than a rate that falls
-    flip_test: bool = True  # 7 to 10 mm better
+    ema: float | None = 0.999  # better than a decaying learning rate; see README.md
+    flip_test: bool = True  # more accurate; see README.md
     augment: bool = True  # a pretrained backbone overfits otherwise
 
-    input_size: int = 256  # pixels, square
-    backbone: str = "resnet50"  # any name of timm with features_only
-    pretrained: bool = False  # download the backbone's weights
-    deconvolution_channels: int = 256  # of each of the three deconvolutions; Sun's
+    input_size: int = 256  # side of the square image in pixels
+    backbone: str = "resnet50"  # any timm model that supports features_only
+    pretrained: bool = False  # download pretrained weights of the backbone
+    deconvolution_channels: int = 256  # channels of each of the three deconvolutions; Sun's
     bins: int = 64  # depth bins of the volume
-    cube_mm: float = 2000.0  # edge of the cube
+    cube_mm: float = 2000.0  # edge of the cube that the volume covers
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -156,7 +156,7 @@ class Integral(Recipe):
 
 
 def check_hourglass(input_size: int, channels: int, sigma: float, decoder: str) -> None:
-    """Check what both hourglass networks share."""
+    """Check the settings that both hourglass networks share."""
     valid = input_size >= HOURGLASS_STRIDE and input_size % HOURGLASS_STRIDE == 0
     require(valid, "input_size", f"a positive multiple of {HOURGLASS_STRIDE}", input_size)
     require(channels >= 4 and channels % 4 == 0, "channels", "a positive multiple of 4", channels)
@@ -165,7 +165,7 @@ def check_hourglass(input_size: int, channels: int, sigma: float, decoder: str) 
 
 
 def check_types(recipe: Recipe) -> None:
-    """Check every field against its annotation; an int is a float too, a bool is neither; floats are finite."""
+    """Check every value against its field's type; an int is a valid float, a bool is neither; floats must be finite."""
     hints = get_type_hints(type(recipe))
     for field in fields(recipe):
         value = getattr(recipe, field.name)
@@ -176,7 +176,7 @@ def check_types(recipe: Recipe) -> None:
 
 
 def is_of_type(value: object, hint: Any) -> bool:
-    """Whether a value fits one of the plain annotations that recipes use."""
+    """Return whether a value has an annotated type, of those that recipes use."""
     if isinstance(hint, UnionType):
         return any(is_of_type(value, member) for member in get_args(hint))
     if get_origin(hint) is tuple:

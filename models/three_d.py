@@ -1,7 +1,7 @@
 """3dhg: the coarse-to-fine volumetric hourglass of Pavlakos et al. 2017, over a metric cube around the pelvis.
 
-Paper: "Coarse-to-fine volumetric prediction for single-image 3D human pose". Here x, y and z all are mm from the
-pelvis, so no camera is needed to read a pose off a volume.
+Paper: "Coarse-to-fine volumetric prediction for single-image 3D human pose". Here x, y and z are all in mm from
+the pelvis, so decoding a pose from a volume needs no camera.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from models.heatmaps import decode, gaussian_squares, index_to_mm, mm_to_index, 
 from models.hourglass import StackedHourglass
 from models.recipes import ThreeD
 
-LEAST_SIGMA = 0.75  # bins of depth: a joint between two coarse bins still reaches .8 of the height in both
+MIN_DEPTH_SIGMA = 0.75  # depth bins: a joint halfway between two bins has a target of .8 in both
 
 
 class ThreeDHourglass(HeatmapModule):
-    """Stack i gives 17 * depths[i] channels, joint by joint: a volume [B,17,depths[i],H,W] (in maps of the Output).
+    """Stack i predicts a volume per joint, [B,17,depths[i],H,W]; Output.maps holds them.
 
-    The root is the cube's centre by definition, so it is written as exactly 0 and its volume is only an aid in
-    training; the other joints are read as absolute positions in the cube. A joint outside the cube has its Gaussian
-    moved to the nearest voxel.
+    Joints are decoded as absolute positions in the cube. The root is the cube's centre by definition: its output is
+    exactly 0, and its volume only helps training. For a joint outside the cube, the target Gaussian is moved to the
+    nearest voxel.
     """
 
     same_steps = True
@@ -37,7 +37,7 @@ class ThreeDHourglass(HeatmapModule):
     def forward(self, images: Tensor) -> Output:
         scores = self.hourglass(images)
         maps = tuple(score.unflatten(1, (JOINTS, depth)) for score, depth in zip(scores, self.depths, strict=True))
-        decoder = "argmax" if self.training else self.decoder  # the loss doesn't read the pose: the quickest will do
+        decoder = "argmax" if self.training else self.decoder  # the fastest; the loss doesn't use the pose
         with torch.no_grad():
             positions, _ = decode(maps[-1], decoder, self.sigmas(maps[-1]))
             pose_mm = index_to_mm(positions, sizes(maps[-1]), self.cube_mm)
@@ -49,7 +49,7 @@ class ThreeDHourglass(HeatmapModule):
         return self.hourglass.regions
 
     def loss(self, output: Output, target: Target) -> dict[str, Tensor]:
-        """Return the mean over stacks of squares (1 for empty volumes), and stack1, stack2, ... each."""
+        """Return the squared error (1 for empty volumes) of every stack, stack1, stack2, ..., and total, their mean."""
         result = {}
         for index, maps in enumerate(output.maps):
             bins = sizes(maps)
@@ -59,6 +59,6 @@ class ThreeDHourglass(HeatmapModule):
         return {"total": torch.stack(list(result.values())).mean(), **result}
 
     def sigmas(self, volume: Tensor) -> tuple[float, float, float]:
-        """Return the target's sigmas in voxels, x, y, z: equal in mm, but at least LEAST_SIGMA bins of depth."""
+        """Return the target's sigmas in voxels, x, y, z: equal in mm, but at least MIN_DEPTH_SIGMA along z."""
         depth, _, width = volume.shape[2:]
-        return self.sigma, self.sigma, max(self.sigma * depth / width, LEAST_SIGMA)
+        return self.sigma, self.sigma, max(self.sigma * depth / width, MIN_DEPTH_SIGMA)

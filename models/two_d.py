@@ -17,9 +17,9 @@ MIN_STD_MM = 1.0  # divides coordinates that do not vary in the data
 class TwoDHourglass(HeatmapModule):
     """Newell's network predicts 2D heatmaps; Martinez' lifter maps joint positions and peak heights to a 3D pose.
 
-    The lifter's gradient stops at the heatmaps. While the maps are flat, the lifter reads the argmax of noise, and its
-    gradient would be noise too. Target Gaussians are also drawn for joints outside the image: little of a distant one
-    reaches the map, and its low peak shows the lifter that the position is unreliable.
+    The lifter's gradient stops at the heatmaps. Early in training the maps are nearly flat, so
+    decoded positions and the lifter's gradient are mostly noise. Joints outside the image have target Gaussians, too:
+    only a tail reaches the map, and the low peak shows the lifter that the position is unreliable.
 
     Output.maps holds [B,17,H,W] per stack; H and W are a quarter of the input size.
     """
@@ -58,7 +58,7 @@ class TwoDHourglass(HeatmapModule):
         return self.hourglass.regions
 
     def loss(self, output: Output, target: Target) -> dict[str, Tensor]:
-        """Return heatmap (squared error, 1 for empty maps, mean over stacks), pose (standardised) and their sum."""
+        """Return heatmap (squared error, 1 for empty maps, mean over stacks), pose and total, their weighted sum."""
         last = output.maps[-1]
         true_positions = resample(target.pose2d_px.float(), self.input_size, last.shape[-1])
         heatmap = torch.stack([gaussian_squares(maps, true_positions, self.sigmas) for maps in output.maps]).mean()
@@ -69,7 +69,7 @@ class TwoDHourglass(HeatmapModule):
         return {"total": heatmap + self.pose_weight * pose, "heatmap": heatmap, "pose": pose}
 
     def pose_loss(self, pose_mm: Tensor, true_mm: Tensor) -> Tensor:
-        """Return the mean squared difference of standardised poses [B,17,3] without the root."""
+        """Return the mean squared error of standardised poses [B,17,3] without the root."""
         difference = (pose_mm - true_mm) / self.pose_std_mm.clamp(min=MIN_STD_MM)
         return difference[:, 1:].square().mean()
 
@@ -88,5 +88,5 @@ class TwoDHourglass(HeatmapModule):
 
 
 def between_edges(positions: Tensor, maps: Tensor) -> Tensor:
-    """Turn positions in map pixels (integers at centres) into -1 to 1 between the map's edges."""
+    """Convert positions in map pixels (integers at centres) to -1 to 1 between the map's edges."""
     return (positions + 0.5) / sizes(maps) * 2 - 1

@@ -1,4 +1,4 @@
-"""Coordinates, the closed-form loss and the decoders, in absolute coordinates."""
+"""Coordinates, the closed-form loss, the decoders and the marginals, compared with direct computations."""
 
 import math
 
@@ -13,7 +13,7 @@ CUBE_MM = 2000.0
 
 
 def naive(maps: torch.Tensor, positions: torch.Tensor, sigmas: tuple[float, ...]) -> torch.Tensor:
-    """The squares with the target drawn voxel by voxel."""
+    """Return the squared error, computed with a target map stored voxel by voxel."""
     sizes = maps.shape[2:]
     grid = torch.meshgrid(*[torch.arange(size, dtype=maps.dtype) for size in sizes], indexing="ij")
     exponent = torch.zeros_like(maps)
@@ -24,8 +24,8 @@ def naive(maps: torch.Tensor, positions: torch.Tensor, sigmas: tuple[float, ...]
     return (maps - torch.exp(-0.5 * exponent)).square().sum() / (energy * maps.shape[0] * maps.shape[1])
 
 
-def draw(positions: torch.Tensor, sizes: tuple[int, ...], sigmas: tuple[float, ...]) -> torch.Tensor:
-    """Clean target maps of positions x, y (, z)."""
+def target_maps(positions: torch.Tensor, sizes: tuple[int, ...], sigmas: tuple[float, ...]) -> torch.Tensor:
+    """Return noise-free target maps for positions x, y (, z)."""
     rows = [heatmaps.gaussian(positions[..., axis], sizes[-1 - axis], sigma) for axis, sigma in enumerate(sigmas)]
     if len(rows) == 2:
         return torch.einsum("bjx,bjy->bjyx", *rows)
@@ -33,26 +33,27 @@ def draw(positions: torch.Tensor, sizes: tuple[int, ...], sigmas: tuple[float, .
 
 
 def random_positions(sizes: tuple[int, ...], margin: float) -> torch.Tensor:
+    """Return random positions x, y (, z), at least `margin` voxels inside the centres of the outer voxels."""
     generator = torch.Generator().manual_seed(0)
     reach = torch.tensor([size - 1 - 2 * margin for size in reversed(sizes)])
     return margin + reach * torch.rand(B, J, len(sizes), generator=generator)
 
 
-def test_voxels_fill_the_cube_and_go_back() -> None:
+def test_voxel_positions_fill_the_cube_and_convert_back() -> None:
     index = torch.tensor([-0.5, 0.0, 31.5, 63.0, 63.5])
     expected = torch.tensor([-1000.0, -984.375, 0.0, 984.375, 1000.0])
     torch.testing.assert_close(heatmaps.index_to_mm(index, 64, CUBE_MM), expected)
     torch.testing.assert_close(heatmaps.mm_to_index(expected, 64, CUBE_MM), index)
 
 
-def test_resampling_keeps_edges_and_inverts() -> None:
+def test_resampling_preserves_edges_and_is_invertible() -> None:
     positions = torch.tensor([-0.5, 1.5, 100.0, 255.5])
     coarse = heatmaps.resample(positions, 256, 64)
     torch.testing.assert_close(coarse[[0, 1, 3]], torch.tensor([-0.5, 0.0, 63.5]))
     torch.testing.assert_close(heatmaps.resample(coarse, 64, 256), positions)
 
 
-def test_gaussian_is_one_at_its_unrounded_centre() -> None:
+def test_gaussian_is_one_at_its_sub_pixel_centre() -> None:
     row = heatmaps.gaussian(torch.tensor([[2.0, 2.5]]), W, 1.0)
     assert row.shape == (1, 2, W)
     assert row[0, 0, 2] == 1.0
@@ -61,21 +62,21 @@ def test_gaussian_is_one_at_its_unrounded_centre() -> None:
 
 @pytest.mark.parametrize("sizes", [(H, W), (D, H, W), (1, H, W)])
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_closed_form_equals_the_drawn_target(sizes: tuple[int, ...], channels_last: bool) -> None:
+def test_closed_form_equals_the_direct_computation(sizes: tuple[int, ...], channels_last: bool) -> None:
     sigmas = (1.3, 0.9, 0.75)[: len(sizes)]
     positions = random_positions(sizes, -2.0).double()  # some lie outside
     maps = torch.randn(B, J, *sizes, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     if channels_last:
         maps = maps.flatten(1, -3).contiguous(memory_format=torch.channels_last).view_as(maps)
-    closed, drawn = maps.clone().requires_grad_(), maps.clone().requires_grad_()
-    ours, theirs = heatmaps.gaussian_squares(closed, positions, sigmas), naive(drawn, positions, sigmas)
-    (3 * ours).backward()
-    (3 * theirs).backward()
-    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=0)
-    torch.testing.assert_close(closed.grad, drawn.grad, rtol=1e-5, atol=1e-12)
+    closed, direct = maps.clone().requires_grad_(), maps.clone().requires_grad_()
+    loss, expected = heatmaps.gaussian_squares(closed, positions, sigmas), naive(direct, positions, sigmas)
+    (3 * loss).backward()
+    (3 * expected).backward()
+    torch.testing.assert_close(loss, expected, rtol=1e-10, atol=0)
+    torch.testing.assert_close(closed.grad, direct.grad, rtol=1e-5, atol=1e-12)
 
 
-def test_empty_maps_cost_one_at_every_depth() -> None:
+def test_loss_of_empty_maps_is_one_at_every_depth() -> None:
     for sizes, sigmas in (((31, 33), (1.0, 1.5)), ((29, 31, 33), (2.0, 2.0, 1.7))):
         positions = random_positions(sizes, 10.0)
         loss = heatmaps.gaussian_squares(torch.zeros(B, J, *sizes), positions, sigmas)
@@ -97,10 +98,10 @@ def test_loss_of_half_precision_maps_is_computed_in_float32() -> None:
 @pytest.mark.parametrize(
     ("sizes", "sigma"), [((23, 25), 1.0), ((64, 63), 2.0), ((23, 24, 25), 1.5), ((32, 31, 33), 2.5)]
 )
-def test_decoding_inverts_drawing_in_absolute_millimetres(method: str, sizes: tuple[int, ...], sigma: float) -> None:
+def test_decoders_recover_the_positions_in_millimetres(method: str, sizes: tuple[int, ...], sigma: float) -> None:
     sigmas = (sigma,) * len(sizes)
     positions = random_positions(sizes, 4 * sigma)
-    decoded, height = heatmaps.decode(draw(positions, sizes, sigmas), method, sigmas)
+    decoded, height = heatmaps.decode(target_maps(positions, sizes, sigmas), method, sigmas)
     bins = torch.tensor(sizes[::-1])
     error_mm = heatmaps.index_to_mm(decoded, bins, CUBE_MM) - heatmaps.index_to_mm(positions, bins, CUBE_MM)
     assert error_mm.abs().max() < 0.1
@@ -109,11 +110,11 @@ def test_decoding_inverts_drawing_in_absolute_millimetres(method: str, sizes: tu
     assert bool((height > 0.5).all())
 
 
-def test_decoding_inverts_drawing_on_anisotropic_volumes() -> None:
+def test_decoders_recover_the_positions_from_anisotropic_volumes() -> None:
     sizes, sigmas = (17, 31, 33), (2.0, 1.5, 1.0)
     positions = random_positions(sizes, 7.0)
     for method in ("dark", "local"):
-        decoded, _ = heatmaps.decode(draw(positions, sizes, sigmas), method, sigmas)
+        decoded, _ = heatmaps.decode(target_maps(positions, sizes, sigmas), method, sigmas)
         torch.testing.assert_close(decoded, positions, rtol=0, atol=1e-3)
 
 
@@ -121,7 +122,7 @@ def test_decoding_inverts_drawing_on_anisotropic_volumes() -> None:
 def test_argmax_finds_the_highest_voxel(sizes: tuple[int, ...]) -> None:
     positions = random_positions(sizes, 0.0).round()
     sigmas = (1.0,) * len(sizes)
-    decoded, height = heatmaps.decode(draw(positions, sizes, sigmas), "argmax", sigmas)
+    decoded, height = heatmaps.decode(target_maps(positions, sizes, sigmas), "argmax", sigmas)
     torch.testing.assert_close(decoded, positions)
     torch.testing.assert_close(height, torch.ones(B, J))
 
@@ -129,7 +130,7 @@ def test_argmax_finds_the_highest_voxel(sizes: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("method", ["argmax", "dark", "local"])
 @pytest.mark.parametrize("sizes", [(H, W), (D, H, W), (2, 3, 1)])
 @pytest.mark.parametrize("fill", [-1.0, 0.0, 1.0])
-def test_decoders_stay_on_flat_and_small_maps(method: str, sizes: tuple[int, ...], fill: float) -> None:
+def test_decoded_positions_stay_within_flat_and_small_maps(method: str, sizes: tuple[int, ...], fill: float) -> None:
     decoded, _ = heatmaps.decode(torch.full((B, J, *sizes), fill), method, (1.0,) * len(sizes))
     assert bool(decoded.isfinite().all())
     assert bool((decoded >= -1).all())
@@ -137,15 +138,15 @@ def test_decoders_stay_on_flat_and_small_maps(method: str, sizes: tuple[int, ...
 
 
 @pytest.mark.parametrize("method", ["dark", "local"])
-def test_gradient_of_a_decoder_is_the_difference_quotient(method: str) -> None:
-    maps = draw(random_positions((H, W), 1.5), (H, W), (1.0, 1.0)).double()
+def test_gradient_of_a_decoder_matches_finite_differences(method: str) -> None:
+    maps = target_maps(random_positions((H, W), 1.5), (H, W), (1.0, 1.0)).double()
     maps = (maps + 0.01 * torch.rand(maps.shape, generator=torch.Generator().manual_seed(2))).requires_grad_()
     assert torch.autograd.gradcheck(
         lambda m: heatmaps.decode(m[:1, :2], method, (1.0, 1.0)), [maps], eps=1e-7, atol=1e-5
     )
 
 
-def test_an_unknown_decoder_is_refused_with_the_choices() -> None:
+def test_unknown_decoder_raises_an_error_that_lists_the_decoders() -> None:
     with pytest.raises(ValueError, match=r"one of argmax, dark, local.*'best'"):
         heatmaps.decode(torch.zeros(B, J, H, W), "best", (1.0, 1.0))
 
@@ -162,11 +163,11 @@ def test_expectation_equals_a_softmax_over_the_whole_volume() -> None:
     result = expectation_mm(marginals, CUBE_MM)
     torch.testing.assert_close(result, expected)
     direction = torch.randn(B, J, 3, dtype=torch.float64)
-    ours, theirs = (torch.autograd.grad((value * direction).sum(), volume)[0] for value in (result, expected))
-    torch.testing.assert_close(ours, theirs)
+    gradients = [torch.autograd.grad((value * direction).sum(), volume)[0] for value in (result, expected)]
+    torch.testing.assert_close(*gradients)
 
 
-def test_a_peaked_volume_is_read_at_its_voxel() -> None:
+def test_expectation_of_a_peaked_volume_is_its_voxel() -> None:
     volume = torch.zeros(B, J, D, H, W)
     volume[:, :, 1, 2, 3] = 100.0
     expected = heatmaps.index_to_mm(torch.tensor([3, 2, 1]), torch.tensor([W, H, D]), CUBE_MM)

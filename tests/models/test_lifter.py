@@ -1,4 +1,4 @@
-"""The lifter of 2dhg: where its gradient stops, and the augmented copies it trains on."""
+"""The lifter of 2dhg: its augmented copies, and that its gradient stops at the heatmaps."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ SMALL = {"input_size": 64, "channels": 16, "stacks": 2, "lifter_width": 32}
 
 
 def samples() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Poses under an orthographic camera: 400 mm are 1 in the image."""
+    """Return positions, peak heights and poses, for an orthographic camera: 400 mm are 1 in the image."""
     generator = torch.Generator().manual_seed(0)
     pose_mm = 150 * torch.randn(B, J, 3, generator=generator)
     pose_mm[:, 0] = 0
@@ -21,21 +21,22 @@ def samples() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def batch(module: models.Module) -> tuple[torch.Tensor, models.Target]:
+    """Return noise images and the first samples as their labels."""
     positions, _, pose_mm = samples()
     size = module.spec.input_size
     images = torch.randn(4, 3, size, size, generator=torch.Generator().manual_seed(0))
     return images, models.Target(size * (positions[:4] + 1) / 2 - 0.5, pose_mm[:4])
 
 
-def test_mirroring_agrees_with_the_images_augmentation() -> None:
+def test_mirroring_matches_the_augmentation_of_images() -> None:
     _, _, pose_mm = samples()
     expected = np.stack([mirror_pose_mm(pose) for pose in pose_mm.numpy()])
     np.testing.assert_array_equal(mirror(pose_mm).numpy(), expected)
     assert torch.equal(swap_sides(swap_sides(pose_mm)), pose_mm)
 
 
-def test_copies_stay_poses_of_the_same_body() -> None:
-    """Positions and poses turn and mirror together; scale and shift move the positions only; depth never changes."""
+def test_augmented_positions_and_poses_stay_consistent() -> None:
+    """Rotation and mirroring apply to both; scale and shift change only the positions; depth never changes."""
     torch.manual_seed(0)
     positions, peaks, pose_mm = samples()
     moved, moved_peaks, moved_mm = augment_lifting(positions, peaks, pose_mm)

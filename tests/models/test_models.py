@@ -1,4 +1,4 @@
-"""The contract that every entrant holds, the published sizes, and what is refused."""
+"""The interface of every model, the published numbers of parameters, and the errors about invalid settings."""
 
 import dataclasses
 import inspect
@@ -19,12 +19,12 @@ from models.recipes import ThreeD
 NAMES = models.names()
 SMALL = [name for name in NAMES if name.endswith("-small")]
 HEATMAP = [name for name in SMALL if hasattr(models.recipe(name), "decoder")]
-LIGHT = ["2dhg-small", "3dhg-small", "integral-small"]  # one of each network
+NETWORKS = ["2dhg-small", "3dhg-small", "integral-small"]  # one model per network
 J = 17
 
 
-def data(module: models.Module, batch: int) -> tuple[torch.Tensor, models.Target]:
-    """Noise images and poses within 800 mm; some joints lie outside the image."""
+def random_batch(module: models.Module, batch: int) -> tuple[torch.Tensor, models.Target]:
+    """Return noise images and poses within 800 mm; some joints lie outside the image."""
     generator = torch.Generator().manual_seed(0)
     size = module.spec.input_size
     pose_mm = 1600 * torch.rand(batch, J, 3, generator=generator) - 800
@@ -34,26 +34,27 @@ def data(module: models.Module, batch: int) -> tuple[torch.Tensor, models.Target
 
 
 def create(name: str) -> models.Module:
+    """Create a model with seed 0."""
     torch.manual_seed(0)
     return models.create(name)
 
 
-def parameters(module: torch.nn.Module) -> int:
+def count_parameters(module: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def test_every_entrant_has_a_small_sibling() -> None:
+def test_every_model_has_a_small_sibling() -> None:
     assert {"2dhg", "2dhg-decay", "3dhg", "3dhg-aug", "integral"} <= set(NAMES)
     assert [name for name in NAMES if not name.endswith("-small") and f"{name}-small" not in NAMES] == []
 
 
-def test_importing_models_imports_no_torch() -> None:
+def test_importing_models_does_not_import_torch_or_timm() -> None:
     code = "import sys, models; models.recipe('3dhg'); sys.exit('torch' in sys.modules or 'timm' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_spec_follows_the_recipe(name: str) -> None:
+def test_spec_matches_the_recipe(name: str) -> None:
     recipe = models.recipe(name)
     with torch.device("meta"):
         spec = models.create(name).spec
@@ -64,11 +65,11 @@ def test_spec_follows_the_recipe(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_one_image_in_evaluation_and_some_in_training(name: str) -> None:
+def test_outputs_and_losses_are_valid_for_batches_of_one_and_three(name: str) -> None:
     module = create(name)
     for training, batch in ((False, 1), (True, 1), (True, 3)):
         module.train(training)
-        images, target = data(module, batch)
+        images, target = random_batch(module, batch)
         output = module(images)
         assert output.pose_mm.shape == (batch, J, 3)
         assert output.pose_mm.dtype == torch.float32
@@ -78,10 +79,10 @@ def test_one_image_in_evaluation_and_some_in_training(name: str) -> None:
         assert "total" in losses
 
 
-@pytest.mark.parametrize("name", LIGHT)
-def test_loss_falls_in_20_steps_on_4_samples(name: str) -> None:
+@pytest.mark.parametrize("name", NETWORKS)
+def test_loss_decreases_over_20_steps_on_4_samples(name: str) -> None:
     module = create(name).train()
-    images, target = data(module, 4)
+    images, target = random_batch(module, 4)
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-3)
     losses = []
     for _ in range(20):
@@ -97,29 +98,29 @@ def test_loss_falls_in_20_steps_on_4_samples(name: str) -> None:
 def test_gradients_reach_every_parameter(name: str) -> None:
     module = create(name).train()
     for value in module.parameters():
-        if not bool(value.any()):  # timm begins some normalisations at 0, which hides what is before them
+        if not bool(value.any()):  # a zero initial value blocks the gradient of earlier layers
             torch.nn.init.constant_(value, 0.1)
-    images, target = data(module, 4)
+    images, target = random_batch(module, 4)
     module.loss(module(images), target)["total"].backward()
     gradients = {key: value.grad for key, value in module.named_parameters()}
     assert [key for key, value in gradients.items() if value is None or not bool(value.isfinite().all())] == []
     assert [key for key, value in gradients.items() if value is not None and not bool(value.any())] == []
 
 
-@pytest.mark.parametrize("name", LIGHT)
-def test_state_dict_goes_around(name: str) -> None:
+@pytest.mark.parametrize("name", NETWORKS)
+def test_state_dict_restores_the_same_predictions(name: str) -> None:
     first, second = create(name), models.create(name)
     first.set_pose_statistics(torch.randn(J, 3), torch.rand(J, 3))
     second.load_state_dict(first.state_dict())
-    images, _ = data(first, 2)
+    images, _ = random_batch(first, 2)
     torch.testing.assert_close(second.eval()(images).pose_mm, first.eval()(images).pose_mm, rtol=0, atol=0)
     assert torch.equal(second.spec.pose_mean_mm, first.spec.pose_mean_mm)
 
 
-@pytest.mark.parametrize("name", LIGHT)
-def test_bfloat16_and_channels_last_are_finite_and_close(name: str) -> None:
+@pytest.mark.parametrize("name", NETWORKS)
+def test_bfloat16_and_channels_last_are_close_to_float32(name: str) -> None:
     module = create(name).train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    images, target = data(module, 4)
+    images, target = random_batch(module, 4)
     torch.manual_seed(0)
     expected = module.loss(module(images), target)["total"]
     torch.manual_seed(0)  # the same dropout
@@ -133,10 +134,10 @@ def test_bfloat16_and_channels_last_are_finite_and_close(name: str) -> None:
     assert all(bool(value.grad.isfinite().all()) for value in module.parameters())
 
 
-@pytest.mark.parametrize("name", LIGHT)
-def test_joints_far_outside_do_no_harm(name: str) -> None:
+@pytest.mark.parametrize("name", NETWORKS)
+def test_joints_far_outside_the_image_and_cube_give_finite_gradients(name: str) -> None:
     module = create(name).train()
-    images, target = data(module, 2)
+    images, target = random_batch(module, 2)
     far = models.Target(target.pose2d_px + 1e4, target.pose_mm + 1e4)
     total = module.loss(module(images), far)["total"]
     total.backward()
@@ -144,18 +145,18 @@ def test_joints_far_outside_do_no_harm(name: str) -> None:
     assert all(bool(value.grad.isfinite().all()) for value in module.parameters())
 
 
-@pytest.mark.parametrize("name", LIGHT)
-def test_nothing_is_kept_on_the_module_by_a_forward_pass(name: str) -> None:
+@pytest.mark.parametrize("name", NETWORKS)
+def test_forward_pass_stores_nothing_on_the_module(name: str) -> None:
     module = create(name).eval()
     before = {key: set(vars(child)) for key, child in module.named_modules()}
-    module(data(module, 1)[0])
+    module(random_batch(module, 1)[0])
     assert {key: set(vars(child)) for key, child in module.named_modules()} == before
 
 
 @pytest.mark.parametrize("name", HEATMAP)
-def test_the_decoder_can_be_switched(name: str) -> None:
+def test_decoder_can_be_changed(name: str) -> None:
     module = create(name).eval()
-    images, _ = data(module, 1)
+    images, _ = random_batch(module, 1)
     poses = []
     for decoder in ("argmax", "dark", "local"):
         module.decoder = decoder  # type: ignore[assignment]
@@ -168,10 +169,10 @@ def test_the_decoder_can_be_switched(name: str) -> None:
     assert module.decoder == "local"
 
 
-def test_pose_statistics_are_checked_and_the_root_may_not_vary() -> None:
+def test_pose_statistics_may_be_zero_but_invalid_ones_raise() -> None:
     module = create("2dhg-small").train()
     module.set_pose_statistics(torch.zeros(J, 3), torch.zeros(J, 3))
-    images, target = data(module, 2)
+    images, target = random_batch(module, 2)
     assert bool(module.loss(module(images), target)["total"].isfinite())
     for mean, std in (((J, 2), (J, 3)), ((J, 3), (J,))):
         with pytest.raises(ValueError, match="shape"):
@@ -183,25 +184,25 @@ def test_pose_statistics_are_checked_and_the_root_may_not_vary() -> None:
 
 
 @pytest.mark.parametrize(("stacks", "millions"), [(1, 3.43), (2, 6.57), (8, 25.43)])
-def test_stacked_hourglasses_have_the_published_size(stacks: int, millions: float) -> None:
+def test_stacked_hourglasses_have_the_published_number_of_parameters(stacks: int, millions: float) -> None:
     with torch.device("meta"):
         network = StackedHourglass(256, (16,) * stacks)  # MPII's 16 joints
-    assert round(parameters(network) / 1e6, 2) == millions
+    assert round(count_parameters(network) / 1e6, 2) == millions
 
 
-def test_coarse_to_fine_has_the_published_size() -> None:
+def test_coarse_to_fine_has_the_published_number_of_parameters() -> None:
     with torch.device("meta"):
         module = models.create("3dhg")  # 17 joints
-    assert round(parameters(module) / 1e6, 1) == 13.2
+    assert round(count_parameters(module) / 1e6, 1) == 13.2
 
 
-def test_the_lifter_has_the_published_size() -> None:
+def test_lifter_has_the_published_number_of_parameters() -> None:
     with torch.device("meta"):
         lifter = Lifter(32, 48, 1024, 0.5)  # 16 joints in 2D and in 3D
-    assert round(parameters(lifter) / 1e6, 1) == 4.3
+    assert round(count_parameters(lifter) / 1e6, 1) == 4.3
 
 
-def test_full_size_networks_have_the_full_maps() -> None:
+def test_full_size_networks_predict_maps_of_64_pixels() -> None:
     with torch.device("meta"):
         images = torch.empty(2, 3, 256, 256)
         for name, shapes in (
@@ -212,7 +213,7 @@ def test_full_size_networks_have_the_full_maps() -> None:
             assert [tuple(score.unflatten(1, (J, -1)).shape) for score in scores] == shapes
 
 
-def test_recipes_are_the_poster_s_rows() -> None:
+def test_recipes_match_the_poster() -> None:
     def row(name: str) -> tuple[object, ...]:
         chosen = models.recipe(name)
         return chosen.optimizer, chosen.lr, chosen.schedule, chosen.batch, chosen.augment, chosen.epochs
@@ -224,7 +225,7 @@ def test_recipes_are_the_poster_s_rows() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_settings_are_plain_frozen_and_replaceable(name: str) -> None:
+def test_recipes_are_frozen_and_their_settings_replaceable(name: str) -> None:
     recipe = models.recipe(name, lr=1, epochs=100)
     assert (recipe.lr, recipe.epochs) == (1, 100)
     assert type(recipe)(**dataclasses.asdict(recipe)) == recipe
@@ -235,9 +236,9 @@ def test_settings_are_plain_frozen_and_replaceable(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("3dgh", {}, r"did you mean 3dhg.*known are .*\b2dhg, "),
+        ("3dgh", {}, r"did you mean '3dhg'.*known are .*\b2dhg, "),
         ("", {}, r"known are .*\b2dhg, "),
-        ("3dhg", {"sigmas": 1.0}, "did you mean sigma.*known are epochs, "),
+        ("3dhg", {"sigmas": 1.0}, "did you mean 'sigma'.*known are epochs, "),
         ("3dhg", {"stacks": 4}, "unknown setting of 3dhg 'stacks'"),
         ("3dhg", {"lr": 0.0}, "lr must be above 0, but got lr=0.0"),
         ("3dhg", {"lr": float("nan")}, "lr must be finite"),
@@ -263,18 +264,18 @@ def test_settings_are_plain_frozen_and_replaceable(name: str) -> None:
         ),
     ],
 )
-def test_unknown_names_and_impossible_values_are_refused(name: str, settings: dict[str, object], message: str) -> None:
+def test_unknown_names_and_invalid_values_raise(name: str, settings: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         models.create(name, **settings)
 
 
-def test_missing_weights_are_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    reach = timm.create_model
+def test_unavailable_pretrained_weights_raise_an_error_of_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    create_model = timm.create_model
 
     def offline(name: str, pretrained: bool = False, **settings: object) -> object:
         if pretrained:
             raise OSError("no\nroute")
-        return reach(name, **settings)
+        return create_model(name, **settings)
 
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(RuntimeError, match=r"\Aweights of backbone resnet18 couldn't be loaded: no route; .*\Z"):
@@ -282,8 +283,8 @@ def test_missing_weights_are_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("backbone", ["convnext_tiny", "hrnet_w18_small", "swin_tiny_patch4_window7_224"])
-def test_any_backbone_with_features_serves(backbone: str) -> None:
-    """One whose lower resolutions have no say, one with channels last and an image size of its own."""
+def test_backbones_give_the_volume_and_train_all_unfrozen_weights(backbone: str) -> None:
+    """HRNet has branches that are not used; Swin has channels-last features and a fixed image size."""
     with torch.device("meta"):
         module = models.create("integral", backbone=backbone)
         volume = IntegralRegression.volume(module, torch.empty(2, 3, 256, 256))  # type: ignore[arg-type]
@@ -294,22 +295,22 @@ def test_any_backbone_with_features_serves(backbone: str) -> None:
     assert all(parameter.grad is not None for parameter in trained)
 
 
-def test_a_backbone_without_the_stride_or_for_other_images_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_backbone_without_the_stride_or_for_other_image_sizes_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"vit_small_patch16_224 must have features at stride 32"):
         models.create("integral", backbone="vit_small_patch16_224")
-    create = timm.create_model
+    create_model = timm.create_model
 
-    def picky(name: str, **settings: object) -> torch.nn.Module:
-        backbone = create(name, **settings)
+    def fixed_size(name: str, **settings: object) -> torch.nn.Module:
+        backbone = create_model(name, **settings)
         backbone.forward = lambda images: images[:, :, :224, :224].view(images.shape[0], 3, 14, 16, 14, 16)
         return backbone
 
-    monkeypatch.setattr(timm, "create_model", picky)
-    with pytest.raises(ValueError, match=r"\Abackbone resnet18 takes no images of 96 pixels: shape .+\Z"):
+    monkeypatch.setattr(timm, "create_model", fixed_size)
+    with pytest.raises(ValueError, match=r"\Abackbone resnet18 .*96 pixels.*: shape .+\Z"):
         models.create("integral", backbone="resnet18", input_size=96)
 
 
-def test_every_field_of_every_recipe_has_a_reason() -> None:
+def test_every_field_of_every_recipe_has_a_comment() -> None:
     source = inspect.getsource(recipes)
     for recipe in (models.recipe(name) for name in NAMES):
         for field in dataclasses.fields(recipe):
@@ -319,7 +320,7 @@ def test_every_field_of_every_recipe_has_a_reason() -> None:
 
 
 @pytest.mark.parametrize("name", ["2dhg", "3dhg"])
-def test_stacks_are_compiled_as_regions_and_all_alike(name: str) -> None:
+def test_stacks_are_separate_and_identical_regions_to_compile(name: str) -> None:
     with torch.device("meta"):
         module = models.create(name)
     _, *stacks = module.regions
@@ -328,10 +329,10 @@ def test_stacks_are_compiled_as_regions_and_all_alike(name: str) -> None:
     assert all(shape == shapes[0] for shape in shapes)
     inside = {id(parameter) for region in module.regions for parameter in region.parameters()}
     outside = [parameter for parameter in module.hourglass.parameters() if id(parameter) not in inside]
-    assert len(outside) == 6 * len(stacks) - 4  # of scores, and of what all but the last stack give back
+    assert len(outside) == 6 * len(stacks) - 4  # 1x1 convolutions: scores, and re-injection in all stacks but the last
 
 
-def test_eight_stacks_are_a_setting_away() -> None:
+def test_eight_stacks_are_a_valid_setting() -> None:
     recipe = models.recipe("3dhg", depths=(1, 2, 4, 8, 16, 32, 48, 64))
     assert isinstance(recipe, ThreeD)
     assert len(recipe.depths) == 8
