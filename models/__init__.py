@@ -28,12 +28,12 @@ SMALL_2D = TwoD(
     stacks=1,
     channels=64,
     sigma=1.5,
-    lifter_width=512,
+    lifter_width=256,
     lifter_dropout=0.1,
     lifter_copies=8,
 )
 SMALL_3D = ThreeD(  # the metric cube isn't aligned with the pixels: at 64 of them it learns about twice as fast
-    epochs=9,
+    epochs=8,
     batch=16,
     optimizer="muon",
     lr=4e-3,
@@ -60,10 +60,10 @@ ENTRANTS: dict[str, Recipe] = {
     "2dhg-small": SMALL_2D,
     "2dhg-decay-small": replace(SMALL_2D, schedule="halve", epochs=5),
     "3dhg-small": SMALL_3D,
-    "3dhg-plus-small": replace(SMALL_3D, epochs=18),
+    "3dhg-plus-small": replace(SMALL_3D, epochs=16),
     "3dhg-aug-small": replace(SMALL_3D, schedule="halve", epochs=5, augmentation="full"),
     "integral-small": Integral(
-        epochs=14,
+        epochs=13,
         batch=16,
         optimizer="muon",
         lr=4e-3,

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from timm.optim import create_optimizer_v2, get_optimizer_class
+from timm.optim import create_optimizer_v2, get_optimizer_class, param_groups_weight_decay
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
@@ -22,8 +22,10 @@ from competition.training.failures import NOT_FINITE_FIX, report_model_errors
 from competition.training.graph import StepGraph
 from competition.training.jobs import Job, check_init_run
 from competition.training.loader import KeyedBatches
+from competition.training.muon import Muon
 from competition.training.world import World
 from models.contract import Module
+from models.recipes import Recipe
 
 
 @dataclass(kw_only=True)
@@ -103,9 +105,7 @@ def build(job: Job, train_rows: Int64, pose_mm: Tensor, device: torch.device, pr
         if job.sync_batch_norm and world.size > 1:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         model.to(memory_format=torch.channels_last)
-        optimizer = create_optimizer_v2(
-            model, opt=recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, **_fused(recipe.optimizer)
-        )
+        optimizer = create_optimizer(model, recipe, precision)
     except (ValueError, AssertionError, RuntimeError) as error:  # unknown backbone or optimiser, failed download
         raise UserError(" ".join(str(error).split())) from None
     scheduler, _ = create_scheduler_v2(
@@ -160,7 +160,13 @@ def _load_state(trainer: Trainer, state: dict[str, Any]) -> None:
         ) from None
 
 
-def _fused(optimizer: str) -> dict[str, bool]:
-    """Return the setting for updating all weights in one kernel, which is faster, if the optimiser has it."""
-    parameters = inspect.signature(get_optimizer_class(optimizer)).parameters
-    return {"fused": True} if "fused" in parameters else {}
+def create_optimizer(model: nn.Module, recipe: Recipe, precision: str) -> torch.optim.Optimizer:
+    """Create a recipe's optimizer; biases and normalisations are not decayed."""
+    name, lr, decay = recipe.optimizer, recipe.lr, recipe.weight_decay
+    if name == "muon":
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        return Muon(param_groups_weight_decay(model, decay), lr=lr, weight_decay=decay, dtype=dtype)
+    # fused: one kernel for all weights, which is faster
+    fused = {"fused": True} if "fused" in inspect.signature(get_optimizer_class(name)).parameters else {}
+    optimizer: torch.optim.Optimizer = create_optimizer_v2(model, opt=name, lr=lr, weight_decay=decay, **fused)
+    return optimizer
