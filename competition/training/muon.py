@@ -31,7 +31,7 @@ class Muon(torch.optim.Optimizer):
         *,
         lr: float,
         weight_decay: float = 0.0,
-        momentum: float = 0.95,
+        momentum: float = 0.9,
         betas: tuple[float, float] = (0.9, 0.95),
         eps: float = 1e-8,
         dtype: torch.dtype = torch.float32,

@@ -36,7 +36,7 @@ def test_the_order_and_company_of_matrices_do_not_matter() -> None:
 
 def network() -> nn.Module:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 36, 4))
+    return nn.Sequential(nn.Conv2d(3, 6, 3, bias=False), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 36, 4))
 
 
 def train(module: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:
@@ -56,7 +56,7 @@ def test_steps_agree_with_timm(weight_decay: float) -> None:
     for start, one, other in zip(untrained.parameters(), mine.parameters(), theirs.parameters(), strict=True):
         moved = (one - start).detach().flatten(), (other - start).detach().flatten()
         assert float(torch.cosine_similarity(*moved, dim=0)) > 0.97  # timm's works in bf16
-        assert float(moved[0].norm() / moved[1].norm()) == pytest.approx(1, abs=0.1)
+        assert float(moved[0].norm() / moved[1].norm()) == pytest.approx(1, abs=0.15)
 
 
 def test_training_resumes_from_the_state_with_the_same_result() -> None:
