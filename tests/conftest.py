@@ -4,10 +4,17 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from competition.cli.main import main
 from competition.synthetic.generate import generate
 from tests.helpers import N_TEST, Command, N
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip tests marked `gpu` where there is none."""
+    if item.get_closest_marker("gpu") is not None and not torch.cuda.is_available():
+        pytest.skip("no GPU")
 
 
 @pytest.fixture(scope="session")

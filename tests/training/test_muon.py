@@ -36,7 +36,9 @@ def test_the_order_and_company_of_matrices_do_not_matter() -> None:
 
 def network() -> nn.Module:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 6, 3, bias=False), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 36, 4))
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, bias=False), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 36, 4)
+    )
 
 
 def train(module: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:

@@ -113,6 +113,7 @@ def test_training_can_start_from_another_run(command: Command, folds: None, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch.compile reads it itself
 def test_compile_is_recorded_and_a_failed_compilation_is_reported_in_one_line(
     command: Command, folds: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ):
