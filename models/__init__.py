@@ -63,7 +63,7 @@ ENTRANTS: dict[str, Recipe] = {
     "3dhg-plus-small": replace(SMALL_3D, epochs=16),
     "3dhg-aug-small": replace(SMALL_3D, schedule="halve", epochs=5, augmentation="full"),
     "integral-small": Integral(
-        epochs=13,
+        epochs=12,
         batch=16,
         optimizer="muon",
         lr=4e-3,
