@@ -21,7 +21,8 @@ N, N_TEST = 40, 12
 
 # flags of a network that trains in a second
 TINY = ["--model", "3dhg-small", "--channels", "16", "--depths", "1,8", "--input-size", "64", "--batch", "8"]
-TINY += ["--schedule", "constant", "--lr", "1e-3", "--precision", "fp32"]
+TINY += ["--optimizer", "adam", "--schedule", "constant", "--lr", "1e-3", "--ema", "none", "--precision", "fp32"]
+TINY += ["--no-augment", "--augmentation", "full", "--no-flip-test"]
 TIMINGS = ("seconds", "images_per_second")
 
 
