@@ -166,8 +166,8 @@ def _add_blend(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
     help_ = "epochs of each run to blend: best, last, all, or numbers such as 3,4"
     parser.add_argument("--epochs", type=check_epochs, default="best", metavar="best|last|all|3,4", help=help_)
     help_ = (
-        "method that chooses the weights; optuna: search per joint; exact: convex optimum; greedy: repeated selection "
-        "of candidates; mean, median: no weights are fitted"
+        "method that chooses the weights; optuna: search, joint by joint if weights differ by joint; exact: convex "
+        "optimum; greedy: repeated selection of candidates; mean, median: no weights are fitted"
     )
     _add_choice(parser, "--method", METHODS, help_)
     help_ = (
