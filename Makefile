@@ -51,7 +51,8 @@ help: ## List the targets and the variables.
 	@echo "usage: make TARGET [VARIABLE=value ...]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE)
 	@echo "variables: $(VARIABLES)"
-	@echo "DATA, FOLDS, SUBMISSIONS and SEED apply to every target that reads or writes these folders"
+	@echo "defaults: $(foreach name,MODEL FOLD N N_TEST METHOD DATA,$(name)=$($(name))) (reproduce: FOLD=0)"
+	@echo "DATA, FOLDS and SUBMISSIONS are folders; they and SEED apply to every target from data to reproduce that needs them"
 	@echo "start with: make demo"
 
 setup: $(VENV)/.installed ## Create .venv and install requirements.txt.

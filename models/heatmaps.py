@@ -14,7 +14,8 @@ x, y (, z), the reverse of the order of the sizes.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -137,10 +138,8 @@ def decode(maps: Tensor, method: str, sigmas: tuple[float, ...]) -> tuple[Tensor
         at_peak, _ = extract_windows(maps, peak, (0,) * len(sigmas))
         height = at_peak.flatten(2).squeeze(2)  # B,J
         centre = peak.to(height.dtype)
-        if method == "argmax":
-            return centre, height
-        refine = refine_dark if method == "dark" else refine_local
-        return centre + refine(maps, peak, sigmas), height
+        refine = REFINEMENTS[method]
+        return (centre if refine is None else centre + refine(maps, peak, sigmas)), height
 
 
 def highest_voxels(maps: Tensor) -> Tensor:
@@ -241,3 +240,11 @@ def refine_dark(maps: Tensor, peak: Tensor, sigmas: tuple[float, ...]) -> Tensor
         curvature = (2 * middle - before - after).clamp(min=EPSILON)
         steps.append(((after - before) / (2 * curvature)).clamp(-1, 1))
     return (centre - peak).to(window.dtype) + torch.stack(steps, 2)
+
+
+# The decoders: each returns the offset from the highest voxel; None: no offset
+REFINEMENTS: Final[dict[str, Callable[[Tensor, Tensor, tuple[float, ...]], Tensor] | None]] = {
+    "argmax": None,
+    "dark": refine_dark,
+    "local": refine_local,
+}

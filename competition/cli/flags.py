@@ -67,14 +67,15 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
     defaults = Workspace()
-    parser.add_argument(
+    common = parser.add_argument_group("common flags (not every command uses each)")
+    common.add_argument(
         "--data", type=Path, default=defaults.data, metavar="DIR", help="folder of the competition's images and labels"
     )
-    parser.add_argument("--folds", type=Path, default=defaults.folds, metavar="DIR", help="folder of folds.csv")
+    common.add_argument("--folds", type=Path, default=defaults.folds, metavar="DIR", help="folder of folds.csv")
     help_ = "folder of runs, blends and scores"
-    parser.add_argument("--submissions", type=Path, default=defaults.submissions, metavar="DIR", help=help_)
+    common.add_argument("--submissions", type=Path, default=defaults.submissions, metavar="DIR", help=help_)
     help_ = "root seed, from which all random numbers derive"
-    parser.add_argument("--seed", type=int, default=defaults.seed, metavar="N", help=help_)
+    common.add_argument("--seed", type=int, default=defaults.seed, metavar="N", help=help_)
     parser.add_argument("--debug", action="store_true", help="print a traceback with an error")
 
 
@@ -98,28 +99,33 @@ def _add_check(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
 def _add_folds(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
     help_ = "hold out whole subjects, whole sequences, or random images (holdout: neighbouring frames leak)"
     parser.add_argument("--strategy", default="subject", metavar="subject|sequence|holdout", help=help_)
-    parser.add_argument("--k", type=int, default=None, metavar="K", help="number of folds; one per subject when unset")
+    help_ = "number of folds; when unset, one per subject, or 5 with --strategy sequence; holdout always has one"
+    parser.add_argument("--k", type=int, default=None, metavar="K", help=help_)
     parser.add_argument("--force", action="store_true", help="overwrite folds even when runs were trained on them")
 
 
 def _add_train(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
     parser.add_argument("--model", required=True, metavar="NAME", help=f"model to train: {', '.join(models.names())}")
-    help_ = "number of the fold to hold out; all: each fold in turn, full: hold out nothing"
+    help_ = "fold to hold out; all: each fold in turn; full: train on every image, hold out nothing"
     parser.add_argument("--fold", default="all", metavar="K|all|full", help=help_)
     help_ = "name of the run, and of its folder under --submissions; the model's name when unset"
     parser.add_argument("--run", default=None, metavar="NAME", help=help_)
-    help_ = "number of folds to train at the same time; they share the cores or GPUs"
+    help_ = "number of folds to train at the same time, each on a share of the cores or on one GPU; not with --gpus"
     parser.add_argument("--parallel", type=int, default=1, metavar="N", help=help_)
-    _add_choice(parser, "--precision", PRECISIONS, "precision of matrix products and convolutions")
+    help_ = (
+        "precision of matrix products and convolutions; auto: on a GPU bf16 if it supports that, on a CPU bf16 if "
+        "it is measured to be clearly faster, otherwise fp32"
+    )
+    _add_choice(parser, "--precision", PRECISIONS, help_)
     help_ = "train each fold on N GPUs (DDP via torchrun)"
     parser.add_argument("--gpus", type=int, default=None, metavar="N", help=help_)
     help_ = "compile the network with torch.compile: a slow start, then faster steps on a GPU"
     parser.add_argument("--compile", action="store_true", help=help_)
-    help_ = "compute batch-normalization statistics over all GPUs (with --gpus)"
+    help_ = "compute batch-normalisation statistics over all GPUs (with --gpus)"
     parser.add_argument("--sync-batch-norm", action="store_true", help=help_)
     help_ = "minutes between checkpoints within an epoch"
     parser.add_argument("--checkpoint-minutes", type=float, default=30.0, metavar="M", help=help_)
-    help_ = "run whose best weights initialize the network"
+    help_ = "run whose best weights initialise the network"
     parser.add_argument("--init", default=None, metavar="RUN", help=help_)
     _add_workers(parser)
     parser.epilog = "The model's settings are flags, too: python -m competition train --model NAME --help lists them."
@@ -133,7 +139,7 @@ def _add_train(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Non
 
 
 def _add_workers(parser: argparse.ArgumentParser) -> None:
-    help_ = "number of processes that load images; chosen by the device when unset"
+    help_ = "number of processes that load images; when unset, chosen for the device"
     parser.add_argument("--workers", type=int, default=None, metavar="N", help=help_)
 
 
@@ -148,7 +154,7 @@ def _add_predict(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
     _add_workers(parser)
     help_ = "predict this photo instead of the data set"
     parser.add_argument("--image", type=Path, default=None, metavar="FILE", help=help_)
-    help_ = "box around the person in pixels of the photo; the whole photo when unset"
+    help_ = "x, y, width and height of a box tight around the joints, in pixels; the whole photo when unset"
     parser.add_argument("--box", type=parse_box, default=None, metavar="X,Y,W,H", help=help_)
     help_ = "folder for the photo's results; SUBMISSIONS/RUN/photos when unset"
     parser.add_argument("--out", type=Path, default=None, metavar="DIR", help=help_)
@@ -157,19 +163,26 @@ def _add_predict(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
 def _add_blend(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
     help_ = "runs to blend, separated by commas; all when unset"
     parser.add_argument("--runs", default=None, metavar="A,B", help=help_)
-    help_ = "epochs of each run to blend"
+    help_ = "epochs of each run to blend: best, last, all, or numbers such as 3,4"
     parser.add_argument("--epochs", type=check_epochs, default="best", metavar="best|last|all|3,4", help=help_)
-    help_ = "method that chooses the weights; exact: convex optimum, mean and median fit no weights"
+    help_ = (
+        "method that chooses the weights; optuna: search, joint by joint if weights differ by joint; exact: convex "
+        "optimum; greedy: repeated selection of candidates; mean, median: no weights are fitted"
+    )
     _add_choice(parser, "--method", METHODS, help_)
-    help_ = "one weight per candidate, or one per axis, joint or coordinate; auto: cross-validation decides"
+    help_ = (
+        "global: one weight per candidate; axis, joint: one per axis or joint; coordinate: one per joint and axis; "
+        "auto: with --method optuna chosen by cross-validation, which may also choose the mean, otherwise coordinate"
+    )
     _add_choice(parser, "--granularity", GRANULARITIES, help_)
     help_ = "submission files to blend instead of runs"
     parser.add_argument("--files", type=Path, nargs="+", default=None, metavar="CSV", help=help_)
     shares = numbers("shares", "numbers separated by commas, such as .6,.4", float)
     help_ = "weights of the --files, normalised to sum to 1; --method mean or median applies when unset"
     parser.add_argument("--shares", type=shares, default=None, metavar="A,B", help=help_)
-    parser.add_argument("--virtual", action="store_true", help="add the candidates' geometric medians as candidates")
-    help_ = "use the test poses of runs trained with --fold full; weights are still fitted out of fold"
+    help_ = "add geometric medians of the candidates, per joint and per pose, as two further candidates"
+    parser.add_argument("--virtual", action="store_true", help=help_)
+    help_ = "use the test poses of networks trained with --fold full; the weights are still fitted on out-of-fold poses"
     parser.add_argument("--refit", action="store_true", help=help_)
     _add_choice(parser, "--sampler", SAMPLERS, "sampler of the Optuna search")
     help_ = "folder of the blend; SUBMISSIONS/blend when unset"
@@ -179,14 +192,14 @@ def _add_blend(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
 def _add_score(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
     help_ = "submission files to score; the blend when unset"
     parser.add_argument("--file", type=Path, nargs="+", default=None, metavar="CSV", help=help_)
-    help_ = "also reject implausible poses, as submit does"
+    help_ = "also reject implausible poses, as submit does (root off zero, wrong unit, constant columns)"
     parser.add_argument("--strict", action="store_true", help=help_)
     help_ = "also write the scores as JSON (with one --file)"
     parser.add_argument("--json", type=Path, default=None, metavar="FILE", help=help_)
 
 
 def _add_board(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
-    help_ = "column to sort by, as named in --json, such as private"
+    help_ = "column to sort by: name, out_of_fold, all (shown as test), public, private or another key of --json"
     parser.add_argument("--sort", default="out_of_fold", metavar="COLUMN", help=help_)
     parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="also write the board as JSON")
 
@@ -234,10 +247,19 @@ def _add_reproduce(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
 
 COMMANDS: dict[str, tuple[Handler, str, Callable[[argparse.ArgumentParser, Sequence[str]], None]]] = {
     "data": (commands.data, "generate a synthetic competition", _add_data),
-    "check": (commands.check, "validate a competition's folder; exit code 2 if results would be wrong", _add_check),
+    "check": (
+        commands.check,
+        "validate a competition's folder; exit code 2 if problems would make results wrong (warnings give 0)",
+        _add_check,
+    ),
     "folds": (commands.folds, "assign the training images to folds", _add_folds),
     "train": (commands.train, "train a model on one fold or all", _add_train),
-    "predict": (commands.predict, "predict again with a run's weights, as a new run, or predict a photo", _add_predict),
+    "predict": (
+        commands.predict,
+        "predict the data set again with a run's weights and store a new run (such as RUN-argmax, RUN-flip or "
+        "RUN-again), or predict one photo",
+        _add_predict,
+    ),
     "blend": (commands.blend, "blend the runs into one submission", _add_blend),
     "score": (
         commands.score,
