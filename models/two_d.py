@@ -17,9 +17,9 @@ MIN_STD_MM = 1.0  # divides coordinates that do not vary in the data
 class TwoDHourglass(HeatmapModule):
     """Newell's network predicts 2D heatmaps; Martinez' lifter maps joint positions and peak heights to a 3D pose.
 
-    The lifter's gradient stops at the heatmaps. Early in training the maps are nearly flat, so
-    decoded positions and the lifter's gradient are mostly noise. Joints outside the image have target Gaussians, too:
-    only a tail reaches the map, and the low peak shows the lifter that the position is unreliable.
+    The gradient of the lifter into a map is weighted by the peak height, 0 to 1. Early in training the maps are nearly
+    flat, so decoded positions and this gradient are mostly noise. Joints outside the image have target Gaussians
+    too: only a tail reaches the map, and the low peak shows the lifter that the position is unreliable.
 
     Output.maps holds [B,17,H,W] per stack; H and W are a quarter of the input size.
     """
@@ -42,9 +42,14 @@ class TwoDHourglass(HeatmapModule):
         return Output(pose_mm, maps)
 
     def detect(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """Return joint positions [B,17,2], from -1 to 1 between the map's edges, and peak heights [B,17]; detached."""
-        positions, peaks = decode(maps.detach(), self.decoder, self.sigmas)
-        return between_edges(positions, maps), peaks
+        """Return joint positions [B,17,2], from -1 to 1 between the map's edges, and peak heights [B,17].
+
+        Their gradients are weighted by the peak heights.
+        """
+        positions, peaks = decode(maps, self.decoder, self.sigmas)
+        weights = peaks.detach().clamp(0, 1)
+        positions = scale_gradient(between_edges(positions, maps), weights[..., None])
+        return positions, scale_gradient(peaks, weights)
 
     def lift(self, positions: Tensor, peaks: Tensor) -> Tensor:
         """Map joint positions [B,17,2] (-1 to 1) and peak heights [B,17] to poses [B,17,3] in mm; the root is 0."""
@@ -63,7 +68,7 @@ class TwoDHourglass(HeatmapModule):
         true_positions = resample(target.pose2d_px.float(), self.input_size, last.shape[-1])
         heatmap = torch.stack([gaussian_squares(maps, true_positions, self.sigmas) for maps in output.maps]).mean()
         pose = self.pose_loss(output.pose_mm, target.pose_mm)
-        if self.training and self.lifter_copies:
+        if self.training and self.lifter_copies and len(last) > 1:  # copies of one image have no batch statistics
             with torch.autocast(last.device.type, enabled=False):
                 pose = (pose + self.copies_loss(last, between_edges(true_positions, last), target.pose_mm)) / 2
         return {"total": heatmap + self.pose_weight * pose, "heatmap": heatmap, "pose": pose}
@@ -79,7 +84,7 @@ class TwoDHourglass(HeatmapModule):
         A copy places every joint at random between its true and its detected position, so the lifter sees more poses
         than there are images, and detection errors of every size.
         """
-        positions, peaks = self.detect(maps)
+        positions, peaks = self.detect(maps.detach())
         samples = (positions, peaks, true_positions, true_mm.float())
         positions, peaks, true_positions, true_mm = (torch.cat([part] * self.lifter_copies) for part in samples)
         share = torch.rand_like(peaks)[..., None]
@@ -90,3 +95,8 @@ class TwoDHourglass(HeatmapModule):
 def between_edges(positions: Tensor, maps: Tensor) -> Tensor:
     """Convert positions in map pixels (integers at centres) to -1 to 1 between the map's edges."""
     return (positions + 0.5) / sizes(maps) * 2 - 1
+
+
+def scale_gradient(values: Tensor, weights: Tensor) -> Tensor:
+    """Return the values; their gradient is multiplied by the weights."""
+    return torch.lerp(values.detach(), values, weights)

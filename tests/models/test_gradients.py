@@ -65,3 +65,11 @@ def test_first_gradient_of_a_small_network_is_accurate(name: str, data: Path) ->
 @pytest.mark.parametrize("name", FULL_SIZE)
 def test_first_gradient_of_a_full_size_network_is_accurate(name: str, data: Path) -> None:
     check_gradients(name, data)
+
+
+@pytest.mark.parametrize("name", ["2dhg-small", "3dhg-small"])
+def test_an_untrained_residual_block_is_its_skip(name: str) -> None:
+    module = models.create(name)
+    stack = module.hourglass.stacks[0].features  # type: ignore[union-attr, index]
+    x = torch.randn(2, models.recipe(name).channels, 4, 4)  # type: ignore[attr-defined]
+    assert torch.equal(stack[1](x), x)
