@@ -33,7 +33,7 @@ CLI = $(PYTHON) -m competition
 COMMON = --data '$(DATA)' --folds '$(FOLDS)' --submissions '$(SUBMISSIONS)' --seed '$(SEED)'
 
 # .guards.mk rejects unknown variables and characters that would break the quotes in the recipes below
-VARIABLES = MODEL FOLD RUN EPOCHS GPUS SEED DATA FOLDS SUBMISSIONS N N_TEST METHOD FILE COMPETITION MESSAGE YES ARGS
+override VARIABLES = MODEL FOLD RUN EPOCHS GPUS SEED DATA FOLDS SUBMISSIONS N N_TEST METHOD FILE COMPETITION MESSAGE YES ARGS
 MAKEFILE := $(lastword $(MAKEFILE_LIST))
 include $(dir $(MAKEFILE)).guards.mk
 

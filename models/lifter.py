@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 BLOCKS = 2
-MAX_ROTATION_DEG = 30.0  # the same ranges as the augmentation of images
+MAX_ROTATION_DEG = 30.0  # as in the full augmentation of images
 MAX_SCALE = 0.15
 MAX_SHIFT = 0.08  # half the image is 1
 

@@ -28,7 +28,7 @@ def save_checkpoint(
 ) -> None:
     """Save a network after `epoch` epochs.
 
-    To resume training, also pass the states of the optimiser and of the averaged weights, and in `part` the progress
+    To resume training, also pass the states of the optimizer and of the averaged weights, and in `part` the progress
     within the next epoch.
     """
     settings = asdict(model.recipe)

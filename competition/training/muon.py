@@ -14,15 +14,15 @@ from torch import Tensor
 
 COEFFICIENTS: Final = (3.4445, -4.7750, 2.0315)  # of the quintic Newton-Schulz iteration; Jordan's
 ITERATIONS: Final = 5
-RMS: Final = (
-    0.2  # root mean square of an update at learning rate 1: Adam's, so its learning rates fit (Liu et al. 2025)
-)
+# Root mean square of an update at learning rate 1: about Adam's, so its learning rates fit (Liu et al. 2025).
+RMS: Final = 0.2
+EPSILON: Final = 1e-7  # smallest norm to divide by; as timm's
 
 
 class Muon(torch.optim.Optimizer):
     """Muon for matrices, AdamW for vectors.
 
-    A convolution's weight is a matrix [outputs, the rest]. dtype: the precision of the orthogonalisation.
+    Weights of convolutions are flattened to [first dimension, the rest]. dtype: the precision of the orthogonalisation.
     """
 
     def __init__(
@@ -62,7 +62,8 @@ class Muon(torch.optim.Optimizer):
 
     def _update_vectors(self, group: dict[str, Any], values: list[Tensor]) -> None:
         first, second = group["betas"]
-        group["step"] = step = group.get("step", 0) + 1
+        step = group.get("step", 0) + 1
+        group["step"] = step
         means, squares = self._state(values, "mean"), self._state(values, "square")
         torch._foreach_lerp_(means, gradients(values), 1 - first)
         torch._foreach_mul_(squares, second)
@@ -84,14 +85,14 @@ def gradients(values: Sequence[Tensor]) -> list[Tensor]:
 
 
 def is_matrix(value: Tensor) -> bool:
-    """Return whether a parameter is updated by Muon: a matrix of at least 2 x 2."""
-    return value.dim() >= 2 and min(len(value), value[0].numel()) > 1
+    """Return whether Muon updates a parameter: a matrix of at least 2 x 2, but no depthwise convolution."""
+    return value.dim() >= 2 and min(value.shape[:2]) > 1
 
 
 def orthogonalize(matrices: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
     """Return each matrix U S V' as about RMS * sqrt(longer side) * U V', in its own shape.
 
-    The singular values come out between .7 and 1.2, not exactly 1, which does as well and takes few iterations.
+    Singular values above a hundredth of the matrix's norm become about .7 to 1.2, smaller ones less; that is enough.
     """
     by_shape: dict[tuple[int, int], list[int]] = defaultdict(list)
     for index, matrix in enumerate(matrices):
@@ -102,7 +103,7 @@ def orthogonalize(matrices: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor
         x = torch.stack([matrices[index].reshape(rows, columns) for index in indices])  # N,rows,columns
         tall = rows > columns
         x = x.mT if tall else x
-        x = (x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-30)).to(dtype)
+        x = (x / x.norm(dim=(1, 2), keepdim=True).clamp(min=EPSILON)).to(dtype)
         for _ in range(ITERATIONS):
             gram = x @ x.mT
             x = a * x + torch.baddbmm(gram, gram, gram, beta=b, alpha=c) @ x

@@ -1,4 +1,4 @@
-"""One training step: forward pass, backward pass and optimiser step."""
+"""One training step: forward pass, backward pass and optimizer step."""
 
 from collections.abc import Callable
 from contextlib import nullcontext

@@ -89,7 +89,7 @@ class Trainer:
 
 
 def build(job: Job, train_rows: Int64, pose_mm: Tensor, device: torch.device, precision: str, world: World) -> Trainer:
-    """Build the network, its optimiser and its schedule; load the state of the last checkpoint if there is one.
+    """Build the network, its optimizer and its schedule; load the state of the last checkpoint if there is one.
 
     pose_mm [n, 17, 3]: the training poses; the network stores their mean and standard deviation.
     """
@@ -106,7 +106,7 @@ def build(job: Job, train_rows: Int64, pose_mm: Tensor, device: torch.device, pr
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         model.to(memory_format=torch.channels_last)
         optimizer = create_optimizer(model, recipe, precision)
-    except (ValueError, AssertionError, RuntimeError) as error:  # unknown backbone or optimiser, failed download
+    except (ValueError, AssertionError, RuntimeError) as error:  # unknown backbone or optimizer, failed download
         raise UserError(" ".join(str(error).split())) from None
     scheduler, _ = create_scheduler_v2(
         optimizer,
@@ -156,7 +156,7 @@ def _load_state(trainer: Trainer, state: dict[str, Any]) -> None:
     except (ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:100]
         raise RunError(
-            f"{path} is damaged or belongs to another optimiser ({reason}): delete it to train again"
+            f"{path} is damaged or belongs to another optimizer ({reason}): delete it to train again"
         ) from None
 
 

@@ -51,7 +51,7 @@ def test_training_does_not_resume_from_a_checkpoint_with_code(command: Command, 
     assert not trap.exists()
 
 
-def test_training_does_not_resume_from_a_checkpoint_of_another_optimiser(command: Command, tmp_path: Path, capsys):
+def test_training_does_not_resume_from_a_checkpoint_of_another_optimizer(command: Command, tmp_path: Path, capsys):
     train = ("train", *TINY, "--fold", "0", "--epochs")
     assert command("folds", "--k", "2") == 0
     assert command(*train, "1") == 0
@@ -62,7 +62,7 @@ def test_training_does_not_resume_from_a_checkpoint_of_another_optimiser(command
         capsys.readouterr()
         assert command(*train, "2") == 2
         error = capsys.readouterr().err
-        assert "last.pt is damaged or belongs to another optimiser" in error
+        assert "last.pt is damaged or belongs to another optimizer" in error
         assert error.count("\n") == 1
 
 

@@ -1,4 +1,4 @@
-"""The choice of the device, memory that is kept, and the optimisers of the recipes."""
+"""The choice of the device, memory that is kept, and the optimizers of the recipes."""
 
 import platform
 import subprocess

@@ -146,7 +146,7 @@ def test_steps_are_replayed_on_new_batches_of_the_same_shape_only(monkeypatch: p
         assert float(fake.steps((x,))) == pytest.approx(2 * (number + 1))
         assert fake.weight.grad is not None
         assert fake.weight.grad.tolist() == [number + 1] * 2
-        fake.weight.grad = None  # as an optimiser's zero_grad does
+        fake.weight.grad = None  # as an optimizer's zero_grad does
     assert fake.replayed == 3
     assert not fake.warnings
 
