@@ -134,8 +134,8 @@ class Integral(Recipe):
     weight_decay: float = 0.01  # AdamW's default
     warmup_epochs: float = 0.5  # the softmax over a whole volume is unstable at the start
     clip_norm: float | None = 1.0  # the same reason
-    ema: float | None = 0.999  # better than a decaying learning rate; see README.md
-    flip_test: bool = True  # more accurate; see README.md
+    ema: float | None = 0.999  # better than a decaying learning rate
+    flip_test: bool = True  # more accurate; prediction takes twice as long
     augment: bool = True  # a pretrained backbone overfits otherwise
 
     input_size: int = 256  # side of the square image in pixels

@@ -111,7 +111,7 @@ def read_folds(folder: Path, images_sha256: str) -> tuple[Int64, dict[str, Any]]
         )
     if meta["k"] != table["fold"].max() + 1 or meta.get("images_sha256") != images_sha256:
         raise FoldsError(
-            f"{folder / 'folds.json'} does not match the {table['fold'].max() + 1} folds of {path}: `make folds` again"
+            f"{folder / 'folds.json'} does not match the {table['fold'].max() + 1} folds of {path}: run `make folds` again"
         )
     return table["fold"].to_numpy(np.int64), meta
 
