@@ -110,9 +110,8 @@ def read_folds(folder: Path, images_sha256: str) -> tuple[Int64, dict[str, Any]]
             f"{path} was changed after it was made: its hash differs from that in folds.json; run `make folds`"
         )
     if meta["k"] != table["fold"].max() + 1 or meta.get("images_sha256") != images_sha256:
-        raise FoldsError(
-            f"{folder / 'folds.json'} does not match the {table['fold'].max() + 1} folds of {path}: run `make folds` again"
-        )
+        count = table["fold"].max() + 1
+        raise FoldsError(f"{folder / 'folds.json'} does not match the {count} folds of {path}: run `make folds` again")
     return table["fold"].to_numpy(np.int64), meta
 
 
