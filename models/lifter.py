@@ -59,7 +59,7 @@ def augment_lifting(positions: Tensor, peaks: Tensor, pose_mm: Tensor) -> tuple[
     positions [B,17,2], -1 to 1 between the image's edges; peaks [B,17]; pose_mm [B,17,3], camera axes. The pose is
     rotated with the image about the optical axis; scale and shift leave it unchanged.
     """
-    draws = torch.rand(5, len(positions), 1, 1, device=positions.device)
+    draws = torch.rand(5, len(positions), 1, 1, dtype=positions.dtype, device=positions.device)
     angle = math.radians(MAX_ROTATION_DEG) * (2 * draws[0, :, 0, 0] - 1)
     cos, sin = angle.cos(), angle.sin()
     rotation = torch.stack([cos, sin, -sin, cos], 1).view(-1, 2, 2)  # of row vectors

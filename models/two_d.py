@@ -85,7 +85,7 @@ class TwoDHourglass(HeatmapModule):
         than there are images, and detection errors of every size.
         """
         positions, peaks = self.detect(maps.detach())
-        samples = (positions, peaks, true_positions, true_mm.float())
+        samples = (positions, peaks, true_positions.to(positions), true_mm.to(positions))
         positions, peaks, true_positions, true_mm = (torch.cat([part] * self.lifter_copies) for part in samples)
         share = torch.rand_like(peaks)[..., None]
         positions, peaks, true_mm = augment_lifting(torch.lerp(true_positions, positions, share), peaks, true_mm)

@@ -127,7 +127,7 @@ BYTES = {
     "data/annot/valid_images.txt": (b".", "another test set"),
     "data/annot/train.h5": (b"", "other labels"),
     "folds/folds.csv": (b"fold\n1", "other folds"),
-    "folds/folds.json": (b'"k": ', "folds.json is not of the"),
+    "folds/folds.json": (b'"k": ', "folds.json does not match"),
     f"{FOLD}/config.json": (b'"seed": ', "config.json: has changed"),
     f"{FOLD}/last.pt": (b"", "last.pt: has changed"),
     f"{FOLD}/best.pt": (b"", "best.pt: has changed"),
