@@ -41,7 +41,7 @@ include $(dir $(MAKEFILE)).guards.mk
 SYNTHETIC = $(if $(filter data/synthetic,$(DATA)),data/synthetic/manifest.json)
 FOLDS_CSV = $(FOLDS)/folds.csv
 
-# `make -j4 train blend` trains first: each target uses all cores by itself
+# `make -j4 train blend` trains first: each target already uses all cores
 .NOTPARALLEL:
 .DEFAULT_GOAL = help
 .PHONY: help setup demo test check-code bench data check folds train predict blend score board report submit verify reproduce clean

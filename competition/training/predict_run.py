@@ -46,11 +46,7 @@ def predict_run(
     check_images(workspace.data, labels.images + test.images)
     fold_of_row, meta = read_folds(workspace.folds, labels.images_sha256)
     source, target = workspace.run(run), workspace.run("-".join([run, *_suffixes(decoder, flip)]))
-    found = [(folder, *find_weights(folder, epoch)) for folder in fold_folders(source)]
-    if not found:
-        raise RunError(f"no run at {source}: expected folders fold0, fold1, ...; `make board` lists the runs")
-    if any(target.glob("fold*/last.pt")):
-        raise RunError(f"{target} is a trained run, which predicting with {run} would overwrite: rename one of the two")
+    found = _find_folds(source, target, epoch)
     number = max(saved for _, _, saved in found)
     device = choose_device()
     for folder, checkpoint, _ in found:
@@ -88,6 +84,18 @@ def predict_run(
     assert written is not None
     assert written[1].valid_mpjpe is not None
     return target, number, written[1].valid_mpjpe
+
+
+def _find_folds(source: Path, target: Path, epoch: int | None) -> list[tuple[Path, Path, int]]:
+    """Return each fold's folder, checkpoint and saved epoch; raise RunError if `target` is a trained run."""
+    found = [(folder, *find_weights(folder, epoch)) for folder in fold_folders(source)]
+    if not found:
+        raise RunError(f"no run at {source}: expected folders fold0, fold1, ...; `make board` lists the runs")
+    if any(target.glob("fold*/last.pt")):
+        raise RunError(
+            f"{target} is a trained run, which predicting with {source.name} would overwrite: rename one of the two"
+        )
+    return found
 
 
 def _suffixes(decoder: str | None, flip: bool | None) -> list[str]:
