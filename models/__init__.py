@@ -47,8 +47,8 @@ SMALL_3D = ThreeD(  # the metric cube isn't aligned with the pixels: at 64 of th
     sigma=1.5,
 )
 
-ENTRANTS: dict[str, Recipe] = {
-    # The poster's. Two things differ from it: the initial weights, and the lifter's gradient, which stops at the maps.
+MODELS: dict[str, Recipe] = {
+    # The poster's. Two things differ from it: the initial weights, and the weighting of the lifter's gradient into the maps.
     "2dhg": TwoD(epochs=2, stacks=8, augment=True),
     "2dhg-decay": TwoD(epochs=2, stacks=4, augment=True, schedule="halve"),
     "3dhg": ThreeD(),
@@ -78,13 +78,13 @@ ENTRANTS: dict[str, Recipe] = {
 
 def names() -> list[str]:
     """Return the names of all models."""
-    return list(ENTRANTS)
+    return list(MODELS)
 
 
 def recipe(name: str, **settings: Any) -> Recipe:
     """Return a model's recipe with settings replaced; raise ValueError for unknown names and invalid values."""
-    require_known("model", name, ENTRANTS)
-    defaults = ENTRANTS[name]
+    require_known("model", name, MODELS)
+    defaults = MODELS[name]
     known = [field.name for field in fields(defaults)]
     for setting in settings:
         require_known(f"setting of {name}", setting, known)

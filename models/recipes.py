@@ -19,7 +19,7 @@ OPTIMIZERS = (  # those of timm that need no other package; listed here, because
     "laprop", "larc", "lars", "lion", "madgrad", "mars", "momentum", "muon", "nadam", "nadamw", "nesterov", "novograd",
     "radam", "rmsprop", "sgd", "sgdp", "sgdw",
 )  # fmt: skip
-WORDS = {  # the allowed values of settings
+CHOICES = {  # the allowed values of settings
     "schedule": SCHEDULES,
     "augmentation": AUGMENTATIONS,
     "decoder": DECODERS,

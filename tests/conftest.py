@@ -1,6 +1,7 @@
 """Shared fixtures: a small synthetic competition, made once per session, and folders for commands."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from competition.cli.main import main
 from competition.synthetic.generate import generate
-from tests.helpers import N_TEST, Command, N
+from tests.helpers import N_TEST, TINY, Command, N
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -54,6 +55,23 @@ def command(data: Path, tmp_path: Path) -> Command:
 def folds(command: Command) -> None:
     """Make two folds of the small competition."""
     assert command("folds", "--k", "2") == 0
+
+
+@pytest.fixture(scope="session")
+def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train the tiny network once, for one epoch on two folds; tests copy the folders folds and runs."""
+    root = tmp_path_factory.mktemp("finished")
+    folders = ["--data", str(data), "--folds", str(root / "folds"), "--submissions", str(root / "runs")]
+    assert main(["folds", *folders, "--k", "2"]) == 0
+    assert main(["train", *folders, *TINY, "--epochs", "1"]) == 0
+    return root
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    """Copy the finished run and its folds for one test; return the run's folder."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "runs/3dhg-small"
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ def _arguments(command: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("command", [*_commands(), *(f"make {command} {flag}" for flag, command in ALONE.items())])
 def test_every_command_exists(command: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(models.ENTRANTS, "mean-small", models.recipe("2dhg-small"))  # in the example
+    monkeypatch.setitem(models.MODELS, "mean-small", models.recipe("2dhg-small"))  # in the example
     for arguments in _arguments(re.sub(r"^\w+=\S+ (?=make )", "", command)):
         if "--help" in arguments:
             with pytest.raises(SystemExit, match=r"^0$"):

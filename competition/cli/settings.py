@@ -6,7 +6,7 @@ from dataclasses import fields
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
 from competition.common.choices import numbers
-from models.recipes import WORDS
+from models.recipes import CHOICES
 
 # Help texts by setting; a setting that is missing here gets its name as the text.
 DESCRIPTIONS: Final = {
@@ -50,8 +50,8 @@ def add_settings(parser: argparse.ArgumentParser, model: str, recipe: Any) -> No
     for setting in fields(recipe):
         flag, default, hint = f"--{setting.name.replace('_', '-')}", getattr(recipe, setting.name), hints[setting.name]
         description = DESCRIPTIONS.get(setting.name, setting.name.replace("_", " "))
-        if setting.name in WORDS:
-            description += f"; one of {', '.join(WORDS[setting.name])}"
+        if setting.name in CHOICES:
+            description += f"; one of {', '.join(CHOICES[setting.name])}"
         description = f"{description} (default: {_as_flag(default)})".replace("%", "%%")
         if hint is bool:
             group.add_argument(flag, action=argparse.BooleanOptionalAction, default=default, help=description)

@@ -1,19 +1,16 @@
 """The command `blend` on runs, external predictions and CSV files."""
 
-import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 
-from competition.common.files import sha256_file
 from competition.common.pose_csv import read_poses, write_poses
 from competition.data.labels import read_labels
-from tests.helpers import N_TEST, TINY, Command
+from tests.helpers import N_TEST, Command
 
 
-def test_a_run_trained_on_other_images_is_rejected(command: Command, folds: None, own_data: Path, capsys):
-    assert command("train", *TINY, "--epochs", "1") == 0
+def test_a_run_trained_on_other_images_is_rejected(command: Command, run: Path, own_data: Path, capsys):
     names = own_data / "annot/train_images.txt"
     lines = names.read_text().splitlines()
     names.write_text("\n".join(reversed(lines)) + "\n")
@@ -21,8 +18,7 @@ def test_a_run_trained_on_other_images_is_rejected(command: Command, folds: None
     assert "trained on other images" in capsys.readouterr().err
 
 
-def test_external_predictions_are_blended_with_a_note(command: Command, folds: None, data: Path, tmp_path, capsys):
-    assert command("train", *TINY, "--epochs", "1") == 0
+def test_external_predictions_are_blended_with_a_note(command: Command, run: Path, data: Path, tmp_path, capsys):
     external = tmp_path / "runs/mate/fold0"
     external.mkdir(parents=True)
     labels = read_labels(data)
@@ -60,10 +56,9 @@ def test_files_are_blended_by_mean_median_or_shares(command: Command, folds: Non
     assert (tmp_path / "runs/blend/weights.csv").read_text() == "of runs"
 
 
-def test_missing_folds_of_a_run_are_reported(command: Command, folds: None, tmp_path: Path, capsys):
-    (tmp_path / "runs/3dhg-small/fold0").mkdir(parents=True)
-    config = {"folds_sha256": sha256_file(tmp_path / "folds/folds.csv"), "recipe": "3dhg-small"}
-    (tmp_path / "runs/3dhg-small/fold0/config.json").write_text(json.dumps(config))
+def test_missing_folds_of_a_run_are_reported(command: Command, run: Path, capsys):
+    shutil.rmtree(run / "fold1")
+    test = (run / "fold0/test_epoch01.csv.gz").rename(run / "fold0/elsewhere")
     for arguments in ((), ("--runs", "3dhg-small")):
         capsys.readouterr()
         assert command("blend", *arguments) == 2
@@ -71,7 +66,7 @@ def test_missing_folds_of_a_run_are_reported(command: Command, folds: None, tmp_
         assert "run 3dhg-small has no complete epoch" in error
         assert "2 of 2" in error
         assert "(fold0, fold1)" in error
-    assert command("train", *TINY, "--epochs", "1", "--fold", "0") == 0
+    test.rename(run / "fold0/test_epoch01.csv.gz")
     assert command("blend", "--method", "mean") == 0
     (warning,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: run 3dhg-small"))
     assert "1 of 2" in warning

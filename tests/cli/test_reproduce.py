@@ -18,7 +18,7 @@ def test_the_posters_models_are_trained_averaged_and_blended(command: Command, t
     for name in ("2dhg-small", "2dhg-decay-small", "3dhg-small", "3dhg-aug-small"):
         recipe = models.recipe(name)
         depths = {"depths": (1, 8)} if name.startswith("3") else {"lifter_width": 16}
-        monkeypatch.setitem(models.ENTRANTS, name, replace(recipe, **small, **depths))
+        monkeypatch.setitem(models.MODELS, name, replace(recipe, **small, **depths))
     assert command("folds", "--k", "2") == 0
     table = tmp_path / "table.json"
     assert command("reproduce", "--scale", "small", "--json", str(table)) == 0

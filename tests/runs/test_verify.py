@@ -13,12 +13,11 @@ from competition.common.pose_csv import read_poses, write_poses
 from tests.helpers import TINY, Command
 
 
-def test_unchanged_folders_pass_and_changed_files_are_reported(command: Command, tmp_path: Path, capsys):
-    assert command("folds", "--k", "2") == 0
-    for run in ("a", "b"):
-        assert command("train", *TINY, "--epochs", "1", "--run", run, "--seed", str(ord(run))) == 0
+def test_unchanged_folders_pass_and_changed_files_are_reported(command: Command, run: Path, capsys):
+    runs = run.parent
+    run.rename(runs / "a")
+    assert command("train", *TINY, "--epochs", "1", "--run", "b", "--seed", "1") == 0
     assert command("blend", "--granularity", "coordinate") == 0
-    runs = tmp_path / "runs"
     capsys.readouterr()
     for folder in (runs / "a", runs / "a/fold1", runs / "blend"):
         assert command("verify", str(folder)) == 0
@@ -47,11 +46,9 @@ def test_unchanged_folders_pass_and_changed_files_are_reported(command: Command,
     assert "expected a run's folder" in capsys.readouterr().err
 
 
-def test_provenance_is_recorded_and_compared_with_the_data(command: Command, own_data: Path, tmp_path: Path, capsys):
-    assert command("folds", "--k", "2", data=own_data) == 0
-    assert command("train", *TINY, "--epochs", "1", data=own_data) == 0
+def test_provenance_is_recorded_and_compared_with_the_data(command: Command, run: Path, own_data: Path, capsys):
     assert command("blend", "--method", "mean", data=own_data) == 0
-    runs = tmp_path / "runs"
+    runs = run.parent
     done = json.loads((runs / "3dhg-small/fold0/done.json").read_text())
     blend = json.loads((runs / "blend/blend.json").read_text())
     assert "config.json" in done["files"]
@@ -59,7 +56,7 @@ def test_provenance_is_recorded_and_compared_with_the_data(command: Command, own
     made = blend["provenance"]
     assert made == done["provenance"]
     assert made["labels_sha256"] == sha256_file(own_data / "annot/train.h5")
-    assert made["folds_sha256"] == sha256_file(tmp_path / "folds/folds.csv")
+    assert made["folds_sha256"] == sha256_file(runs.parent / "folds/folds.csv")
     assert made["test_images_sha256"] == sha256_lines((own_data / "annot/valid_images.txt").read_text().splitlines())
     assert set(made["versions"]) == {"python", "torch", "timm", "numpy"}
     assert set(made) == {"images_sha256", "labels_sha256", "test_images_sha256", "folds_sha256", "versions", "git"}
@@ -90,13 +87,12 @@ def test_provenance_is_recorded_and_compared_with_the_data(command: Command, own
 
 
 @pytest.fixture(scope="module")
-def made(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make data, folds, two runs and a blend, which tests copy before changing them."""
+def made(data: Path, finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Collect data, folds, two runs and a blend, which tests copy before changing them."""
     root = tmp_path_factory.mktemp("made")
     shutil.copytree(data, root / "data")
+    shutil.copytree(finished, root, dirs_exist_ok=True)
     for name, *more in (
-        ("folds", "--k", "2"),
-        ("train", *TINY, "--epochs", "1"),
         ("train", *TINY, "--epochs", "1", "--run", "other", "--seed", "1"),
         ("blend", "--granularity", "coordinate"),
     ):

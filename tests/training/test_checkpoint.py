@@ -51,11 +51,9 @@ def test_training_does_not_resume_from_a_checkpoint_with_code(command: Command, 
     assert not trap.exists()
 
 
-def test_training_does_not_resume_from_a_checkpoint_of_another_optimizer(command: Command, tmp_path: Path, capsys):
+def test_training_does_not_resume_from_a_checkpoint_of_another_optimizer(command: Command, run: Path, capsys):
     train = ("train", *TINY, "--fold", "0", "--epochs")
-    assert command("folds", "--k", "2") == 0
-    assert command(*train, "1") == 0
-    last = tmp_path / "runs/3dhg-small/fold0/last.pt"
+    last = run / "fold0/last.pt"
     state = torch.load(last, weights_only=True)
     for wrong in ({"optimizer": {"state": {}, "param_groups": []}}, {"optimizer": {}}, {"part": {"step": 1}}):
         torch.save(state | wrong, last)

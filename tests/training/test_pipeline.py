@@ -96,8 +96,8 @@ def test_fold_full_trains_on_all_images_and_is_not_a_candidate(command: Command,
     assert candidates(tmp_path / "runs") == []
 
 
-def test_training_can_start_from_another_run(command: Command, folds: None, tmp_path: Path, capsys):
-    assert command("train", *TINY, "--epochs", "1", "--fold", "0", "--run", "first") == 0
+def test_training_can_start_from_another_run(command: Command, run: Path, tmp_path: Path, capsys):
+    run.rename(tmp_path / "runs/first")
     # a tiny learning rate leaves the weights unchanged
     tail = ("--epochs", "1", "--fold", "0", "--run", "second", "--lr", "1e-30", "--optimizer", "sgd")
     assert command("train", *TINY, *tail, "--init", "first") == 0

@@ -1,5 +1,6 @@
 """Predicting again with the networks of a run."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +15,8 @@ from competition.training.predict import prediction_batch
 from tests.helpers import TINY, Command
 
 
-def test_predicting_again_gives_the_same_poses_and_another_decoder_different_ones(
-    command: Command, folds: None, tmp_path: Path
-):
-    assert command("train", *TINY, "--epochs", "1") == 0
-    runs = tmp_path / "runs"
+def test_predicting_again_gives_the_same_poses_and_another_decoder_different_ones(command: Command, run: Path):
+    runs = run.parent
     assert command("predict", "--run", "3dhg-small") == 0
     assert command("predict", "--run", "3dhg-small", "--decoder", "argmax") == 0
     valid = [read_valid(runs / f"3dhg-small{end}/fold0/valid_epoch01.npz") for end in ("", "-again", "-argmax")]
@@ -49,9 +47,7 @@ def test_predicting_again_uses_averaged_weights_and_flip(command: Command, folds
     assert not np.array_equal(first.pose_mm, not_flipped.pose_mm)
 
 
-def test_predicting_again_does_not_overwrite_a_trained_run(command: Command, folds: None, tmp_path: Path, capsys):
-    assert command("train", *TINY, "--epochs", "1", "--fold", "0") == 0
-    assert command("train", *TINY, "--epochs", "1", "--fold", "0", "--run", "3dhg-small-dark") == 0
-    capsys.readouterr()
+def test_predicting_again_does_not_overwrite_a_trained_run(command: Command, run: Path, capsys):
+    shutil.copytree(run, run.parent / "3dhg-small-dark")
     assert command("predict", "--run", "3dhg-small", "--decoder", "dark") == 2
     assert "is a trained run" in capsys.readouterr().err
