@@ -105,7 +105,7 @@ def require_known(what: str, name: str, known: Iterable[str]) -> None:
     if name not in known:
         nearest = difflib.get_close_matches(name, known, n=1)
         suggestion = f"did you mean {nearest[0]!r}? " if nearest else ""
-        raise ValueError(f"unknown {what} {name!r}: {suggestion}known are {', '.join(known)}")
+        raise ValueError(f"unknown {what} {name!r}: {suggestion}expected one of {', '.join(known)}")
 
 
 def __getattr__(name: str) -> Any:

@@ -24,7 +24,7 @@ def test_repeating_the_command_of_a_finished_run_changes_nothing(command: Comman
     assert command(*train) == 0
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs/3dhg-small/fold0").iterdir()}
     assert command(*train) == 0
-    assert "finished already" in capsys.readouterr().out
+    assert "already finished" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
