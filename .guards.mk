@@ -26,7 +26,7 @@ BUILT_IN = VENV PYTHON SHELL MAKE MAKEFLAGS V
 KNOWN = $(VARIABLES) $(BUILT_IN)
 NEAREST = import difflib, sys; print(*difflib.get_close_matches(sys.argv[1].upper(), sys.argv[2:], 1))
 nearest = $(if $(findstring ',$(1)),,$(shell python3 -c '$(NEAREST)' '$(1)' $(KNOWN) 2>/dev/null))
-reject = $(error $(1)=: unknown variable:$(if $(2), did you mean $(2)=?) known are $(VARIABLES))
+reject = $(error $(1)=: unknown variable:$(if $(2), did you mean $(2)=?) expected one of $(VARIABLES))
 on_command_line = $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 $(foreach name,$(filter-out $(KNOWN),$(on_command_line)),$(call reject,$(name),$(call nearest,$(name))))
 

@@ -48,7 +48,7 @@ SMALL_3D = ThreeD(  # the metric cube isn't aligned with the pixels: at 64 of th
 )
 
 MODELS: dict[str, Recipe] = {
-    # The poster's. Two things differ from it: the initial weights, and the weighting of the lifter's gradient into the maps.
+    # The poster's, but for the initial weights and the weighting of the lifter's gradient into the maps.
     "2dhg": TwoD(epochs=2, stacks=8, augment=True),
     "2dhg-decay": TwoD(epochs=2, stacks=4, augment=True, schedule="halve"),
     "3dhg": ThreeD(),
@@ -105,7 +105,7 @@ def require_known(what: str, name: str, known: Iterable[str]) -> None:
     if name not in known:
         nearest = difflib.get_close_matches(name, known, n=1)
         suggestion = f"did you mean {nearest[0]!r}? " if nearest else ""
-        raise ValueError(f"unknown {what} {name!r}: {suggestion}known are {', '.join(known)}")
+        raise ValueError(f"unknown {what} {name!r}: {suggestion}expected one of {', '.join(known)}")
 
 
 def __getattr__(name: str) -> Any:

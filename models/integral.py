@@ -154,7 +154,7 @@ def create_backbone(name: str, pretrained: bool, stride: int, size: int) -> Any:
     except Exception as error:
         if not pretrained:
             raise
-        fix = "use pretrained=False, or check the network connection and try again"
+        fix = "use --no-pretrained (pretrained=False), or check the network connection and try again"
         raise RuntimeError(f"weights of backbone {name} couldn't be loaded: {one_line(error)}; {fix}") from error
     for weight, parameter in backbone.named_parameters():
         parameter.requires_grad_(weight not in unused)

@@ -74,13 +74,13 @@ def _error_of(folder: Path, *arguments: str) -> str:
 def test_an_unknown_variable_is_rejected_with_the_nearest_name(tmp_path: Path, argument: str, nearest: str):
     error = _error_of(tmp_path, "train", argument)
     name = argument.partition("=")[0]
-    assert f"{name}=: unknown variable: did you mean {nearest}=? known are MODEL FOLD RUN" in error
+    assert f"{name}=: unknown variable: did you mean {nearest}=? expected one of MODEL FOLD RUN" in error
     assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", ["a';>pwned;'", "`touch", "$$(touch", '";touch', "FROBNICATE", "*"])
 def test_an_unknown_variable_without_a_similar_name_is_rejected_and_not_executed(tmp_path: Path, name: str):
-    assert "=: unknown variable: known are MODEL" in _error_of(tmp_path, "train", f"{name}=1")
+    assert "=: unknown variable: expected one of MODEL" in _error_of(tmp_path, "train", f"{name}=1")
 
 
 def test_unknown_variables_of_the_environment_are_ignored(tmp_path: Path):

@@ -67,7 +67,7 @@ def search_and_gate() -> list[Row]:
             gate_seconds,
             slsqp_seconds,
             "s",
-            f"choice of the granularity by nested groups on 20,000 rows, {note}",
+            f"choice of the granularity by nested cross-validation on 20,000 rows, {note}",
         ),
     ]
 

@@ -145,7 +145,7 @@ def volume_loss() -> list[Row]:
         )
         if layout == "channels_last" and all(extra := [extra_mib(loss, device) for loss in (implementation, baseline)]):
             rows.append(
-                lower_is_better(f"volume-memory-{batch}", extra[0], extra[1], "MiB", note + "products, at the peak")
+                lower_is_better(f"volume-memory-{batch}", extra[0], extra[1], "MiB", note + "products; peak memory")
             )
     return rows
 
@@ -206,7 +206,7 @@ def loading() -> list[Row]:
             torch.set_num_threads(threads)
             cv2.setNumThreads(-1)
     rates = [count / second for second in seconds]
-    note = f"256 px, batch {batch}, one core: decode, default augmentation, collate; against PIL and torchvision's"
+    note = f"256 px, batch {batch}, one core: decode, default augmentation, collate; against PIL and torchvision"
     return [Row("loader", rates[0], rates[1], rates[0] / rates[1], "images/s", note)]
 
 

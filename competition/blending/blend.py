@@ -85,9 +85,11 @@ def blend(
     }
     study_journal = journal(results.studies)
     facts = _facts(joined, results, shipped, plan)
-    notes = [*joined.notes, f"shipped: the {facts['shipped']}; {facts['why']}", *_gain_notes(facts, plan)]
+    notes = [*joined.notes, f"submission.csv.gz is the {facts['shipped']}: {facts['why']}", *_gain_notes(facts, plan)]
     if len(rows) < len(joined.id):
-        notes.append(f"weights searched on {len(rows)} of {len(joined.id)} rows of all sequences; errors are over all")
+        notes.append(
+            f"weights searched on {len(rows)} of {len(joined.id)} rows, from all sequences; errors are over all rows"
+        )
     facts |= {"provenance": provenance, "seconds": round(time.perf_counter() - started, 3)}
 
     _write(out, joined, poses, shipped.weights, study_journal, facts)
@@ -139,7 +141,7 @@ def blend_files(
         raise UserError(f"method {method} needs out-of-fold poses; for --files, use mean, median or --shares")
     if shares is not None and (len(shares) != len(files) or min(shares) < 0 or sum(shares) <= 0):
         raise UserError(
-            f"shares {','.join(map(str, shares))}: expected {len(files)} numbers of at least 0, one per file"
+            f"shares {','.join(map(str, shares))}: expected {len(files)} numbers of at least 0, one per file, not all 0"
         )
     test_mm = np.array([read_poses(file, test_ids).pose_mm for file in files])
     if shares is not None:

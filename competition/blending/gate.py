@@ -36,7 +36,7 @@ class Option(NamedTuple):
     shrink: float
 
     def __str__(self) -> str:
-        return self.granularity + (f", shrunk by {self.shrink}" if self.shrink else "")
+        return self.granularity + (f" (shrunk by {self.shrink})" if self.shrink else "")
 
 
 MEAN: Final = Option("mean", 0.0)

@@ -78,7 +78,7 @@ def make_plan(
             ship_mean=method == "mean",
         )  # fmt: skip
     if gate is None:
-        why = f"{limitation}; --granularity coordinate ships the ungated blend"
+        why = f"{limitation}; --granularity coordinate writes the weighted blend anyway"
         return Plan(
             method=method, option=option, gate=None, nested=None, groups=None, why=why, limitation=limitation,
             ship_mean=True,

@@ -26,7 +26,8 @@ def blend_files(options: argparse.Namespace, workspace: Workspace, console: Cons
         )
     if options.epochs != "best" or (options.shares is not None and options.method != "optuna"):
         raise UserError(
-            "--files with --epochs, or --shares with --method: expected --files with either --shares or --method"
+            "--files with --epochs, or with both --shares and --method: expected --files without --epochs and with at "
+            "most one of --shares and --method"
         )
     if options.out is None and (out / "weights.csv").exists():
         raise UserError(
@@ -41,7 +42,11 @@ def blend_files(options: argparse.Namespace, workspace: Workspace, console: Cons
     parts = names
     if shares:
         parts = [f"{share / sum(shares):.3f} {name}" for share, name in zip(shares, names, strict=True)]
-    console.note(f"the {method} of " * (shares is None) + ", ".join(parts) + ": its error is unknown")
+    console.note(
+        f"the {method} of " * (shares is None)
+        + ", ".join(parts)
+        + ": the blend's error is unknown without out-of-fold poses"
+    )
     return written
 
 
@@ -90,4 +95,4 @@ def _check_missing_folds(complete: set[str], runs: list[str] | None, workspace: 
             console.note(complete_commands(f"warning: run {name} is blended without some folds: {missing}", workspace))
         elif missing and (runs or not complete):
             nothing = "" if runs else "nothing to blend: "
-            raise UserError(f"{nothing}run {name} has no complete epoch in all its folds: {missing}")
+            raise UserError(f"{nothing}run {name} has no epoch that is complete in all its folds: {missing}")

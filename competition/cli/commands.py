@@ -65,11 +65,11 @@ def folds(options: argparse.Namespace, workspace: Workspace, console: Console) -
         console.note(f"fold {fold} holds out {len(rows)} of {len(table)} images{held_out}")
     if options.strategy == "sequence" and (unknown_subject := int((table["subject"] == "").sum())):
         console.note(
-            f"{unknown_subject} image names contain no subject: what precedes the frame number is the sequence"
+            f"{unknown_subject} image names contain no subject: the part before the frame number is the sequence"
         )
     if options.strategy == "holdout":
         console.note("holdout leaks: neighbouring frames of held-out images are trained on, so scores are too good")
-    console.note(f"{workspace.folds / 'folds.csv'}: {'written' if written else 'exists already with the same folds'}")
+    console.note(f"{workspace.folds / 'folds.csv'}: {'written' if written else 'already exists with the same folds'}")
 
 
 def train(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
@@ -210,7 +210,7 @@ def board(options: argparse.Namespace, workspace: Workspace, console: Console) -
 
     rows = read_board(workspace.submissions, workspace.folds)
     if not rows:
-        raise UserError(f"no runs under {workspace.submissions}: `make train MODEL=3dhg-small`")
+        raise UserError(f"no runs under {workspace.submissions}: train one with `make train MODEL=3dhg-small`")
     if options.sort not in rows[0]:
         raise UserError(unknown_message("column", options.sort, rows[0]))
     rows.sort(key=lambda row: (row[options.sort] is None, row[options.sort]))
@@ -257,7 +257,7 @@ def submit(options: argparse.Namespace, workspace: Workspace, console: Console) 
         try:
             return console.ask("upload it? [y/N] ").strip().lower() in ("y", "yes")
         except EOFError:
-            raise UserError("submit asks for confirmation, but there is no terminal: --yes or YES=1") from None
+            raise UserError("submit asks for confirmation, but there is no terminal: add --yes or YES=1") from None
 
     file = options.file or workspace.submissions / "blend" / "submission.csv.gz"
     competition, message = options.competition, options.message

@@ -67,7 +67,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
     defaults = Workspace()
-    common = parser.add_argument_group("common flags (not every command uses each)")
+    common = parser.add_argument_group("common flags (not every command uses all of them)")
     common.add_argument(
         "--data", type=Path, default=defaults.data, metavar="DIR", help="folder of the competition's images and labels"
     )
@@ -76,7 +76,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     common.add_argument("--submissions", type=Path, default=defaults.submissions, metavar="DIR", help=help_)
     help_ = "root seed, from which all random numbers derive"
     common.add_argument("--seed", type=int, default=defaults.seed, metavar="N", help=help_)
-    parser.add_argument("--debug", action="store_true", help="print a traceback with an error")
+    parser.add_argument("--debug", action="store_true", help="print the traceback of an error")
 
 
 def _add_choice(parser: argparse.ArgumentParser, flag: str, known: Sequence[str], help_: str) -> None:
@@ -88,7 +88,7 @@ def _add_choice(parser: argparse.ArgumentParser, flag: str, known: Sequence[str]
 def _add_data(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
     parser.add_argument("--n", type=int, default=6000, metavar="N", help="number of training images")
     parser.add_argument("--n-test", type=int, default=1500, metavar="N", help="number of test images")
-    help_ = "number of processes that draw images; one per core when unset"
+    help_ = "number of processes that generate images; one per core when unset"
     parser.add_argument("--workers", type=int, default=None, metavar="N", help=help_)
 
 
@@ -192,7 +192,7 @@ def _add_blend(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
 def _add_score(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
     help_ = "submission files to score; the blend when unset"
     parser.add_argument("--file", type=Path, nargs="+", default=None, metavar="CSV", help=help_)
-    help_ = "also reject implausible poses, as submit does (root off zero, wrong unit, constant columns)"
+    help_ = "also reject implausible poses, as submit does (root not at the origin, wrong unit, constant columns)"
     parser.add_argument("--strict", action="store_true", help=help_)
     help_ = "also write the scores as JSON (with one --file)"
     parser.add_argument("--json", type=Path, default=None, metavar="FILE", help=help_)

@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, SystemExit) and error.code != TERMINATED:
             raise
         code = TERMINATED if isinstance(error, SystemExit) else INTERRUPTED
-        resume = "the same command resumes where this one stopped"
+        resume = "run the same command again; data, train and reproduce resume where they stopped"
         submitted = "check ledger.csv and the competition's page before you submit again"
         return _print_error(f"interrupted: {submitted if 'submit' in arguments[:1] else resume}", code, debug)
 

@@ -42,7 +42,8 @@ def reproduce(workspace: Workspace, scale: str, console: Console, *, fold: str =
         written = write_submission(workspace.submissions, name, test.id)
         if written is None:
             raise UserError(
-                f"run {name} has no complete epoch in all its folds: train the others, or change SUBMISSIONS="
+                f"run {name} has no epoch that is complete in all its folds: train the missing folds, or set "
+                "another SUBMISSIONS="
             )
         test_mm = score(workspace.data, written[0])["all"] if hidden else None
         rows.append(_row(name, row.setting, row.test_mm, written[1].valid_mpjpe, test_mm))
@@ -50,8 +51,8 @@ def reproduce(workspace: Workspace, scale: str, console: Console, *, fold: str =
     chosen = select(candidates(workspace.submissions), averaged)
     subjects, sequences = subjects_and_sequences(labels.images)
     for method, setting in (
-        ("mean", "per-coordinate mean of the best"),
-        ("optuna", "Optuna blend of the same"),
+        ("mean", "per-coordinate mean of the best three"),
+        ("optuna", "Optuna blend of the same three"),
     ):
         result = blend(
             chosen,

@@ -15,12 +15,12 @@ DESCRIPTIONS: Final = {
     "optimizer": "optimizer, named as in timm; muon is this toolkit's own",
     "lr": "learning rate after the warm-up",
     "weight_decay": "weight decay of the optimizer",
-    "schedule": "learning rate over time; halve: half as much each epoch, cosine: down to zero at the last epoch",
+    "schedule": "learning rate over time; halve: halved after each epoch, cosine: decays to zero at the last epoch",
     "warmup_epochs": "epochs of linear learning-rate warm-up",
     "clip_norm": "clip the norm of the whole gradient to this value; none: off",
     "micro_batch": "accumulate gradients over chunks of this many images, where a batch does not fit into memory; "
     "none: off",
-    "ema": "decay of an exponential moving average of the weights, which then predicts; none: off",
+    "ema": "decay of an exponential moving average of the weights, which is then used for prediction; none: off",
     "flip_test": "average the predictions for an image and its mirror image",
     "augment": "augment the training images",
     "augmentation": "transforms that augment the images; light: mirroring, brightness and colour, full: also rotation, "

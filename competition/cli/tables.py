@@ -95,8 +95,9 @@ def board_table(rows: list[dict[str, Any]], width: int = WIDE) -> Table:
         "" if width >= WIDE else f"\nterminals of at least {WIDE} columns also show kind and epochs; so does --json"
     )
     caption = (
-        "out of fold: a run at its best epoch; a blend nested, or else, without a rank, on the rows its weights were "
-        "fitted on\n# is the rank; equal scores share a rank (Kaggle puts the earlier submission first)"
+        "out of fold: a run at its best epoch; a blend nested if possible, otherwise without a rank and on the rows "
+        "that its weights were fitted on\n"
+        "# is the rank; equal scores share a rank (Kaggle puts the earlier submission first)"
     ) + hidden
     table = Table(
         title="MPJPE in mm", title_justify="left", caption=caption, caption_justify="left", box=box.SIMPLE_HEAD,

@@ -38,4 +38,4 @@ def unknown_message(what: str, name: str, known: Iterable[str]) -> str:
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"unknown {what} {name!r}: {hint}known are {', '.join(names)}"
+    return f"unknown {what} {name!r}: {hint}expected one of {', '.join(names)}"

@@ -110,7 +110,10 @@ def read_bytes(path: Path, *, what: str, limit: int = MAX_TEXT_BYTES) -> bytes:
             raise
         raise UserError(f"{what}: {path} is damaged ({error}): write or download it again") from None
     if sum(map(len, chunks)) > limit:
-        raise UserError(f"{what}: {path} decompresses to more than {limit:,} bytes: is it the right file?")
+        raise UserError(
+            f"{what}: {path} contains more than {limit:,} bytes (after decompression, if compressed): "
+            "is it the right file?"
+        )
     return b"".join(chunks)
 
 

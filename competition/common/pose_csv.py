@@ -64,7 +64,7 @@ def sort_by_id(path: Path, ids: npt.ArrayLike, pose_mm: npt.ArrayLike) -> Poses:
     if not finite.all():
         raise SubmissionError(
             f"{path}: the pose of Id {id_array[~finite][0]} is not finite ({(~finite).sum()} of {len(pose)} poses): "
-            "expected finite mm; nothing was written"
+            "expected finite numbers in mm; nothing was written"
         )
     return Poses(id_array, pose)
 
@@ -97,7 +97,9 @@ def parse_poses(text: str, path: Path, expected_ids: Sequence[int] | Int64 | Non
     ids, values = _parse_fast(body) or _parse_rows(path, body)
     if not np.isfinite(values).all():
         row, column = np.argwhere(~np.isfinite(values))[0]
-        raise SubmissionError(f"{path}:{row + 2}: {COLUMNS[column]} is too large for a number; expected finite mm")
+        raise SubmissionError(
+            f"{path}:{row + 2}: {COLUMNS[column]} is too large for a float64; expected a finite number in mm"
+        )
     order = np.argsort(ids, kind="stable")
     _check_ids(path, ids, order, expected_ids)
     return Poses(ids[order], values[order].reshape(-1, len(JOINTS), len(AXES)))
@@ -183,7 +185,7 @@ def _header_error(path: Path, header: str) -> str:
     if not header:
         return f"{path}:1: no header: expected 'Id,Hip_x,Hip_y' and so on in the first line"
     if "\r" in header:
-        return f"{path}:1: lines end in CR alone: save it with LF or CRLF line ends"
+        return f"{path}:1: lines end in CR alone: save it with LF or CRLF line endings"
     if len(found) == 1 and len(header) > len("Id"):
         return f"{path}:1: no comma in the header: expected columns separated by commas, starting 'Id,Hip_x,Hip_y'"
     if len(found) != len(expected):
@@ -208,7 +210,9 @@ def _row_error(path: Path, number: int, line: str) -> str:
 def _parse_ids(path: Path, cells: list[str]) -> Int64:
     longest = max(range(len(cells)), key=lambda row: len(cells[row]))
     if len(cells[longest]) > len(str(LARGEST_ID)):
-        raise SubmissionError(f"{path}:{longest + 2}: Id {cells[longest][:40]!r} is too large")
+        raise SubmissionError(
+            f"{path}:{longest + 2}: Id {cells[longest][:40]!r} is too large, expected at most 18 digits"
+        )
     return np.array(cells).astype(np.int64)
 
 

@@ -22,6 +22,7 @@ class Workspace:
         """Return the folder of a run; raise UserError for a name that isn't a plain folder name."""
         if not _NAME.fullmatch(name):
             raise UserError(
-                f"run {name[:60]!r}: expected letters, digits, '.', '_' and '-', the first a letter or digit"
+                f"run {name[:60]!r}: expected letters, digits, '.', '_' and '-', at most 100, the first a "
+                "letter or digit"
             )
         return self.submissions / name

@@ -56,7 +56,7 @@ def check(data: Path, folds: Path, *, all_images: bool, advance: Advance) -> Fin
     _check_names(test, "test", annotations / TEST_LIST, found)
     names = [name for name in (*train, *test) if is_file_name(name)]
     if both := sorted(set(train) & set(test) & set(names)):
-        found.problems.append(Fault(annotations / TEST_LIST, "training images as test images", "remove them", both))
+        found.problems.append(Fault(annotations / TEST_LIST, "training images in the test list", "remove them", both))
     pose2d_px, pose_mm, faults = read_label_arrays(data, len(train) or None)
     found.problems += faults
     sound = not found.problems
@@ -103,14 +103,14 @@ def _describe_poses(pose2d_px: Floats, pose_mm: Floats, found: Findings) -> None
     hips, shoulders = (pose2d_px[:, a, 0] - pose2d_px[:, b, 0] for a, b in ((1, 4), (11, 14)))
     if hips.std() > 0 and shoulders.std() > 0:
         sign = float(np.corrcoef(hips, shoulders)[0, 1])
-        order = "as named" if sign < 0 else "1-3 are the left leg, as in the real competition; this is harmless"
+        order = "as named" if sign < 0 else "joints 1-3 are the left leg, as in the real competition; this is harmless"
         facts["leg order"] = f"{order} (correlation {sign:+.2f})"
     outside = outside_image(pose2d_px, IMAGE_PX)
     facts["joints outside the crop"] = f"{outside.sum():,} of {outside.size:,}, in {outside.any(axis=1).sum():,} images"
     duplicates = len(pose_mm) - len({row.tobytes() for row in pose_mm})
     facts["duplicate poses"] = f"{duplicates:,}"
     mean_mm = pose_mm.mean(axis=0, dtype=np.float64)
-    facts["MPJPE of the mean pose"] = f"{np.linalg.norm(pose_mm - mean_mm, axis=2).mean():.1f} mm, the level to beat"
+    facts["MPJPE of the mean pose"] = f"{np.linalg.norm(pose_mm - mean_mm, axis=2).mean():.1f} mm, the baseline to beat"
 
 
 def _check_bones(path: Path, names: Sequence[ImageName | None], pose_mm: Floats, found: Findings) -> None:
@@ -124,7 +124,10 @@ def _check_bones(path: Path, names: Sequence[ImageName | None], pose_mm: Floats,
     if change:
         facts["bone lengths change by"] = ", ".join(f"{subject} {mm:.2f} mm" for subject, mm in change.items())
     if loose := [f"{subject} by {mm:.0f} mm" for subject, mm in change.items() if mm > BONE_CHANGE_MM]:
-        fix = "image list and train.h5 in different order, several people with one name, or noisy labels? look at a few"
+        fix = (
+            "image list and train.h5 in different order, several people with one name, or noisy labels? "
+            "inspect a few of the images"
+        )
         found.warnings.append(Fault(path, "bones whose length changes within a subject", fix, loose))
 
 
@@ -176,7 +179,7 @@ def _check_images(folder: Path, images: Sequence[str], all_images: bool, advance
         else:
             digest = hashlib.sha256((folder / name).read_bytes()).digest()
             if first.setdefault(digest, name) != name:
-                duplicates.append(f"{name} like {first[digest]}")
+                duplicates.append(f"{name} same as {first[digest]}")
         advance(1, "")
     found.problems += [Fault(folder, what, fix, names) for (what, fix), names in broken.items()]
     if duplicates:

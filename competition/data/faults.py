@@ -59,7 +59,7 @@ def find_list_faults(path: Path, names: Sequence[str]) -> list[Fault]:
         elif not is_file_name(name):
             paths.append(f"line {line} {name[:60]!r}")
         elif name in first:
-            duplicates.append(f"line {line} {name} like line {first[name]}")
+            duplicates.append(f"line {line} {name} same as line {first[name]}")
         else:
             first[name] = line
     ids = "line numbers are the Ids, which rows of train.h5 must match"
@@ -82,14 +82,14 @@ def find_pose_faults(path: Path, pose_mm: Floats) -> list[Fault]:
         _not_finite(path, "pose3d", finite),
         Fault(
             path,
-            f"pose3d with the root not at (0, 0, 0), off by {off_mm.max(initial=0):.4g} mm at most",
+            f"pose3d with the root not at (0, 0, 0), off by up to {off_mm.max(initial=0):.4g} mm",
             "expected poses relative to the pelvis: subtract joint 0 from all joints",
             _ids(off_mm > ROOT_TOLERANCE_MM),
         ),
         Fault(
             path,
             f"pose3d of implausible size: joints are {typical_mm:.3g} from the root, expected about 500 mm",
-            f"{_guess_unit(typical_mm)}: convert to mm and remove empty rows",
+            f"{_guess_unit(typical_mm)} convert to mm and remove empty rows",
             _ids(odd),
         ),
     )
@@ -168,7 +168,10 @@ def _guess_unit(size: float) -> str:
 
 def _not_finite(path: Path, key: str, finite: Bools) -> Fault:
     return Fault(
-        path, f"{key} has NaN or infinite values", "remove these rows and their lines of the list", _ids(~finite)
+        path,
+        f"{key} has NaN or infinite values",
+        "remove these rows and their lines in train_images.txt",
+        _ids(~finite),
     )
 
 

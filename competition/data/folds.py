@@ -48,7 +48,8 @@ def make_folds(
     k = k if k is not None else (groups.nunique() if strategy == "subject" else SEQUENCE_FOLDS)
     if not 2 <= k <= groups.nunique():
         raise FoldsError(
-            f"--k {k} with strategy {strategy}: expected 2 to {groups.nunique()}, the number of {strategy}s"
+            f"--k {k} with strategy {strategy}: expected 2 to {groups.nunique()}, the number of {strategy}s, or "
+            "another --strategy if there are fewer than 2"
         )
     table["fold"] = groups.map(_balance(groups, k, seed))
     _assert_no_leak(table, strategy)
@@ -99,7 +100,9 @@ def read_folds(folder: Path, images_sha256: str) -> tuple[Int64, dict[str, Any]]
     except (UserError, ValueError) as error:
         raise FoldsError(f"{path} can't be read ({str(error)[:100]}): run `make folds` again") from None
     if tuple(table.columns) != COLUMNS:
-        raise FoldsError(f"{path}: columns {', '.join(table.columns)}, expected {', '.join(COLUMNS)}")
+        raise FoldsError(
+            f"{path}: columns {', '.join(table.columns)}, expected {', '.join(COLUMNS)}: run `make folds` again"
+        )
     if sha256_lines(table["image"]) != images_sha256:
         raise FoldsError(
             f"{path} lists other images than DATA/annot/train_images.txt: make folds for this data with another "

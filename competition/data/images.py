@@ -28,7 +28,10 @@ def check_images(data: Path, images: Sequence[str]) -> None:
     folder = data / "images"
     missing = missing_images(folder, images)
     if missing:
-        raise DataError(f"{len(missing)} of {len(images)} images are missing in {folder}, the first is {missing[0]}")
+        raise DataError(
+            f"{len(missing)} of {len(images)} images are missing in {folder}, the first is {missing[0]}: copy them "
+            "there; `make check` lists them"
+        )
     for name in images:
         if (fault := find_image_fault(folder / name)) is not None:
             raise_first([Fault(folder / name, fault.what + fault.detail, fault.fix)])

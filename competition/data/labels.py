@@ -124,7 +124,9 @@ def _read_array(
     if not isinstance(data, h5py.Dataset) or data.external or data.is_virtual:
         return None, [Fault(path, f"{key} is not a dataset stored in this file", expected)]
     if data.shape is None or data.shape[1:] != (len(JOINTS), axes):
-        return None, [Fault(path, f"{key} has shape {data.shape}, expected (N, {len(JOINTS)}, {axes})", expected)]
+        return None, [
+            Fault(path, f"{key} has shape {data.shape}, expected (N, {len(JOINTS)}, {axes})", "write it in this shape")
+        ]
     if data.dtype.kind != "f" or data.dtype.itemsize < 4:
         return None, [Fault(path, f"{key} has type {data.dtype}, expected float32", "write it as float32")]
     faults = []

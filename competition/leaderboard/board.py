@@ -51,13 +51,14 @@ def warnings(rows: Sequence[Row], ledger: Path) -> list[str]:
         if by_public["out_of_fold"] > by_fold["out_of_fold"]:
             lines.append(
                 f"warning: {by_public['name']} is best on the public score, {by_fold['name']} out of fold: prefer "
-                f"{by_fold['name']}; the out-of-fold score has more rows, and the public score is easily overfitted"
+                f"{by_fold['name']}; the out-of-fold score is computed on more rows, and "
+                "the public score is easily overfitted"
             )
     for competition, scores in sorted(public_scores(ledger).items()):
         if len(scores) > 1:
             lines.append(
-                f"note: {len(scores)} files were scored by {competition}: the best, {min(scores.values()):.2f}, is "
-                "partly lucky; expect a higher private score"
+                f"note: {len(scores)} files were scored by {competition}: the best score, {min(scores.values()):.2f}, "
+                "is partly due to luck; expect a higher private score"
             )
     return lines
 

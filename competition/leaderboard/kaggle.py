@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 SITE: Final = "https://www.kaggle.com"
-_JOIN: Final = f"signed in as the token's owner, open {SITE}/competitions/{{competition}}/rules and accept them"
+_JOIN: Final = f"signed in as the token's owner, open {SITE}/competitions/{{competition}}/rules and accept the rules"
 _FAILURES: Final = {  # pattern of the client's output, in order of priority, and the fix
     "client not installed": ("No module named", "it or a package that it needs is missing: run `make setup`"),
     "no credentials": (
         "Authentication required|401 Client Error|Unauthenticated",
-        f"none, or not valid: make a token at {SITE}/settings/api and export KAGGLE_API_TOKEN",
+        f"none, or not valid: create a token at {SITE}/settings/api and export KAGGLE_API_TOKEN",
     ),
     "rules not accepted": (r"accept.{0,60}\brules", _JOIN),
     "daily limit": ("allowance|submission limit|number of submissions|Too Many Requests", "send it tomorrow (UTC)"),

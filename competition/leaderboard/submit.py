@@ -55,7 +55,7 @@ def submit(
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,199}", competition):
         raise UserError(f"competition {competition[:60]!r}: expected a-z, 0-9 and '-', the last part of its address")
     if not message.strip() or any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in message):
-        raise UserError(f"message {message[:60]!r}: expected one line of text that describes the file: MESSAGE=")
+        raise UserError(f"message {message[:60]!r}: expected one line of text that describes the file: set MESSAGE=")
     sha256 = sha256_file(file) if file.is_file() else ""
     poses = read_poses(file, read_test(workspace.data).id)
     check_plausible(poses, file)

@@ -34,7 +34,7 @@ def write_report(workspace: Workspace, out: Path, advance: Callable[[int, str], 
     """
     evidence = gather(workspace)
     if not evidence.board:
-        raise UserError(f"no runs under {workspace.submissions}: `make train MODEL=3dhg-small`")
+        raise UserError(f"no runs under {workspace.submissions}: train one with `make train MODEL=3dhg-small`")
     sections = []
     for build in SECTIONS:
         sections.append(build(evidence))

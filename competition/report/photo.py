@@ -65,8 +65,8 @@ def photo_page(
     body = (
         f'<div class="gallery photo"><figure><img src="{picture}" width="{size}" height="{size}" '
         'alt="The input of the networks, with the predicted pose drawn over it">'
-        "<figcaption>The input of the networks. They don't predict where the person is in it: the pose is placed by "
-        f"the crop rule.</figcaption></figure>{viewer(truth=False)}</div>"
+        "<figcaption>The input of the networks. They don't predict where the person is in it: the pose is scaled "
+        f"and centred to fit the crop.</figcaption></figure>{viewer(truth=False)}</div>"
     )
     rows = [(joint, *of_joint) for joint, of_joint in zip(JOINTS, pose_mm.tolist(), strict=True)]
     body += paragraph(

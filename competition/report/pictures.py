@@ -27,7 +27,7 @@ def pose_picture(image: Image, pose_px: Float64, pose_mm: Float64, caption: str)
     _draw_bones(flat, pose_px, "white", 4.5)
     _draw_bones(flat, pose_px, None, 2.5)
     flat.set_axis_off()
-    flat.set_title("placed by the crop rule", fontsize=9)
+    flat.set_title("scaled and centred to fit the crop", fontsize=9)
     reach = 1.08 * (float(np.abs(pose_mm).max()) or 1.0)
     for axes, (title, ((across, up), names)) in zip(sides, VIEWS.items(), strict=True):
         sign = -1 if up == AXES.index("y") else 1

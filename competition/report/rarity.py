@@ -62,7 +62,7 @@ def rarity(evidence: Evidence) -> Section:
     distance_mm = nearest_of_others(pose_mm[ids - 1], subject[ids - 1], pose_mm[references], subject[references])
     count = min(MOST_BINS, len(ids) // ROWS_PER_BIN)
     if count < 2 or not np.isfinite(distance_mm).all():
-        return skipped(key, title, f"There are only {len(ids)} out-of-fold images, too few for bins of rarity.")
+        return skipped(key, title, f"There are only {len(ids)} out-of-fold images, too few to bin by rarity.")
     of_bin = quantile_bins(distance_mm, count)
     middle = [float(distance_mm[of_bin == number].mean()) for number in range(count) if (of_bin == number).any()]
     series = []
@@ -100,4 +100,4 @@ def _mean(values: Float64) -> float | None:
 
 
 def _mm(value: float | None) -> str:
-    return "no error" if value is None else f"{value:.1f} mm"
+    return "an unknown error" if value is None else f"{value:.1f} mm"

@@ -75,7 +75,7 @@ def describe_missing_folds(run: Path, folds: Path) -> str:
         return ""
     recipe = next(read_config(folder).get("recipe") for folder in folders if (folder / "config.json").exists())
     command = f"`make train MODEL={recipe} RUN={run.name}`"
-    count = f"{len(missing)} of {len(wanted)} are missing"
+    count = f"{len(missing)} of {len(wanted)} folds missing"
     return f"{count} ({', '.join(missing)}): resume with {command} and the same ARGS"
 
 
@@ -210,7 +210,7 @@ def _select_epochs(of_run: list[Candidate], epochs: str, score: Callable[[Candid
     chosen = [c for c in of_run if c.epoch in {int(cell) for cell in check_epochs(epochs).split(",")}]
     if not chosen:
         complete = ", ".join(str(c.epoch) for c in of_run)
-        raise RunError(f"run {of_run[0].run} has no epoch {epochs}: complete in all its folds are {complete}")
+        raise RunError(f"run {of_run[0].run} has no epoch {epochs}: those complete in all its folds are {complete}")
     return chosen
 
 
@@ -227,15 +227,16 @@ def read_out_of_fold(candidate: Candidate, true: Poses) -> Poses:
         foreign = np.setdiff1d(part.id, true.id)
         if len(foreign):
             raise RunError(
-                f"{file}: Id {foreign[0]} is not among the {len(true.id)} training images: the poses are of other data"
+                f"{file}: Id {foreign[0]} is not among the {len(true.id)} training images: the poses belong to "
+                "other data"
             )
     ids = np.concatenate([part.id for part in parts])
     order = np.argsort(ids, kind="stable")
     duplicate = np.flatnonzero(np.diff(ids[order]) == 0)
     if len(duplicate):
         raise RunError(
-            f"{candidate.name}: Id {ids[order][duplicate[0]]} is out of fold in two folds "
-            f"({', '.join(file.parent.name for file in candidate.valid_files)}): train them again with one FOLDS="
+            f"{candidate.name}: Id {ids[order][duplicate[0]]} is held out in several folds "
+            f"({', '.join(file.parent.name for file in candidate.valid_files)}): train them again with the same FOLDS="
         )
     if not len(ids):
         raise RunError(f"{candidate.name}: its out-of-fold files contain no rows")

@@ -34,9 +34,15 @@ def _of_blend(file: Path) -> Origin:
     facts, name = read_facts(file.parent), file.parent.name
     table = {row["method"]: row for row in facts.get("table", ())}
     contents = {  # file name: description, and the keys with its errors
-        "submission": (f"ships the {facts['shipped']}", {"mpjpe_in_sample": facts["mpjpe_blend_in_sample"]} | facts),
-        "submission_mean": ("its mean", table.get("mean", {})),
-        "submission_coordinate": ("its optuna coordinate", table.get("optuna coordinate", table.get("optuna", {}))),
+        "submission": (
+            f"this file is the {facts['shipped']}",
+            {"mpjpe_in_sample": facts["mpjpe_blend_in_sample"]} | facts,
+        ),
+        "submission_mean": ("this file is its mean", table.get("mean", {})),
+        "submission_coordinate": (
+            "this file is its per-coordinate blend",
+            table.get("optuna coordinate", table.get("optuna", {})),
+        ),
     }
     if (stem := file.name.removesuffix(".csv.gz")) not in contents:
         raise UserError(f"{file.name} is not a file that the blend {name} wrote")

@@ -82,7 +82,8 @@ def prepare_folder(folder: Path, config: dict[str, Any]) -> list[str]:
     old = read_config(folder)
     differences = _differences(old, config)
     remarks = [
-        f"{folder}: started with {old.get(what)} {what}, resuming with {config[what]}: the last digits may differ"
+        f"{folder}: started with {old.get(what)} {what}, resuming with {config[what]}: the last digits of "
+        "the results may differ"
         for what in ("threads", "processes")
         if old.get(what) != config[what]
     ]

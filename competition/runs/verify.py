@@ -149,7 +149,10 @@ def _verify_blend(workspace: Workspace, folder: Path) -> tuple[list[str], list[s
     if failed:
         return passed, failed
     if not weights_file.exists() or any(str(name).startswith("virtual-") for name in facts["candidates"]):
-        return [*passed, f"{folder}: the submission isn't recomputed: it needs weights of runs alone"], failed
+        return [
+            *passed,
+            f"{folder}: the submission isn't recomputed: that needs the weights.csv of a blend without --virtual",
+        ], failed
     try:
         test_mm, scores = _blend_again(workspace, facts, weights_file)
     except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:

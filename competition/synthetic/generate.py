@@ -37,7 +37,7 @@ from competition.synthetic.poses import Take
 VERSION = "3"  # of the generator: other versions generate other images
 PIECE_SHOTS = 25  # instants per task of a worker
 PUBLIC_SHARE = 0.3  # of the test takes
-NOTE = "synthetic people: scores on them are not Human3.6M scores"
+NOTE = "synthetic images: scores on them are not Human3.6M scores"
 MARKER = ".synthetic.json"  # marks a folder as generated before it is complete
 
 

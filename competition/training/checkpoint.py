@@ -71,7 +71,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         _reject_compressed(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise RunError(f"no checkpoint at {path}") from None
+        raise RunError(f"no checkpoint at {path}: expected a fold trained with `make train`") from None
     except Exception as error:  # torch and pickle raise errors of any kind for damaged bytes
         reason = str(error).strip().split("\n")[0][:100]
         raise RunError(f"{path} is not a readable checkpoint ({reason}): delete it to train again") from None

@@ -85,7 +85,7 @@ def check_init_run(job: Job) -> None:
     assert job.init is not None
     folder = fold_folder(job.workspace.run(job.init), job.fold)
     if not folder.is_dir():
-        raise RunError(f"--init {job.init}: no fold {job.fold} at {folder}")
+        raise RunError(f"--init {job.init}: no fold {job.fold} at {folder}: train it first, or choose another run")
     config = read_config(folder)
     labels = read_labels(job.workspace.data)
     _, meta = read_folds(job.workspace.folds, labels.images_sha256)

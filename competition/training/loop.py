@@ -67,7 +67,7 @@ def train(job: Job, console: Console) -> dict[str, Any]:
                     console.note(remark)
             world.barrier()
             if (done := job.folder / "done.json").exists():
-                console.note(f"{job.run} fold {job.fold}: finished already")
+                console.note(f"{job.run} fold {job.fold}: already finished")
                 return read_json(done, what="run")
             with Stop() as stop, report_model_errors(job.name):
                 return _train(job, data, device, precision, world, console, stop)

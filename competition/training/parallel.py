@@ -106,7 +106,7 @@ def _run_torchrun(gpus: int, arguments: Sequence[str]) -> None:
         first_failure = output.rpartition("Root Cause")[2]  # then torchrun ended the other processes
         if re.search(rf"exitcode\s*: -{int(signal.SIGKILL)}\b", first_failure):
             raise UserError(
-                "a training process was ended by SIGKILL: out of memory? lower --gpus, or --batch in a new RUN=; the "
+                "a training process was killed by SIGKILL: out of memory? lower --gpus, or --batch in a new RUN=; the "
                 "same command resumes from the last checkpoint"
             )
         raise RuntimeError(f"{output}\na training process died: the same command resumes from the last checkpoint")

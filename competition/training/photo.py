@@ -140,7 +140,8 @@ def find_networks(workspace: Workspace, run: str, epoch: int | None) -> list[Net
     missing = describe_missing_folds(source, workspace.folds)
     if unfinished or missing:
         reason = (
-            missing or f"{', '.join(unfinished)} (of {len(folders)} folds) unfinished: resume with the same command"
+            missing
+            or f"{', '.join(unfinished)} (of {len(folders)} folds) unfinished: resume with its `make train` command"
         )
         raise RunError(f"run {run} is not completely trained: {reason}")
     return [(*find_weights(folder, epoch), read_config(folder)) for folder in folders]
@@ -170,7 +171,7 @@ def _describe_networks(workspace: Workspace, run: str, networks: list[Network]) 
     """Describe the networks and their training images for the output."""
     config = networks[0][2]
     epochs = ", ".join(str(epoch) for _, epoch, _ in networks)
-    name = f"run {run} ({config.get('recipe')}), {len(networks)} network{'s' * (len(networks) > 1)}, of epoch {epochs}"
+    name = f"run {run} ({config.get('recipe')}), {len(networks)} network{'s' * (len(networks) > 1)} (epoch {epochs})"
     try:
         labels = read_labels(workspace.data)
     except DataError:

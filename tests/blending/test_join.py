@@ -115,7 +115,7 @@ def _no_rows(file: Path) -> None:
     [
         (write_nan, r"b/fold0/valid_epoch01\.npz: the pose of Id 8 is not finite"),
         (_foreign_id, r"b/fold0/valid_epoch01\.npz: Id 7000 is not among the 120 training images"),
-        (_same_as_other_fold, r"b:1: Id 2 is out of fold in two folds \(fold0, fold1\)"),
+        (_same_as_other_fold, r"b:1: Id 2 is held out in several folds \(fold0, fold1\)"),
         (_other_folds, r"runs a and b were trained on different folds\.csv"),
         (_no_rows, r"b:1: its out-of-fold files contain no rows"),
     ],

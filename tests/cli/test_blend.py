@@ -28,7 +28,7 @@ def test_external_predictions_are_blended_with_a_note(command: Command, run: Pat
     assert command("blend", "--method", "exact") == 0
     output = capsys.readouterr().out
     assert "mate: its folds can't be verified" in output
-    assert "are missing" not in output  # the number of its folds is unknown
+    assert "folds missing" not in output  # the number of its folds is unknown
 
 
 def test_files_are_blended_by_mean_median_or_shares(command: Command, folds: None, data: Path, tmp_path, capsys):
@@ -63,7 +63,7 @@ def test_missing_folds_of_a_run_are_reported(command: Command, run: Path, capsys
         capsys.readouterr()
         assert command("blend", *arguments) == 2
         error = capsys.readouterr().err
-        assert "run 3dhg-small has no complete epoch" in error
+        assert "run 3dhg-small has no epoch that is complete" in error
         assert "2 of 2" in error
         assert "(fold0, fold1)" in error
     test.rename(run / "fold0/test_epoch01.csv.gz")

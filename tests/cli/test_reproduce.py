@@ -41,7 +41,7 @@ def test_the_posters_models_are_trained_averaged_and_blended(command: Command, t
     (runs / "2dhg-small/fold1").mkdir()
     (runs / "2dhg-small/fold1/config.json").write_text("{}")
     assert command("reproduce", "--scale", "small") == 2
-    assert "run 2dhg-small has no complete epoch" in capsys.readouterr().err
+    assert "run 2dhg-small has no epoch that is complete" in capsys.readouterr().err
     assert command("reproduce", "--scale", "small", "--fold", "2") == 2
     assert "fold 2: expected 0 to 1, or all" in capsys.readouterr().err
     assert command("reproduce", "--scale", "tiny") == 2

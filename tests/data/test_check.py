@@ -26,7 +26,7 @@ def test_check_lists_all_problems_with_up_to_ten_places_each(command: Command, o
     assert command("check", "--all", data=own_data) == 2
     printed = capsys.readouterr().out
     for kind in (
-        "blank lines", "a path", "duplicate names", "training images as test images", "pose3d has 39 rows",
+        "blank lines", "a path", "duplicate names", "training images in the test list", "pose3d has 39 rows",
         "pose2d has NaN", "metres?", "missing images", "an empty file", "not a JPEG", "not 256x256 px", "CMYK",
         "names not like", "[bold].jpg",
     ):  # fmt: skip
@@ -88,9 +88,9 @@ def test_check_warns_about_odd_names_duplicates_and_bone_lengths(own_data: Path)
     assert not found.names_match
     odd = {warning.what: list(warning.places) for warning in found.warnings}
     assert odd["names not like S1_Directions_1.54138969_000001.jpg"] == ["holiday.jpg"]
-    assert odd["images with the same bytes as another"] == [f"holiday.jpg like {names[4]}"] or odd[
+    assert odd["images with the same bytes as another"] == [f"holiday.jpg same as {names[4]}"] or odd[
         "images with the same bytes as another"
-    ] == [f"{names[4]} like holiday.jpg"]
+    ] == [f"{names[4]} same as holiday.jpg"]
     (loose,) = odd["bones whose length changes within a subject"]
     assert re.fullmatch(r"S\d+ by 1\d\d mm", loose)
     assert found.facts["images"]["not in any list"] == "1"  # replaced by holiday.jpg in the list

@@ -103,7 +103,7 @@ BAD_LISTS: dict[str, tuple[Damage, str]] = {
     "a line too few": (change_lines(lambda lines: lines[1:]), "has 40 rows, but train_images.txt has 39 lines"),
     "a duplicate line": (
         change_lines(lambda lines: [*lines, lines[0]]),
-        "duplicate names .1, the first is line 41 .* like line 1",
+        "duplicate names .1, the first is line 41 .* same as line 1",
     ),
     "a blank line": (change_lines(lambda lines: ["", *lines]), "blank lines, .* .1, the first is line 1"),
     "a line of spaces": (
@@ -152,7 +152,10 @@ BAD_LABELS: dict[str, tuple[Damage, str]] = {
     "whole numbers": (change_labels("pose3d", lambda a: a.astype(np.int32)), "type int32, expected float32"),
     "half precision": (change_labels("pose3d", lambda a: a.astype(np.float16)), "type float16"),
     "text": (change_labels("pose2d", lambda a: a.astype("S8")), "type |S8"),
-    "NaN": (change_labels("pose3d", with_value(np.nan, 7, 3, 1)), r"NaN .*the first is Id 8\): [\w ]+ of the list$"),
+    "NaN": (
+        change_labels("pose3d", with_value(np.nan, 7, 3, 1)),
+        r"NaN .*the first is Id 8\): [\w ]+ in train_images\.txt$",
+    ),
     "NaN alone": (change_labels("pose3d", lambda a: a * np.nan), r"pose3d has NaN .*\(40, the first is Id 1"),
     "infinite pixels": (change_labels("pose2d", with_value(np.inf, 0, 0, 0)), "pose2d has NaN or infinite"),
     "too large a number": (
@@ -162,10 +165,10 @@ BAD_LABELS: dict[str, tuple[Damage, str]] = {
     "metres": (change_labels("pose3d", lambda a: a / 1000), r"implausible size.*\(40, the first is Id 1\): metres\?"),
     "centimetres": (change_labels("pose3d", lambda a: a / 10), r"centimetres\?"),
     "an empty row": (change_labels("pose3d", with_value(0, 6)), r"\(1, the first is Id 7\): empty rows\?"),
-    "not root-centred": (change_labels("pose3d", lambda a: a + 100), r"not at \(0, 0, 0\), off by 100 mm at most"),
+    "not root-centred": (change_labels("pose3d", lambda a: a + 100), r"not at \(0, 0, 0\), off by up to 100 mm"),
     "a root slightly off": (
         change_labels("pose3d", with_value(-0.01, 3, 0, 2)),
-        r"not at \(0, 0, 0\), off by 0.01 mm at most \(1, the first is Id 4\)",
+        r"not at \(0, 0, 0\), off by up to 0.01 mm \(1, the first is Id 4\)",
     ),
     "micrometres": (change_labels("pose3d", lambda a: a * 1000), r"implausible size.*\(40, .*another unit\?"),
     "y upwards": (

@@ -64,7 +64,7 @@ def test_many_files_scored_by_a_service_are_noted(tmp_path: Path):
     assert warnings([], ledger) == []  # one file, sent twice
     sent(ledger, ("pose", "1", "complete", "91.5"), ("pose", "2", "complete", "90.25"), ("x", "3", "complete", "1"))
     (line,) = warnings([], ledger)
-    assert "2 files were scored by pose: the best, 90.25" in line
+    assert "2 files were scored by pose: the best score, 90.25" in line
 
 
 @pytest.fixture

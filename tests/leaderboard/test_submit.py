@@ -231,7 +231,9 @@ def test_the_question_describes_a_blend(workspace: Workspace, send: Sender, tmp_
     def description_of(name: str) -> str:
         return find_origin(workspace.submissions, folder / name, read_poses(folder / name)).description
 
-    origin = "blend blend of 2 candidates (a:1, b:2) by optuna, ships the mean; out-of-fold MPJPE nested 88.50 mm"
+    origin = (
+        "blend blend of 2 candidates (a:1, b:2) by optuna, this file is the mean; out-of-fold MPJPE nested 88.50 mm"
+    )
     assert description_of("submission.csv.gz") == origin
     assert "its mean; out-of-fold MPJPE in sample 90.12 mm" in description_of("submission_mean.csv.gz")
     assert description_of("other.csv.gz") == "unknown (other.csv.gz is not a file that the blend blend wrote)"

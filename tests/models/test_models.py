@@ -236,9 +236,9 @@ def test_recipes_are_frozen_and_their_settings_replaceable(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("3dgh", {}, r"did you mean '3dhg'.*known are .*\b2dhg, "),
-        ("", {}, r"known are .*\b2dhg, "),
-        ("3dhg", {"sigmas": 1.0}, "did you mean 'sigma'.*known are epochs, "),
+        ("3dgh", {}, r"did you mean '3dhg'.*expected one of .*\b2dhg, "),
+        ("", {}, r"expected one of .*\b2dhg, "),
+        ("3dhg", {"sigmas": 1.0}, "did you mean 'sigma'.*expected one of epochs, "),
         ("3dhg", {"stacks": 4}, "unknown setting of 3dhg 'stacks'"),
         ("3dhg", {"lr": 0.0}, "lr must be above 0, but got lr=0.0"),
         ("3dhg", {"lr": float("nan")}, "lr must be finite"),

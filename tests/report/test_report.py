@@ -208,7 +208,7 @@ def test_the_hidden_answers_are_never_read(
 
 
 def test_a_report_without_runs_is_an_error(workspace: Workspace, tmp_path: Path):
-    with pytest.raises(UserError, match=r"^no runs under .*: `make train MODEL=3dhg-small`$"):
+    with pytest.raises(UserError, match=r"^no runs under .*: train one with `make train MODEL=3dhg-small`$"):
         write_report(workspace, tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
 

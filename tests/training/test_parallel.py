@@ -39,7 +39,7 @@ def test_when_one_of_two_processes_dies_both_end_and_the_same_command_resumes(
         killing.result()
     error = capfd.readouterr().err
     assert error.count("\n") == 1
-    assert "error: a training process was ended by SIGKILL" in error
+    assert "error: a training process was killed by SIGKILL" in error
     before = read_log(fold)
     assert not (fold / "done.json").exists()
 

@@ -22,7 +22,7 @@ from tests.training.helpers import DIVERGING
 def test_repeating_the_command_of_a_finished_run_changes_nothing(command: Command, run: Path, capsys):
     before = {path: path.stat().st_mtime_ns for path in (run / "fold0").iterdir()}
     assert command("train", *TINY, "--epochs", "1", "--fold", "0") == 0
-    assert "finished already" in capsys.readouterr().out
+    assert "already finished" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
