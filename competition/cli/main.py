@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from competition.cli.commands import USER_ERROR
 from competition.cli.flags import Handler, parse
-from competition.cli.hints import complete_commands
+from competition.cli.hints import complete_commands, describe
 from competition.common.console import Console, printable
 from competition.common.errors import UserError
 from competition.common.workspace import Workspace
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         handler: Handler = options.handler
         return handler(options, workspace, Console()) or 0
     except UserError as error:
-        return _print_error(f"error: {complete_commands(str(error), workspace)}", USER_ERROR, debug)
+        return _print_error(f"error: {complete_commands(describe(error, workspace), workspace)}", USER_ERROR, debug)
     except OSError as error:  # a full disk, a read-only folder
         where = f" ({error.filename})" if error.filename else ""
         message = f"error: {error.strerror or error}{where}: free disk space or fix the permissions"

@@ -6,15 +6,34 @@
     ├── RunError            a run's folder, configuration or checkpoint
     └── SubmissionError     a CSV of poses
 
-Every message states what is wrong, where, what was expected, what was found, and what to do.
+An error states what is wrong (what, where, expected, got) and, separately, what to do next: `fix` is advice to every
+user, `command` the subcommand to run, which only the command line renders.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand to run next: its name and its options, by the name of the flag."""
+
+    name: str
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 class UserError(Exception):
-    """An error that the user can fix."""
+    """An error that the user can fix: what is wrong, advice, and the command to run next, if there is one."""
+
+    def __init__(self, what: str, *, fix: str = "", command: Command | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.fix = fix
+        self.command = command
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.fix}" if self.fix else self.what
 
 
 class DataError(UserError):
