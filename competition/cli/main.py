@@ -30,7 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         options.arguments = arguments
         handler: Handler = options.handler
-        return handler(options, workspace, Console()) or 0
+        console = Console()
+        console.activate()
+        return handler(options, workspace, console) or 0
     except UserError as error:
         return _print_error(f"error: {complete_commands(describe(error, workspace), workspace)}", USER_ERROR, debug)
     except OSError as error:  # a full disk, a read-only folder

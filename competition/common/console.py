@@ -1,9 +1,14 @@
-"""Console output: lines, tables and progress bars, which become plain lines when there is no terminal."""
+"""Console output: lines, tables and progress bars, which become plain lines when there is no terminal.
 
+Modules print lines through `logging` and show progress with `bar`; both are silent until a program calls
+`Console.activate`, except for warnings, which logging prints anyway.
+"""
+
+import logging
 import time
 import unicodedata
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TypeAlias
 
 from rich.console import Console as RichConsole
@@ -40,6 +45,15 @@ class Console:
 
     def table(self, table: Table) -> None:
         self.rich.print(table)
+
+    def activate(self) -> None:
+        """Make this console print the records of the logger `competition` and the bars of this process."""
+        global _active
+        _active = self
+        logger = logging.getLogger("competition")
+        logger.handlers = [_LineHandler(self)]
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
 
     @contextmanager
     def bar(self, label: str, total: int | None, after: str = "") -> Iterator[Advance]:
@@ -78,6 +92,26 @@ class Console:
                 self.note(f"{label}: {done} of {total or '?'} {shown}{after if shown else after.lstrip(', ')}".rstrip())
 
         return advance
+
+
+class _LineHandler(logging.Handler):
+    """Prints each record as one line; warnings begin with `warning:`."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self.console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = "warning: " if record.levelno >= logging.WARNING else ""
+        self.console.note(prefix + record.getMessage())
+
+
+_active = Console(quiet=True)
+
+
+def bar(label: str, total: int | None, after: str = "") -> AbstractContextManager[Advance]:
+    """Show progress on the active console (see `Console.bar`); show nothing if there is none."""
+    return _active.bar(label, total, after)
 
 
 def printable(text: str) -> str:

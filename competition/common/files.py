@@ -70,7 +70,7 @@ def locked(folder: Path, error: str | None = None) -> Iterator[None]:
         fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if error else 0))
         yield
     except BlockingIOError:
-        raise UserError(error) from None
+        raise UserError(error or "") from None
     finally:
         held.clear()
         os.close(handle)
