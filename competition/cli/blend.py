@@ -1,6 +1,7 @@
 """The command `blend`: reads and checks its inputs, blends runs or CSV files, and prints the results."""
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
 from competition.blending import blend
@@ -11,6 +12,7 @@ from competition.common.errors import UserError
 from competition.common.pose_csv import Poses
 from competition.common.skeleton import JOINTS
 from competition.common.workspace import Workspace
+from competition.data.dataset import Dataset
 from competition.data.labels import read_labels, read_test
 from competition.data.names import subjects_and_sequences
 from competition.runs.candidates import candidates, describe_missing_folds, out_of_fold_mpjpe, refitted, select
@@ -36,7 +38,7 @@ def blend_files(options: argparse.Namespace, workspace: Workspace, console: Cons
     shares = options.shares
     method = "mean" if options.method == "optuna" else options.method  # optuna is the default, and needs runs
     test = read_test(workspace.data)
-    made = provenance(workspace.data, test)
+    made = asdict(provenance(Dataset(workspace.data), with_labels=False))
     written = blend.blend_files(options.files, test.id, out, method=method, shares=shares, provenance=made)
     names = list(map(str, options.files))
     parts = names
@@ -73,7 +75,7 @@ def blend_runs(options: argparse.Namespace, workspace: Workspace, console: Conso
             sequences=sequences,
             virtual=options.virtual,
             images_sha256=labels.images_sha256,
-            provenance=provenance(workspace.data, test, labels, chosen[0].folds_sha256),
+            provenance=asdict(provenance(Dataset(workspace.data), chosen[0].folds_sha256)),
             sampler=options.sampler,
             seed=workspace.seed,
             progress=lambda what, done, _total: advance(int(done > 0), what),

@@ -3,6 +3,7 @@
 The poster's authors trained each model once, with one held-out set, so only one fold is trained by default.
 """
 
+from dataclasses import asdict
 from typing import Any, Final, TypeAlias
 
 from competition.blending.blend import blend
@@ -10,6 +11,7 @@ from competition.common.console import Console, duration
 from competition.common.errors import FoldsError, UserError, unknown_message
 from competition.common.pose_csv import Poses
 from competition.common.workspace import Workspace
+from competition.data.dataset import Dataset
 from competition.data.labels import read_labels, read_test
 from competition.data.names import subjects_and_sequences
 from competition.leaderboard.score import has_answers, score
@@ -63,7 +65,7 @@ def reproduce(workspace: Workspace, scale: str, console: Console, *, fold: str =
             subjects=subjects,
             sequences=sequences,
             images_sha256=labels.images_sha256,
-            provenance=provenance(workspace.data, test, labels, chosen[0].folds_sha256),
+            provenance=asdict(provenance(Dataset(workspace.data), chosen[0].folds_sha256)),
             seed=workspace.seed,
         )
         nested = result.facts["mpjpe_nested"]

@@ -2,29 +2,38 @@
 
 import platform
 import subprocess
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-from competition.common.files import sha256_file, sha256_lines
-from competition.data.labels import Labels, TestSet
+from competition.data.dataset import Dataset
 
 
-def provenance(
-    data: Path, test: TestSet, labels: Labels | None = None, folds_sha256: str | None = None
-) -> dict[str, Any]:
-    """Return the versions, the commit and the hashes of the data; None for data that weren't used."""
-    return {
-        "folds_sha256": folds_sha256,
-        "images_sha256": labels and labels.images_sha256,
-        "labels_sha256": labels and sha256_file(data / "annot" / "train.h5"),
-        "test_images_sha256": sha256_lines(test.images),
-        "versions": {
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Hashes of the data, None for data that weren't used, the versions of libraries and the commit of the code."""
+
+    folds_sha256: str | None = None
+    images_sha256: str | None = None
+    labels_sha256: str | None = None
+    test_images_sha256: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    git: str | None = None
+
+
+def provenance(dataset: Dataset, folds_sha256: str | None = None, *, with_labels: bool = True) -> Provenance:
+    """Return the provenance of results from a data set; without labels, only of its test images."""
+    return Provenance(
+        folds_sha256=folds_sha256,
+        images_sha256=dataset.images_sha256 if with_labels else None,
+        labels_sha256=dataset.labels_sha256 if with_labels else None,
+        test_images_sha256=dataset.test_images_sha256,
+        versions={
             "python": platform.python_version(),
             **{package: version(package) for package in ("torch", "timm", "numpy")},
         },
-        "git": code_commit(),
-    }
+        git=code_commit(),
+    )
 
 
 def code_commit() -> str | None:

@@ -10,6 +10,7 @@ import numpy as np
 from competition.common.arrays import Int64
 from competition.common.errors import FoldsError, RunError
 from competition.common.workspace import Workspace
+from competition.data.dataset import Dataset
 from competition.data.folds import read_folds
 from competition.data.labels import Labels, TestSet, read_labels, read_test
 from competition.runs.folders import FULL, fold_folder
@@ -106,7 +107,7 @@ def run_config(job: Job, data: Data, precision: str) -> dict[str, Any]:
         | {"precision": precision, "init": job.init, "sync_batch_norm": job.sync_batch_norm, "compile": job.compile},
         "fold": job.fold,
         "seed": job.workspace.seed,
-        **provenance(job.workspace.data, data.test, data.labels, data.folds_sha256),
+        **asdict(provenance(Dataset(job.workspace.data), data.folds_sha256)),
         "threads": torch.get_num_threads(),
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
     }

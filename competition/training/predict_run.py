@@ -1,5 +1,6 @@
 """Predict again with the saved networks of a run."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from competition.common.files import write_json
 from competition.common.metrics import mpjpe
 from competition.common.pose_csv import write_poses
 from competition.common.workspace import Workspace
+from competition.data.dataset import Dataset
 from competition.data.folds import read_folds
 from competition.data.images import check_images
 from competition.data.labels import read_labels, read_test
@@ -77,7 +79,7 @@ def predict_run(
                 log = {"epoch": number, "valid_mpjpe": mpjpe(poses.pose_mm, labels.pose_mm[rows])}
             else:
                 write_poses(test_file(out, number), poses.id, poses.pose_mm)
-        updated = config | provenance(workspace.data, test, labels, meta["folds_sha256"])
+        updated = config | asdict(provenance(Dataset(workspace.data), meta["folds_sha256"]))
         write_json(out / "config.json", updated | {"predicted_from": run})
         append_log(out, log)
     written = write_submission(workspace.submissions, target.name, test.id)
