@@ -1,7 +1,6 @@
 """The command `blend`: reads and checks its inputs, blends runs or CSV files, and prints the results."""
 
 import argparse
-from dataclasses import asdict
 from pathlib import Path
 
 from competition.blending import blend
@@ -9,12 +8,8 @@ from competition.cli.hints import complete_commands
 from competition.cli.tables import blend_table
 from competition.common.console import Console
 from competition.common.errors import UserError
-from competition.common.pose_csv import Poses
-from competition.common.skeleton import JOINTS
 from competition.common.workspace import Workspace
 from competition.data.dataset import Dataset
-from competition.data.labels import read_labels, read_test
-from competition.data.names import subjects_and_sequences
 from competition.runs.candidates import candidates, describe_missing_folds, out_of_fold_mpjpe, refitted, select
 from competition.runs.folders import run_folders
 from competition.runs.provenance import provenance
@@ -37,9 +32,9 @@ def blend_files(options: argparse.Namespace, workspace: Workspace, console: Cons
         )
     shares = options.shares
     method = "mean" if options.method == "optuna" else options.method  # optuna is the default, and needs runs
-    test = read_test(workspace.data)
-    made = asdict(provenance(Dataset(workspace.data), with_labels=False))
-    written = blend.blend_files(options.files, test.id, out, method=method, shares=shares, provenance=made)
+    dataset = Dataset(workspace.data)
+    made = provenance(dataset, with_labels=False)
+    written = blend.blend_files(options.files, dataset.test.id, out, method=method, shares=shares, provenance=made)
     names = list(map(str, options.files))
     parts = names
     if shares:
@@ -54,33 +49,25 @@ def blend_files(options: argparse.Namespace, workspace: Workspace, console: Cons
 
 def blend_runs(options: argparse.Namespace, workspace: Workspace, console: Console, out: Path) -> Path:
     """Blend epochs of runs, with weights fitted on their out-of-fold poses."""
-    labels, test = read_labels(workspace.data), read_test(workspace.data)
-    true = Poses(labels.id, labels.pose_mm.astype("float64"))
+    dataset = Dataset(workspace.data)
+    true = dataset.true
     runs = None if options.runs is None else options.runs.split(",")
     found = candidates(workspace.submissions)
     _check_missing_folds({candidate.run for candidate in found}, runs, workspace, console)
     chosen = select(found, runs, options.epochs, lambda candidate: out_of_fold_mpjpe(candidate, true))
     if options.refit:
         chosen = [refitted(candidate) for candidate in chosen]
-    subjects, sequences = subjects_and_sequences(labels.images)
-    with console.bar("search", len(JOINTS)) as advance:
-        result = blend.blend(
-            chosen,
-            true,
-            test.id,
-            out,
-            method=options.method,
-            granularity=options.granularity,
-            subjects=subjects,
-            sequences=sequences,
-            virtual=options.virtual,
-            images_sha256=labels.images_sha256,
-            provenance=asdict(provenance(Dataset(workspace.data), chosen[0].folds_sha256)),
-            sampler=options.sampler,
-            seed=workspace.seed,
-            progress=lambda what, done, _total: advance(int(done > 0), what),
-        )
-    console.table(blend_table(result.facts))
+    result = blend.blend_dataset(
+        chosen,
+        dataset,
+        out,
+        method=options.method,
+        granularity=options.granularity,
+        virtual=options.virtual,
+        sampler=options.sampler,
+        seed=workspace.seed,
+    )
+    console.table(blend_table(result.record))
     for note in result.notes:
         console.note(note)
     return result.submission
