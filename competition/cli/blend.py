@@ -1,18 +1,21 @@
 """The command `blend`: reads and checks its inputs, blends runs or CSV files, and prints the results."""
 
 import argparse
+import logging
 from pathlib import Path
 
 from competition.blending import blend
-from competition.cli.hints import complete_commands
+from competition.cli.hints import render
 from competition.cli.tables import blend_table
 from competition.common.console import Console
 from competition.common.errors import UserError
 from competition.common.workspace import Workspace
 from competition.data.dataset import Dataset
-from competition.runs.candidates import candidates, describe_missing_folds, out_of_fold_mpjpe, refitted, select
+from competition.runs.candidates import candidates, missing_folds, out_of_fold_mpjpe, refitted, select
 from competition.runs.folders import run_folders
 from competition.runs.provenance import provenance
+
+log = logging.getLogger(__name__)
 
 
 def blend_files(options: argparse.Namespace, workspace: Workspace, console: Console, out: Path) -> Path:
@@ -39,11 +42,8 @@ def blend_files(options: argparse.Namespace, workspace: Workspace, console: Cons
     parts = names
     if shares:
         parts = [f"{share / sum(shares):.3f} {name}" for share, name in zip(shares, names, strict=True)]
-    console.note(
-        f"the {method} of " * (shares is None)
-        + ", ".join(parts)
-        + ": the blend's error is unknown without out-of-fold poses"
-    )
+    what = f"the {method} of " if shares is None else ""
+    log.info(f"{what}{', '.join(parts)}: the blend's error is unknown without out-of-fold poses")
     return written
 
 
@@ -53,7 +53,7 @@ def blend_runs(options: argparse.Namespace, workspace: Workspace, console: Conso
     true = dataset.true
     runs = None if options.runs is None else options.runs.split(",")
     found = candidates(workspace.submissions)
-    _check_missing_folds({candidate.run for candidate in found}, runs, workspace, console)
+    _check_missing_folds({candidate.run for candidate in found}, runs, workspace)
     chosen = select(found, runs, options.epochs, lambda candidate: out_of_fold_mpjpe(candidate, true))
     if options.refit:
         chosen = [refitted(candidate) for candidate in chosen]
@@ -69,19 +69,27 @@ def blend_runs(options: argparse.Namespace, workspace: Workspace, console: Conso
     )
     console.table(blend_table(result.record))
     for note in result.notes:
-        console.note(note)
+        log.info(note)
     return result.submission
 
 
-def _check_missing_folds(complete: set[str], runs: list[str] | None, workspace: Workspace, console: Console) -> None:
+def _check_missing_folds(complete: set[str], runs: list[str] | None, workspace: Workspace) -> None:
     """Warn about runs with missing folds; raise UserError where such a run can't be blended at all.
 
     `complete` names the runs with at least one candidate; `runs` is the user's choice, None for all.
     """
     for name in runs or [folder.name for folder in run_folders(workspace.submissions)]:
-        missing = describe_missing_folds(workspace.submissions / name, workspace.folds)
-        if missing and name in complete:
-            console.note(complete_commands(f"warning: run {name} is blended without some folds: {missing}", workspace))
-        elif missing and (runs or not complete):
+        missing = missing_folds(workspace.submissions / name, workspace.folds)
+        if missing is None:
+            continue
+        advice = "resume with the same flags"
+        if name in complete:
+            command = render(missing.command, workspace)
+            log.warning(f"run {name} is blended without some folds: {missing}: {advice}: {command}")
+        elif runs or not complete:
             nothing = "" if runs else "nothing to blend: "
-            raise UserError(f"{nothing}run {name} has no epoch that is complete in all its folds: {missing}")
+            raise UserError(
+                f"{nothing}run {name} has no epoch that is complete in all its folds: {missing}",
+                fix=advice,
+                command=missing.command,
+            )

@@ -82,13 +82,13 @@ def train(options: argparse.Namespace, workspace: Workspace, console: Console) -
     workspace.run(run)
     if options.init is not None and not workspace.run(options.init).is_dir():
         raise UserError(f"--init {options.init}: no run at {workspace.run(options.init)}; `make board` lists the runs")
-    from competition.data.labels import read_test
     from competition.runs.candidates import write_submission
     from competition.runs.folders import FULL
-    from competition.training.jobs import Job, fold_numbers
+    from competition.training.jobs import Job, open_data
     from competition.training.parallel import is_torchrun_worker, train_folds
 
-    numbers = fold_numbers(workspace)
+    data = open_data(workspace)
+    numbers = data.fold_numbers
     chosen: dict[str, list[int | str]] = {"all": [*numbers], FULL: [FULL]} | {str(k): [k] for k in numbers}
     if options.fold not in chosen:
         raise FoldsError(f"fold {options.fold}: expected {numbers[0]} to {numbers[-1]}, all or {FULL}")
@@ -110,13 +110,13 @@ def train(options: argparse.Namespace, workspace: Workspace, console: Console) -
     ]
     if not is_torchrun_worker():
         console.note(f"{run}: loading torch")
-    train_folds(jobs, console, parallel=options.parallel, gpus=options.gpus, arguments=options.arguments)
+    train_folds(jobs, data, parallel=options.parallel, gpus=options.gpus)
     if is_torchrun_worker():
         return
     if options.fold == FULL:
         last = sorted(jobs[0].folder.glob("test_epoch*"))[-1]
         console.note(f"{run}: trained on all images, without validation; test poses of the last epoch: {last}")
-    elif (written := write_submission(workspace.submissions, run, read_test(workspace.data).id)) is not None:
+    elif (written := write_submission(workspace.submissions, run, data.dataset.test.id)) is not None:
         file, best = written
         console.note(f"{run}: out-of-fold MPJPE {best.valid_mpjpe:.2f} mm at epoch {best.epoch}; test poses: {file}")
     console.note(complete_commands("next: `make board`, train another model, or `make blend`", workspace))
@@ -139,7 +139,6 @@ def predict(options: argparse.Namespace, workspace: Workspace, console: Console)
         decoder=options.decoder,
         flip=options.flip,
         workers=options.workers,
-        console=console,
     )
     console.note(f"{folder}: out-of-fold MPJPE {mpjpe:.2f} mm, stored as epoch {epoch}")
 

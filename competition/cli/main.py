@@ -28,7 +28,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         workspace = Workspace(
             data=options.data, folds=options.folds, submissions=options.submissions, seed=options.seed
         )
-        options.arguments = arguments
         handler: Handler = options.handler
         console = Console()
         console.activate()
