@@ -54,13 +54,7 @@ def problem() -> Problem:
     """Make four folds of sequences, with poses."""
     simulated = simulate(120, members=3, sequences=12, seed=4)
     true_mm = np.random.default_rng(0).normal(0, 300, (120, 17, 3)).astype(np.float32)
-    return Problem(
-        residual=simulated.residual,
-        names=("a:1", "b:1", "c:1"),
-        members=3,
-        true_mm=true_mm,
-        sequences=simulated.sequence,
-    )
+    return replace(simulated.problem, true_mm=true_mm)
 
 
 def test_held_out_rows_are_blended_by_a_fit_on_the_other_rows(problem: Problem):
