@@ -1,17 +1,22 @@
 """Benchmarks of blending, on simulated members at the size of the real competition."""
 
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import scipy.optimize
 
 from competition.bench.measure import Row, lower_is_better, time_both
-from competition.bench.simulator import Simulated, simulate
+from competition.bench.simulator import LEVELS, simulate
 from competition.blending import weights
-from competition.blending.gate import MEAN, Gate, NestedGain, Option
+from competition.blending.fitted import Fitted, Weights
+from competition.blending.gate import Gate, NestedGain, Option
+from competition.blending.methods import Exact, Method, Optuna
+from competition.blending.problem import Problem
 from competition.blending.search import search
 from competition.common.arrays import Float32, Float64
+from competition.common.seeds import generator
 
 ROWS, MEMBERS = 310_000, 6
 HILL_STEPS = 200
@@ -80,7 +85,7 @@ def quality() -> list[Row]:
         seen = simulate(2188, members=MEMBERS, sequences=55, seed=seed)
         fresh = simulate(20_000, members=MEMBERS, sequences=500, seed=seed, draw=1).residual
         for into, found in (
-            (shipped, shipped_weights(seen)),
+            (shipped, fitted_weights(seen.problem, shipped_option(Gate(seen.problem, seen.sequence).choose()))),
             (mean, weights.equal_weights(17, MEMBERS)),
             (slsqp, _timed_slsqp(seen.residual)[0]),
             (climbed, hill_climbing(seen.residual)),
@@ -116,6 +121,33 @@ def fresh() -> list[Row]:
     ]  # fmt: skip
 
 
+def unequal() -> list[Row]:
+    """Compare what ships with the best single member, for 100 ensembles of members of unequal strength."""
+    rows = []
+    for sequences in (8, 40):
+        draws = [_draw(40 * sequences, sequences, seed, unequal_levels(seed)) for seed in range(100)]
+        worse = np.array([draw.mean_mm - draw.shipped_mm - draw.single_mm for draw in draws])
+        shipped, single = (float(np.mean(column)) for column in zip(
+            *((draw.mean_mm - draw.shipped_mm, draw.single_mm) for draw in draws), strict=True
+        ))  # fmt: skip
+        rows.append(lower_is_better(
+            f"blend-unequal-{sequences}", shipped, single, "mm", f"MPJPE against the best single of 2 to 6 members, "
+            f"strength ratios up to 3, {sequences} sequences, mean of 100 draws on {FRESH:,} fresh sequences; worse by "
+            f"{max(0.0, worse.max()):.2f} mm at most",
+        ))  # fmt: skip
+    return rows
+
+
+def unequal_levels(seed: int) -> list[float]:
+    """Draw the error levels of two to six members; the largest is up to 3 times the smallest."""
+    random = generator(seed, "unequal")
+    count, ratio = int(random.integers(2, 7)), float(random.uniform(1, 3))
+    between = np.exp(random.uniform(0, np.log(ratio), count - 2))
+    levels = np.array([1.0, *between, ratio])
+    random.shuffle(levels)
+    return [float(level) for level in levels]
+
+
 class Draw(NamedTuple):
     """A reported gain, and results on fresh sequences: MPJPE of the mean and gains over it, mm."""
 
@@ -123,34 +155,41 @@ class Draw(NamedTuple):
     mean_mm: float
     exact_mm: float
     chosen_mm: float  # of the option chosen
-    shipped_mm: float  # the same, or 0 where the mean is shipped
+    shipped_mm: float  # of the option that ships
+    single_mm: float  # MPJPE of the best single member
 
 
-def _draw(rows: int, sequences: int, seed: int) -> Draw:
-    seen = simulate(rows, members=MEMBERS, sequences=sequences, seed=seed)
-    unseen = simulate(FRESH, members=MEMBERS, sequences=FRESH, seed=seed, draw=1).residual
+def _draw(rows: int, sequences: int, seed: int, levels: Sequence[float] | None = None) -> Draw:
+    members, levels = (MEMBERS, LEVELS) if levels is None else (len(levels), levels)
+    seen = simulate(rows, members=members, sequences=sequences, seed=seed, levels=levels)
+    unseen = simulate(FRESH, members=members, sequences=FRESH, seed=seed, draw=1, levels=levels).residual
     nested_gain = Gate(seen.problem, seen.sequence).choose()
     candidates = (
-        weights.equal_weights(17, MEMBERS),
+        weights.equal_weights(17, members),
         weights.exact(seen.residual).weights,
-        chosen_weights(seen, nested_gain.option),
+        fitted_weights(seen.problem, nested_gain.option),
+        fitted_weights(seen.problem, shipped_option(nested_gain)),
     )
-    mean, exact, chosen = (float(weights.joint_errors(unseen, found).mean()) for found in candidates)
-    return Draw(nested_gain, mean, mean - exact, mean - chosen, (mean - chosen) * nested_gain.is_significant)
+    mean, exact, chosen, shipped = (float(weights.joint_errors(unseen, found).mean()) for found in candidates)
+    single = float(weights.single_errors(unseen).min())
+    return Draw(nested_gain, mean, mean - exact, mean - chosen, mean - shipped, single)
 
 
-def chosen_weights(seen: Simulated, option: Option) -> Float64:
-    """Return the exact optimum of an option."""
-    joints, _, members, _ = seen.residual.shape
-    if option == MEAN:
-        return weights.equal_weights(joints, members)
-    return weights.shrink_weights(weights.exact(seen.residual, option.method.granularity).weights, option.shrink)
+def fitted_weights(problem: Problem, option: Option) -> Float64:
+    """Return the weights of an option; exact ones in place of searched ones."""
+
+    def fit(method: Method) -> Fitted:
+        return (Exact(method.granularity) if isinstance(method, Optuna) else method).fit(problem)
+
+    fitted = fit(option.method)
+    fitted = fitted.shrunk(option.shrink, fit(option.toward)) if option.shrink else fitted
+    assert isinstance(fitted, Weights)
+    return fitted.values
 
 
-def shipped_weights(seen: Simulated) -> Float64:
-    """Return the exact optimum of what granularity auto ships: the chosen option or the mean."""
-    nested_gain = Gate(seen.problem, seen.sequence).choose()
-    return chosen_weights(seen, nested_gain.option if nested_gain.is_significant else MEAN)
+def shipped_option(choice: NestedGain) -> Option:
+    """Return the option that granularity auto ships."""
+    return choice.option if choice.is_significant else choice.simple
 
 
 def _timed_slsqp(residual: Float32) -> tuple[Float64, float]:

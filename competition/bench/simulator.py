@@ -5,6 +5,7 @@ errors that are partly constant within a sequence, and occasionally a leg with m
 and their mean score about as the poster's.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from competition.common.seeds import generator
 
 JOINT_MM = np.array([0, 30, 60, 80, 30, 60, 80, 40, 50, 60, 70, 55, 85, 110, 55, 85, 110], np.float32)
 AXIS = np.array([0.6, 0.5, 1.1], np.float32)  # depth is hardest
-LEVEL = (1.262, 1.293, 1.134)  # error scale of the first three members; later ones lie in between
+LEVELS = (1.262, 1.293, 1.134)  # error scales of the first three members
 SHARED, OWN = 0.739, 0.674  # scale of the error shared by all members, and of each member's own
 SEQUENCE = 0.5  # share of the variance of each that is constant within a sequence
 FLIP = 0.02  # share of images in which a member mirrors the depth of a leg
@@ -36,8 +37,19 @@ class Simulated(NamedTuple):
         return Problem(residual=self.residual, names=names, members=members, sequences=self.sequence)
 
 
-def simulate(rows: int, *, members: int = 6, sequences: int | None = None, seed: int = 0, draw: int = 0) -> Simulated:
-    """Draw rows of the ensemble that `seed` defines; another `draw` gives fresh rows of the same members."""
+def simulate(
+    rows: int,
+    *,
+    members: int = 6,
+    sequences: int | None = None,
+    seed: int = 0,
+    draw: int = 0,
+    levels: Sequence[float] = LEVELS,
+) -> Simulated:
+    """Draw rows of the ensemble that `seed` defines; another `draw` gives fresh rows of the same members.
+
+    `levels` are the error scales of the first members; those of the others lie in between.
+    """
     character = generator(seed, "simulator", "members", members)
     random = generator(seed, "simulator", "rows", members, draw)
     count = max(1, rows // FRAMES) if sequences is None else sequences
@@ -54,7 +66,7 @@ def simulate(rows: int, *, members: int = 6, sequences: int | None = None, seed:
     shared = np.float32(SHARED) * hard * correlated_noise()
     residual = np.empty((17, 3, members, rows), np.float32)
     for member in range(members):
-        level = LEVEL[member] if member < len(LEVEL) else character.uniform(min(LEVEL), max(LEVEL))
+        level = levels[member] if member < len(levels) else character.uniform(min(levels), max(levels))
         skill = character.uniform(0.8, 1.25, (17, 3, 1)).astype(np.float32)
         bias = character.normal(0, 0.15, (17, 3, 1)).astype(np.float32)
         own = np.float32(OWN) * correlated_noise()

@@ -88,15 +88,17 @@ def blend(
     plan = make_plan(problem, requested, granularity)
     results = compare(problem, plan)
 
-    shipped, coordinate = results[plan.ships.name], results.get("optuna coordinate", results["optuna"])
+    shipped, coordinate = results[plan.ships_as], results.get("optuna coordinate", results["optuna"])
     poses = {
         "submission_mean.csv.gz": results["mean"].fitted.apply(joined.test_mm),
         "submission_coordinate.csv.gz": coordinate.fitted.apply(joined.test_mm),
         "submission.csv.gz": shipped.fitted.apply(joined.test_mm),
     }
     files = {"study.journal": journal(_studies(results)), **shipped.fitted.files(joined.names)}
-    facts = describe(problem, plan, results)
-    notes = [*joined.notes, f"submission.csv.gz is the {facts.shipped}: {facts.why}", *notes_on_gain(facts, plan)]
+    facts = replace(describe(problem, plan, results), members=joined.errors)
+    is_simple = plan.ships_as in ("mean", "best single")
+    ships = plan.ships_as if is_simple else facts.shipped
+    notes = [*joined.notes, f"submission.csv.gz is the {ships}: {facts.why}", *notes_on_gain(facts, plan)]
     if problem.thinned is not problem:
         notes.append(
             f"weights searched on {problem.thinned.rows} of {problem.rows} rows, from all sequences; errors are over "

@@ -7,12 +7,14 @@ import numpy as np
 
 from competition.blending.fitted import Fitted, Weights
 from competition.blending.gate import NestedGain
-from competition.blending.methods import Method
-from competition.blending.plan import Plan
+from competition.blending.methods import Method, Optuna
+from competition.blending.plan import Plan, best_simple
 from competition.blending.problem import Problem
 from competition.common.arrays import Float64
 from competition.common.skeleton import AXES, JOINTS
 from competition.runs.blends import Blend, MethodErrors
+
+LARGEST_GAP = 0.06  # percent; the gap of a search that reached its goal, on all rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +41,15 @@ def compare(problem: Problem, plan: Plan) -> dict[str, MethodResult]:
         if option.method not in fits:
             fits[option.method] = option.method.fit(problem)
         raw = fits[option.method]
-        fitted = raw.shrunk(option.shrink)
+        fitted = raw.shrunk(option.shrink, option.toward.fit(problem)) if option.shrink else raw
         seconds = time.perf_counter() - started
+        nested = plan.held_out_gain(option)
         results[name] = MethodResult(
             fitted=fitted,
             raw=raw,
             joint_mm=fitted.joint_errors(problem) if fitted.fit_mm is None else fitted.fit_mm,
             seconds=seconds,
-            nested=plan.held_out_gain(option),
+            nested=nested.worsened(raw.excess_mm * (1 - option.shrink)) if nested and raw.excess_mm else nested,
         )
     return results
 
@@ -54,26 +57,30 @@ def compare(problem: Problem, plan: Plan) -> dict[str, MethodResult]:
 def describe(problem: Problem, plan: Plan, results: dict[str, MethodResult]) -> Blend:
     """Describe a blend for blend.json; figures that can't be estimated are None, with the reason in `why`."""
     mean, single, searched = (results[name] for name in ("mean", "best single", "optuna"))
-    shipped, optimum_mm = results[plan.ships.name], results["exact"].mpjpe
+    shipped, optimum_mm = results[plan.ships_as], results["exact"].mpjpe
     searched_mm = searched.mpjpe
     if searched.raw is not searched.fitted:
         searched_mm = float(searched.raw.joint_errors(problem).mean())
-    nested = plan.choice or shipped.nested  # the gain that decided against the mean, if auto chose
+    nested = shipped.nested
     return Blend(
         method=plan.method.name,
         granularity=plan.method.granularity if plan.method.granularities else None,
-        shrink=plan.search.shrink,
+        shrink=plan.ships.shrink,
         candidates=list(problem.names),
         n_rows=problem.rows,
         groups=plan.groups,
         mpjpe_mean=mean.mpjpe,
         mpjpe_blend_in_sample=shipped.mpjpe,
-        mpjpe_nested=mean.mpjpe - shipped.nested.gain_mm if shipped.nested else None,
+        mpjpe_nested=mean.mpjpe - nested.gain_mm if nested else None,
         gain_nested=nested.gain_mm if nested else None,
         gain_nested_se=nested.gain_se_mm if nested else None,
+        best_simple=best_simple(problem, nested.simple) if nested else None,
+        gain_over_best_simple=nested.simple_gain_mm if nested else None,
+        gain_over_best_simple_se=nested.simple_gain_se_mm if nested else None,
         mpjpe_optimum=optimum_mm,
         gap_percent=100 * (searched_mm / optimum_mm - 1) if optimum_mm > 0 else None,
         shipped="mean" if _is_mean(shipped.fitted, mean.fitted) else "blend",
+        shipped_method=f"optuna {plan.ships}" if isinstance(plan.ships.method, Optuna) else str(plan.ships),
         why=plan.why,
         best_single=problem.names[int(_values(single.fitted)[0, 0].argmax())],
         gain_joint=dict(zip(JOINTS, (mean.joint_mm - shipped.joint_mm).tolist(), strict=True)),
@@ -92,13 +99,16 @@ def describe(problem: Problem, plan: Plan, results: dict[str, MethodResult]) -> 
 
 def notes_on_gain(blend: Blend, plan: Plan) -> list[str]:
     """Describe the gain over the mean, in sample and on held-out groups, and what is unknown."""
+    notes = []
+    if blend.gap_percent is not None and blend.gap_percent > LARGEST_GAP:
+        notes.append(f"the search ended {blend.gap_percent:.2f} % above the optimum: --method exact finds it")
     if blend.shipped == "mean" or blend.gain_axis is None or blend.gain_joint is None:
-        return []
+        return notes
     by_axis = ", ".join(f"{axis} {gain:.2f}" for axis, gain in blend.gain_axis.items())
     best = sorted(blend.gain_joint.items(), key=lambda pair: -pair[1])[:3]
     by_joint = ", ".join(f"{joint} {gain:.2f}" for joint, gain in best)
-    notes = [f"gain over the mean in sample, mm: by axis {by_axis}; most at {by_joint}"]
-    if plan.choice is None and plan.groups is not None:  # if auto chose, `why` includes it
+    notes.append(f"gain over the mean in sample, mm: by axis {by_axis}; most at {by_joint}")
+    if plan.groups is not None and (plan.choice is None or blend.best_simple != "mean"):  # otherwise `why` includes it
         error = f"standard error {blend.gain_nested_se:.2f}"
         notes.append(f"gain over the mean on held-out {plan.groups.by}s: {blend.gain_nested:.2f} mm ({error})")
     return [*notes, plan.limitation] if plan.limitation else notes

@@ -27,6 +27,7 @@ class Fitted(ABC):
     """
 
     fit_mm: Float64 | None = None  # [17] mean errors on all rows of the problem, if the fit computed them
+    excess_mm: float = 0.0  # MPJPE above that of the method's `quick` replacement, on the rows of the fit
 
     @abstractmethod
     def apply(self, pose_mm: Float64) -> Float64:
@@ -45,8 +46,8 @@ class Fitted(ABC):
         """Return the mean absolute error in mm along x, y and z, [3]; None if it isn't reported."""
         return None
 
-    def shrunk(self, shrink: float) -> Fitted:
-        """Move the blend toward the mean; `shrink` 0 keeps it."""
+    def shrunk(self, shrink: float, toward: Fitted) -> Fitted:
+        """Move the blend toward another one; `shrink` 0 keeps it."""
         if shrink:
             raise ValueError(f"{type(self).__name__} can't be shrunk")
         return self
@@ -76,10 +77,12 @@ class Weights(Fitted):
     def axis_errors(self, problem: Problem) -> Float64:
         return weights.axis_errors(problem.residual, self.values)
 
-    def shrunk(self, shrink: float) -> Weights:
+    def shrunk(self, shrink: float, toward: Fitted) -> Weights:
         if not shrink:
             return self
-        return Weights(values=weights.shrink_weights(self.values, shrink, self.members), members=self.members)
+        if not isinstance(toward, Weights):
+            raise ValueError(f"weights can't be shrunk toward {type(toward).__name__}")
+        return Weights(values=weights.shrink_weights(self.values, shrink, toward.values), members=self.members)
 
     def files(self, names: Sequence[str]) -> dict[str, bytes]:
         return {
@@ -93,6 +96,7 @@ class SearchedWeights(Weights):
     """Weights found by Optuna, with its studies."""
 
     studies: tuple[optuna.Study, ...]
+    excess_mm: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

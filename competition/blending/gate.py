@@ -1,11 +1,12 @@
-"""The gate between the mean and a weighted blend: grouped and nested cross-validation. Pure functions of arrays.
+"""The gate between the simple blends and the others: grouped and nested cross-validation. Pure functions of arrays.
 
-    option      a method and how far its blend is shrunk toward the mean; the plain mean is the simplest option
-    choose      grouped cross-validation: the mean, unless the best option's error is lower by more than one standard
-                error of the difference, clustered by sequence; otherwise the simplest option within TIE standard
-                errors of the best (Breiman et al. 1984)
-    nested      cross-validation of the whole procedure: the option is chosen, and its weights are fitted, without the
-                groups on which they are evaluated
+    simple          the mean or, if its error is lower by more than one standard error, the best single member
+    option          a method and how far its blend is shrunk toward the simple one
+    choose          grouped cross-validation: the simple blend, unless the best option's error is lower by more than one
+                    standard error of the difference, clustered by sequence; otherwise the simplest option within TIE
+                    standard errors of the best (Breiman et al. 1984)
+    nested          cross-validation of the whole procedure: simple blend and option are chosen, and their weights are
+                    fitted, without the groups on which they are evaluated
 
 The groups are whole subjects or sequences, because neighbouring frames are near copies. Every fit is that of the
 method's `quick` replacement: exact weights for the Optuna search, which comes within a fraction of a percent of them.
@@ -21,44 +22,67 @@ import numpy.typing as npt
 import scipy.stats
 
 from competition.blending.fitted import Fitted
-from competition.blending.methods import Mean, Method, Optuna
+from competition.blending.methods import GRANULARITIES, BestSingle, Mean, Method, Optuna, TopMean
 from competition.blending.problem import Problem, concatenate
 from competition.common.arrays import Float64, Floats, Int64
 
 FOLDS = 5  # of whole groups; fewer if there are fewer groups
 SHRINKS: Final = (0.5, 0.25, 0.0)
+TOPS: Final = (2, 3, 4, 6, 8, 12)  # numbers of best members that are averaged
 TIE = 0.25  # standard errors; options that are this close are tied
 
 
 class Option(NamedTuple):
-    """A method and the factor by which its blend is shrunk toward the mean."""
+    """A method and the factor by which its blend is shrunk toward that of another method, which is simple."""
 
     method: Method
     shrink: float = 0.0
+    toward: Method = Mean()
 
     def __str__(self) -> str:
-        return self.method.granularity + (f" (shrunk by {self.shrink})" if self.shrink else "")
+        return str(self.method) + (f" (shrunk by {self.shrink} toward the {self.toward})" if self.shrink else "")
 
 
 MEAN: Final = Option(Mean())
-OPTIONS: Final = (
-    MEAN, *(Option(Optuna(name), shrink) for name in ("axis", "joint", "coordinate") for shrink in SHRINKS)
-)  # fmt: skip
+SINGLE: Final = Option(BestSingle())
+
+
+def options(members: int, simple: Option) -> list[Option]:
+    """Return the options, the simplest first; each is shrunk toward the simple one, which is the first or second."""
+    if members == 1:
+        return [MEAN]
+    tops = [Option(TopMean(count=count)) for count in TOPS if count < members]
+    toward = simple.method
+    weighted = [
+        Option(Optuna(name), shrink, toward if shrink else Mean()) for name in GRANULARITIES for shrink in SHRINKS
+    ]
+    return [MEAN, SINGLE, *tops, *weighted]
 
 
 class NestedGain(NamedTuple):
-    """The gain of an option over the mean on held-out groups, averaged over the rows."""
+    """The gain of an option on held-out groups, averaged over the rows, over the mean and over the simple option."""
 
     option: Option  # as given, or chosen on all groups
+    simple: Option  # chosen on all groups
     mean_mm: float  # MPJPE of the plain mean
     nested_mm: float  # MPJPE of a blend fitted without the row's group, corrected as in Gate._nested_errors
-    gain_mm: float
+    gain_mm: float  # over the mean
     gain_se_mm: float  # clustered by sequence, see corrected_error
+    simple_gain_mm: float  # over the simple option
+    simple_gain_se_mm: float
+
+    def worsened(self, excess_mm: float) -> "NestedGain":
+        """Return the gains of a blend whose error is higher by this."""
+        return self._replace(
+            nested_mm=self.nested_mm + excess_mm,
+            gain_mm=self.gain_mm - excess_mm,
+            simple_gain_mm=self.simple_gain_mm - excess_mm,
+        )
 
     @property
     def is_significant(self) -> bool:
-        """Return whether an option other than the mean gains more than one standard error."""
-        return self.option != MEAN and self.gain_mm > self.gain_se_mm
+        """Return whether an option that isn't simple gains more than one standard error over the simple one."""
+        return self.option != self.simple and self.simple_gain_mm > self.simple_gain_se_mm
 
 
 class Gate:
@@ -71,8 +95,10 @@ class Gate:
         # split once: with many candidates, selecting rows costs as much as solving for weights
         self.parts = [problem.take(np.flatnonzero(self.fold == fold)) for fold in self.folds]
         self.sequences = np.unique(problem.sequences, return_inverse=True)[1]
-        self.mean_mm = row_errors(problem.residual[:, :, : problem.members].mean(axis=2))
+        self.members = problem.members
         self._fitted: dict[tuple[Method, frozenset[int]], Fitted] = {}
+        self._errors: dict[tuple[Option, frozenset[int], int], Float64] = {}
+        self.mean_mm = self._held_out_errors(MEAN, set())
 
     @property
     def folds(self) -> range:
@@ -80,28 +106,44 @@ class Gate:
 
     def choose(self) -> NestedGain:
         """Choose an option on all groups, and measure the gain of this choice by nested cross-validation."""
-        option = self._choose(set())
-        return self._nested_gain(option, {held: self._choose({held}) for held in self.folds})
+        nested = {held: self._choose({held}) for held in self.folds}
+        return self._nested_gain(self._choose(set()), {held: option for held, (_, option) in nested.items()})
 
     def evaluate(self, option: Option) -> NestedGain:
         """Measure the gain of a given option on held-out groups."""
-        return self._nested_gain(option, dict.fromkeys(self.folds, option))
+        return self._nested_gain((self._choose_simple(set()), option), dict.fromkeys(self.folds, option))
 
-    def _choose(self, left_out: Set[int]) -> Option:
-        """Choose an option by cross-validation over the folds that are not left out."""
+    def evaluate_simple(self) -> NestedGain:
+        """Measure the gain of the simple option, with the choice included, on held-out groups."""
+        simple = self._choose_simple(set())
+        return self._nested_gain((simple, simple), {held: self._choose_simple({held}) for held in self.folds})
+
+    def _choose(self, left_out: Set[int]) -> tuple[Option, Option]:
+        """Choose the simple option and an option by cross-validation over the folds that are not left out."""
+        simple = self._choose_simple(left_out)
         if len(self.folds) - len(left_out) < 2:
-            return MEAN  # nothing left to evaluate by
+            return simple, simple  # nothing left to evaluate by
         kept = ~np.isin(self.fold, list(left_out))
-        errors = {option: self._held_out_errors(option, left_out)[kept] for option in OPTIONS}
-        best = min(OPTIONS, key=lambda option: float(errors[option].mean()))
+        every = options(self.members, simple)
+        errors = {option: self._held_out_errors(option, left_out)[kept] for option in every}
+        best = min(every, key=lambda option: float(errors[option].mean()))
 
         def within(option: Option, standard_errors: float) -> bool:
             worse = errors[option] - errors[best]
             return bool(worse.mean() <= standard_errors * clustered_error(worse, self.sequences[kept]))
 
-        if within(MEAN, 1.0):
+        if within(simple, 1.0):
+            return simple, simple
+        return simple, next(option for option in every if within(option, TIE))
+
+    def _choose_simple(self, left_out: Set[int]) -> Option:
+        """Choose the mean or, if it is better by more than one standard error, the best single member."""
+        if len(self.folds) - len(left_out) < 2 or self.members == 1:
             return MEAN
-        return next(option for option in OPTIONS if within(option, TIE))
+        kept = ~np.isin(self.fold, list(left_out))
+        mean_mm, single_mm = (self._held_out_errors(option, left_out)[kept] for option in (MEAN, SINGLE))
+        gain = mean_mm - single_mm
+        return SINGLE if gain.mean() > clustered_error(gain, self.sequences[kept]) else MEAN
 
     def _held_out_errors(self, option: Option, left_out: Set[int]) -> Float64:
         """Return each row's error [N] with weights fitted without its fold and `left_out`; NaN in folds left out."""
@@ -112,29 +154,39 @@ class Gate:
 
     def _fold_errors(self, option: Option, left_out: Set[int], held: int) -> Float64:
         """Return the errors of the rows of fold `held` with a blend fitted without it and without `left_out`."""
-        if option == MEAN:
-            of_mean: Float64 = self.mean_mm[self.fold == held]
-            return of_mean
-        fitted = self._fit(option.method, left_out | {held}).shrunk(option.shrink)
-        return row_errors(fitted.residual(self.parts[held]))
+        without = frozenset(left_out | {held})
+        key = (option, without, held)
+        if key not in self._errors:
+            fitted = self._fit(option.method, without)
+            if option.shrink:
+                fitted = fitted.shrunk(option.shrink, self._fit(option.toward, without))
+            self._errors[key] = row_errors(fitted.residual(self.parts[held]))
+        return self._errors[key]
 
-    def _fit(self, method: Method, left_out: Set[int]) -> Fitted:
+    def _fit(self, method: Method, left_out: frozenset[int]) -> Fitted:
         quick = method.quick()
-        key = (quick, frozenset(left_out))
+        key = (quick, left_out)
         if key not in self._fitted:
             kept = [part for fold, part in enumerate(self.parts) if fold not in left_out]
             self._fitted[key] = quick.fit(concatenate(kept))
         return self._fitted[key]
 
-    def _nested_gain(self, option: Option, options: dict[int, Option]) -> NestedGain:
-        nested_mm = self._nested_errors(options)
+    def _nested_gain(self, chosen: tuple[Option, Option], nested: dict[int, Option]) -> NestedGain:
+        """Measure the gain of the options `nested`, by held-out fold; `chosen` are those on all groups."""
+        simple, option = chosen
+        nested_mm = self._nested_errors(nested)
+        simple_mm = self._nested_errors({held: self._choose_simple({held}) for held in self.folds})
         gain = self.mean_mm - nested_mm
+        simple_gain = simple_mm - nested_mm if option != simple else np.zeros(len(gain))
         return NestedGain(
             option=option,
+            simple=simple,
             mean_mm=float(self.mean_mm.mean()),
             nested_mm=float(nested_mm.mean()),
             gain_mm=float(gain.mean()),
             gain_se_mm=corrected_error(gain, self.sequences),
+            simple_gain_mm=float(simple_gain.mean()),
+            simple_gain_se_mm=corrected_error(simple_gain, self.sequences),
         )
 
     def _nested_errors(self, options: dict[int, Option]) -> Float64:

@@ -14,8 +14,10 @@ from competition.blending.virtual import virtual_members
 from competition.common.arrays import Float32, Float64, Int64
 from competition.common.errors import RunError
 from competition.common.files import sha256_file
+from competition.common.metrics import mpjpe
 from competition.common.pose_csv import Poses
 from competition.common.skeleton import AXES, JOINTS
+from competition.runs.blends import MemberErrors
 from competition.runs.candidates import Candidate, read_out_of_fold, read_test_poses
 
 
@@ -28,6 +30,7 @@ class Joined:
     id: Int64  # [N] training Ids that all candidates have
     residual: Float32  # [17, 3, M, N] mm
     true_mm: Float32  # [N, 17, 3]
+    errors: list[MemberErrors]  # of each member on all its rows
     test_id: Int64  # [n]
     test_mm: Float64  # [M, n, 17, 3]
     inputs: dict[str, str]  # sha256 by run/fold/file
@@ -52,7 +55,7 @@ def join(
     notes = _check_folds(ordered, images_sha256)
     members = len(ordered)
     names = (*(candidate.name for candidate in ordered), *(VIRTUAL if virtual else ()))
-    common, residual, true_mm, remarks = _read_residuals(ordered, true, len(names))
+    common, residual, true_mm, errors, remarks = _read_residuals(ordered, true, len(names))
     notes += remarks
     test_mm = np.array([read_test_poses(candidate, test_ids) for candidate in ordered])
     if virtual:
@@ -66,6 +69,7 @@ def join(
         id=common,
         residual=residual,
         true_mm=true_mm,
+        errors=errors,
         test_id=np.sort(test_ids),
         test_mm=test_mm,
         inputs={"/".join(file.parts[-3:]): sha256_file(file) for file in files},
@@ -105,8 +109,8 @@ def _check_folds(ordered: Sequence[Candidate], images_sha256: str | None) -> lis
 
 def _read_residuals(
     ordered: Sequence[Candidate], true: Poses, columns: int
-) -> tuple[Int64, Float32, Float32, list[str]]:
-    """Return the Ids [N] that all candidates have, residuals [17, 3, columns, N] and the truth in mm, and notes.
+) -> tuple[Int64, Float32, Float32, list[MemberErrors], list[str]]:
+    """Return the Ids [N] that all candidates have, residuals [17, 3, columns, N], the truth in mm, errors and notes.
 
     Candidates are read one at a time into one array, which is nearly all of a blend's memory.
     """
@@ -116,12 +120,15 @@ def _read_residuals(
     residual = np.empty((len(JOINTS), len(AXES), columns, len(ids)), np.float32)
     notes = [f"{ordered[0].name} is the only candidate: the blend is a copy of it"] if len(ordered) == 1 else []
     seen: dict[str, str] = {}
+    errors: list[MemberErrors] = []
     for place, candidate in enumerate(ordered):
         if place:
             poses = read_out_of_fold(candidate, true)
         pose_mm = poses.pose_mm.astype(np.float32)
         if len(poses.id) > 1 and not np.ptp(pose_mm, axis=0).any():
             notes.append(f"{candidate.name} predicts the same pose for every image")
+        of_rows = true.pose_mm[np.searchsorted(true.id, poses.id)]
+        errors.append(MemberErrors(name=candidate.name, mpjpe=mpjpe(poses.pose_mm, of_rows), rows=len(poses.id)))
         digest = hashlib.sha256(poses.id.tobytes() + pose_mm.tobytes()).hexdigest()
         if digest in seen:
             notes.append(f"warning: {candidate.name} is a copy of {seen[digest]}: they share one weight")
@@ -140,4 +147,4 @@ def _read_residuals(
         )
     if not common.all():
         residual, true_mm = np.ascontiguousarray(residual[..., common]), true_mm[common]
-    return ids[common], residual, true_mm, notes
+    return ids[common], residual, true_mm, errors, notes

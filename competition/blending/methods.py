@@ -29,6 +29,9 @@ class Method(ABC):
     always: ClassVar[bool] = True  # whether it is computed for the table of every blend, or only where it ships
     cross_validated: ClassVar[bool] = True  # whether it is evaluated on held-out groups
 
+    def __str__(self) -> str:
+        return self.name
+
     @abstractmethod
     def fit(self, problem: Problem) -> Fitted:
         """Fit the method on all rows of a problem, or on fewer where more wouldn't help."""
@@ -48,6 +51,9 @@ class Optuna(Method):
     name = "optuna"
     granularities = GRANULARITIES
 
+    def __str__(self) -> str:
+        return f"{self.granularity} weights"
+
     def fit(self, problem: Problem) -> Fitted:
         from competition.blending import search, weights
         from competition.blending.fitted import SearchedWeights
@@ -55,8 +61,9 @@ class Optuna(Method):
         part = problem.thinned
         optimum_mm = weights.exact(part.residual, self.granularity).joint_mm
         found = search.search(part, optimum_mm, self.granularity)
+        excess_mm = max(0.0, float((weights.joint_errors(part.residual, found.weights) - optimum_mm).mean()))
         values = weights.keep_mean(problem.residual, found.weights, self.granularity, problem.members)
-        return SearchedWeights(values=values, members=problem.members, studies=found.studies)
+        return SearchedWeights(values=values, members=problem.members, studies=found.studies, excess_mm=excess_mm)
 
     def quick(self) -> Method:
         return Exact(self.granularity, coarse=True)
@@ -122,18 +129,33 @@ class Median(Method):
         return fitted.Median(members=problem.members)
 
 
-class BestSingle(Method):
-    """The member with the lowest error, alone."""
+@dataclass(frozen=True)
+class TopMean(Method):
+    """The mean of the members with the lowest errors."""
 
-    name = "best single"
+    count: int = 1
+
+    name = "mean of the best"
+
+    def __str__(self) -> str:
+        return f"mean of the best {self.count}"
 
     def fit(self, problem: Problem) -> Fitted:
         from competition.blending import weights
         from competition.blending.fitted import Weights
 
         joints, _, candidates, _ = problem.residual.shape
-        best = int(weights.single_errors(problem.residual[:, :, : problem.members]).argmin())
-        return Weights(values=weights.one_candidate(joints, candidates, best), members=problem.members)
+        best = problem.single_mm.argsort(kind="stable")[: self.count]
+        return Weights(values=weights.mean_of(joints, candidates, best.tolist()), members=problem.members)
+
+
+class BestSingle(TopMean):
+    """The member with the lowest error, alone."""
+
+    name = "best single"
+
+    def __str__(self) -> str:
+        return self.name
 
 
 METHODS: Final[tuple[Method, ...]] = (Optuna(), Exact(), Greedy(), Mean(), Median())  # the first is the default

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from competition.blending.gate import MEAN, Gate, NestedGain, Option
+from competition.blending.gate import MEAN, SINGLE, Gate, NestedGain, Option
 from competition.blending.methods import BASELINES, METHODS, Mean, Method, Optuna
 from competition.blending.problem import Problem
 from competition.common.console import bar
@@ -17,60 +17,84 @@ FREE = Option(Optuna("coordinate"))  # its blend is written beside the one that 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The method to ship, and why."""
+    """The option to ship, and why."""
 
-    method: Method  # as requested; the mean ships in its place if `ships` is the mean
-    ships: Method
-    search: Option  # is computed even if another method ships
+    method: Method  # as requested
+    ships: Option
+    search: Option  # is computed even if another option ships
     why: str
     gate: Gate | None  # None if there are no groups to hold out
     groups: Groups | None
     limitation: str  # what cross-validation can't estimate, "" if nothing
     choice: NestedGain | None = None  # of the option that granularity auto chose, if it made a choice
 
+    @property
+    def ships_as(self) -> str:
+        """The name of the shipped option in the table."""
+        listed = [method.name for method in (*BASELINES, *METHODS)]
+        return self.ships.method.name if self.ships.method.name in listed else str(self.ships.method)
+
     def options(self) -> Iterator[tuple[str, Option]]:
-        """Return the methods to compute by their names in the table: the baselines, then from simple to complex."""
+        """Return the options to compute by their names in the table: the baselines, then from simple to complex."""
         granularity = self.search.method.granularity
-        for method in (*BASELINES, *(one for one in reversed(METHODS) if one not in BASELINES)):
+        listed = [*BASELINES, *(one for one in reversed(METHODS) if one not in BASELINES)]
+        if self.ships_as not in [method.name for method in listed]:
+            yield self.ships_as, self.ships
+        for method in listed:
             if method.always or method.name == self.method.name:
                 yield method.name, self.search if isinstance(method, Optuna) else Option(method.at(granularity))
         if self.search != FREE:
             yield "optuna coordinate", FREE
 
     def held_out_gain(self, option: Option) -> NestedGain | None:
-        """Return the gain of an option over the mean on held-out groups; None if it can't be or isn't evaluated."""
-        if self.choice is not None and self.choice.option == self.search == option:
+        """Return the gains of an option on held-out groups; None if they can't be or aren't evaluated."""
+        if self.gate is None or not option.method.cross_validated:
+            return None
+        if self.choice is not None and option == self.choice.option == self.ships:
             return self.choice  # covers the choice, too
-        return self.gate.evaluate(option) if self.gate is not None and option.method.cross_validated else None
+        if self.choice is not None and option == self.ships == SINGLE:
+            return self.gate.evaluate_simple()  # likewise
+        return self.gate.evaluate(option)
 
 
 def make_plan(problem: Problem, method: Method, granularity: str) -> Plan:
-    """Choose the granularity and whether the mean ships, by cross-validation unless method or granularity is given."""
+    """Choose the option that ships, by cross-validation unless method or granularity is given."""
     gate, groups, limitation = _gate(problem)
     chosen = method.name if granularity == "auto" else f"{method.name}, granularity {granularity}"
     search = FREE if granularity == "auto" else Option(Optuna(granularity))
     method = method.at(search.method.granularity)
     plan = Plan(
-        method=method, ships=method, search=search, why=f"method {chosen}, as requested", gate=gate, groups=groups,
-        limitation=limitation,
+        method=method, ships=Option(method), search=search, why=f"method {chosen}, as requested", gate=gate,
+        groups=groups, limitation=limitation,
     )  # fmt: skip
     if not isinstance(method, Optuna) or granularity != "auto":
         return plan
     if gate is None or groups is None:
         why = f"{limitation}; --granularity coordinate writes the weighted blend anyway"
-        return replace(plan, ships=Mean(), why=why)
+        return replace(plan, ships=Option(Mean()), why=why)
     with bar("cross-validation", None):
         choice = gate.choose()
-    gain = f"{choice.gain_mm:.2f} mm (standard error {choice.gain_se_mm:.2f}) on held-out {groups.by}s"
-    if choice.option == MEAN:
-        why = f"no weights gain more than one standard error on held-out {groups.by}s"
-        return replace(plan, ships=Mean(), choice=choice, why=why)
-    method = choice.option.method
-    plan = replace(plan, method=method, ships=method, search=choice.option, choice=choice)
-    if not choice.is_significant:
-        why = f"{choice.option} weights gain only {gain}, not more than one standard error"
-        return replace(plan, ships=Mean(), why=why)
-    return replace(plan, why=f"{choice.option} weights, chosen by cross-validation, gain {gain}")
+    option = choice.option
+    if isinstance(option.method, Optuna):
+        plan = replace(plan, method=option.method, search=option)
+    over = f"over {describe_simple(problem, choice.simple)} on held-out {groups.by}s"
+    gain = f"{choice.simple_gain_mm:.2f} mm (standard error {choice.simple_gain_se_mm:.2f}) {over}"
+    if choice.is_significant:
+        return replace(plan, ships=option, choice=choice, why=f"{option}, chosen by cross-validation: gain {gain}")
+    why = f"no other blend gains more than one standard error {over}"
+    if option != choice.simple:
+        why = f"{option}: gain only {gain}, not more than one standard error"
+    return replace(plan, ships=choice.simple, choice=choice, why=why)
+
+
+def describe_simple(problem: Problem, simple: Option) -> str:
+    """Describe a simple option in a sentence."""
+    return "the mean" if simple == MEAN else f"the best single candidate, {best_simple(problem, simple)},"
+
+
+def best_simple(problem: Problem, simple: Option) -> str:
+    """Return "mean" or the name of the best single candidate."""
+    return "mean" if simple == MEAN else problem.names[int(problem.single_mm.argmin())]
 
 
 def _gate(problem: Problem) -> tuple[Gate | None, Groups | None, str]:

@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from competition.blending.weights import single_errors
 from competition.common.arrays import Float32, Float64
 
 S = TypeVar("S", bound=np.generic)
@@ -43,6 +44,11 @@ class Problem:
         rows = choose_rows(self.sequences, self.rows)
         return self if len(rows) == self.rows else self.take(rows)
 
+    @cached_property
+    def single_mm(self) -> Float64:
+        """The MPJPE of every member alone, [members]."""
+        return single_errors(self.residual[:, :, : self.members])
+
     def take(self, rows: npt.NDArray[np.intp]) -> Problem:
         """Return a copy of some rows, given by their indices."""
         return replace(
@@ -61,14 +67,16 @@ class Problem:
 
 def concatenate(parts: Sequence[Problem]) -> Problem:
     """Join the rows of problems with the same candidates."""
-    first = parts[0]
-    return replace(
-        first,
+    joined = replace(
+        parts[0],
         residual=np.concatenate([part.residual for part in parts], axis=3),
         true_mm=_joined([part.true_mm for part in parts]),
         subjects=_joined([part.subjects for part in parts]),
         sequences=_joined([part.sequences for part in parts]),
     )
+    of_parts = [part.single_mm for part in parts]  # computed once per part, as parts are joined in many ways
+    vars(joined)["single_mm"] = np.average(of_parts, axis=0, weights=[part.rows for part in parts])
+    return joined
 
 
 def _joined(parts: Sequence[npt.NDArray[S] | None]) -> npt.NDArray[S] | None:

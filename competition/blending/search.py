@@ -1,12 +1,13 @@
 """The Optuna search for weights: one small study per joint, started at least squares.
 
-The errors of joints are independent, so each study has only 3 M unknowns; one study over all weights would need far
-more trials.
+The errors of joints are independent, so each study has at most 3 (M - 1) unknowns; one study over all weights would
+need far more trials.
 
-    parameters of a trial   u, one per axis and candidate; the weights are w = max(u, 0) / sum max(u, 0)
-    enqueued trials         the mean, then least squares with fewer and fewer shared weights; the best trial is at
-                            least as good as all of them
-    CMA-ES                  starts from the joint's least squares, as it doesn't learn from enqueued trials
+    start                   the best of the mean, least squares with fewer and fewer shared weights, and least squares
+                            with each row weighted by 1 / error once
+    parameters of a trial   z, one per direction; the weights are w = max(start + z directions, 0), rescaled to sum to 1
+    directions              along each, the error grows alike: the principal axes of the error's second derivative.
+                            Without them, candidates that differ little (epochs of a run) make the search stall
     stopping rule           GAP above the certified optimum; the search gets its value, never its weights
 """
 
@@ -28,15 +29,15 @@ from competition.common.arrays import Float32, Float64
 from competition.common.choices import one_of
 from competition.common.console import bar
 from competition.common.seeds import derive
-from competition.common.skeleton import AXES, JOINTS
+from competition.common.skeleton import JOINTS
 
 GAP = 0.0005  # relative to the optimum, where a study stops
-TRIALS = 200  # per study; most stop well before
-LOWEST, HIGHEST = -0.5, 1.5  # of u; least squares often lies at 0 or 1, and CMA-ES resamples at bounds
-SIGMA = 0.02  # first step of CMA-ES, where the largest u of an axis is 1; least squares is near the optimum
-POPULATION = 8  # per generation; below the default of CMA-ES, so that more generations fit into the trials
-FEW = 8  # up to so many candidates, all are searched
-LEAST_SHARE = 1e-3  # in least squares; candidates below it aren't searched if there are many
+TRIALS = 1000  # per study; nearly all stop well before
+SIGMA = 0.3  # first step of CMA-ES, where 1 is the estimated distance to the optimum
+BOUND = 10.0  # of z, likewise
+LEAST_SHARE = 1e-3  # candidates below it don't count as used
+LEAST_LOSS = 0.01  # relative; unused candidates whose weight would cost more than this aren't searched
+FLATTEST = 1e-4  # relative to the largest second derivative; along flatter directions, steps are no longer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +60,8 @@ def search(
     joints = len(problem.residual)
     joints_tied = 0 in weights.tied_dimensions(granularity)
     blocks = [slice(0, joints)] if joints_tied else [slice(joint, joint + 1) for joint in range(joints)]
-    anchors = least_squares_anchors(problem.residual, granularity, problem.members)
-    found = anchors["mean"].copy()
+    starts = starting_weights(problem.residual, granularity, problem.members)
+    found = starts["mean"].copy()
     studies = []
     with bar(f"search, {granularity}", len(blocks)) as advance:
         for block in blocks:
@@ -68,106 +69,104 @@ def search(
             advance(0, name)
             part = replace(problem, residual=problem.residual[block])
             if weights.joint_errors(part.residual, found[block]).any():  # the root has no error
-                starts = {
-                    anchor: value[block.start, : 3 if 1 not in TIED[granularity] else 1]
-                    for anchor, value in anchors.items()
-                }
+                axes = slice(1 if 1 in TIED[granularity] else 3)
+                of_block = {start: value[block.start, axes] for start, value in starts.items()}
                 best_mm = float(optimum_mm[block].mean())
-                study, found[block] = _study(f"{granularity} {name}", part, starts, best_mm, trials)
+                study, found[block] = _study(f"{granularity} {name}", part, of_block, best_mm, trials)
                 studies.append(study)
             advance(1, "")
     return SearchResult(weights=found, trials=sum(len(study.trials) for study in studies), studies=tuple(studies))
 
 
-def least_squares_anchors(residual: Float32, granularity: str, members: int | None = None) -> dict[str, Float64]:
-    """Return the starting weights by name, [17, 3, M] each: the mean, then least squares from tied to free weights."""
+def starting_weights(residual: Float32, granularity: str, members: int | None = None) -> dict[str, Float64]:
+    """Return starting weights by name, [17, 3, M] each: the mean, and least squares from tied to free weights."""
     gram, _ = weights.weighted_gram(residual, None)
-    anchors = {"mean": weights.equal_weights(len(residual), residual.shape[2], members)}
+    starts = {"mean": weights.equal_weights(len(residual), residual.shape[2], members)}
     finer = set(weights.tied_dimensions(granularity))
     for name, tied in TIED.items():
         if finer <= set(tied):
-            anchors[f"least squares, {name}"] = weights.least_squares(gram, name)
-    return anchors
+            starts[f"least squares, {name}"] = weights.least_squares(gram, name)
+    reweighted, _ = weights.weighted_gram(residual, starts[f"least squares, {granularity}"])
+    return starts | {"least squares, reweighted": weights.least_squares(reweighted, granularity)}
 
 
 def _study(
     name: str, problem: Problem, starts: dict[str, Float64], optimum_mm: float, trials: int
 ) -> tuple[optuna.Study, Float64]:
     """Search one set of weights [A, M] for J joints, residuals [J, 3, M, N]; A is 3, or 1 if axes are tied."""
-    axes = len(starts["mean"])
-    basis, named = _basis(starts, problem.names)
-    labels = [f"{axis} {candidate}" for axis in (AXES if axes == 3 else ("xyz",)) for candidate in named]
-    space = {label: optuna.distributions.FloatDistribution(LOWEST, HIGHEST) for label in labels}
-    points = {}
-    for anchor, start in starts.items():
-        share = _share(anchor, start, basis)
-        points[anchor] = dict(zip(labels, _to_unit(share).ravel().tolist(), strict=True))
-    best_mm, best = np.inf, starts["mean"]
+
+    def error_of(found: Float64) -> float:
+        spread = np.broadcast_to(found, (len(problem.residual), 3, len(problem.names)))
+        return float(weights.joint_errors(problem.residual, spread).mean())
+
+    errors_mm = {start: error_of(value) for start, value in starts.items()}
+    nearest = min(errors_mm, key=lambda start: errors_mm[start])
+    start, best, best_mm = starts[nearest], starts[nearest], errors_mm[nearest]
+    directions = _directions(problem.residual, start)  # [K, A, M]
+    # the error is about optimum (1 + |z|^2 / 2), z being measured from the optimum
+    distance = float(np.sqrt(2 * max(best_mm / optimum_mm - 1, GAP))) if optimum_mm > 0 else 1.0
+    labels = [f"direction {number}" for number in range(1, len(directions) + 1)]
+    space = {label: optuna.distributions.FloatDistribution(-BOUND * distance, BOUND * distance) for label in labels}
     seed = derive(problem.seed, "blend", name) % (1 << 31)
     with _quiet():
-        sampler = SAMPLERS[problem.sampler](seed, list(points.values())[-1])
-        study = optuna.create_study(study_name=name, sampler=sampler)
-        study.set_user_attr("optimum_mm", optimum_mm)
-        anchors = list(points.items())
-        for number in range(max(trials, len(anchors))):
-            if number < len(anchors):  # one at a time, so that none is pending when the study stops
-                study.enqueue_trial(anchors[number][1], user_attrs={"anchor": anchors[number][0]})
+        study = optuna.create_study(study_name=name, sampler=SAMPLERS[problem.sampler](seed, labels))
+        study.enqueue_trial(dict.fromkeys(labels, 0.0), user_attrs={"start": nearest})
+        for _ in range(trials if labels else 1):
             trial = study.ask(fixed_distributions=space)
             params = trial.params  # the property copies the dict
-            share = _to_simplex(np.array([params[label] for label in labels]).reshape(axes, -1))
-            candidate = share @ basis
-            spread = np.broadcast_to(candidate, (len(problem.residual), 3, len(problem.names)))
-            error_mm = float(weights.joint_errors(problem.residual, spread).mean())
+            tried = _to_simplex(start + np.tensordot([params[label] for label in labels], directions, 1))
+            error_mm = error_of(tried)
             study.tell(trial, error_mm)
             if error_mm < best_mm:
-                best_mm, best = error_mm, candidate
+                best_mm, best = error_mm, tried
             if best_mm <= optimum_mm * (1 + GAP):
                 break
+        study.set_user_attr("optimum_mm", optimum_mm)
+        study.set_user_attr("starts_mm", errors_mm)
+        study.set_user_attr("weights", dict(zip(problem.names, best.T.tolist(), strict=True)))  # of x, y, z
     return study, best
 
 
-def _basis(starts: dict[str, Float64], names: Sequence[str]) -> tuple[Float64, list[str]]:
-    """Return the basis [K, M] of the searched weights and the names of its rows: the candidates, if they are few.
+def _directions(residual: Float32, start: Float64) -> Float64:
+    """Return directions [K, A, M] from weights [A, M], residuals [J, 3, M, N]; each keeps the sum of weights.
 
-    If there are many (mostly epochs of the same runs), the basis is the mean and the candidates that least squares
-    uses: least squares is sparse, and fewer unknowns make the search faster and more precise.
+    A step of 1 along any of them raises the error by about half of its value, as far as the second derivative tells.
+    Candidates with no weight at the start are left out if any weight would raise the error much.
     """
-    if len(names) <= FEW:
-        return np.eye(len(names)), list(names)
-    used = np.max([start.max(axis=0) for anchor, start in starts.items() if anchor != "mean"], axis=0) > LEAST_SHARE
-    basis = np.vstack([starts["mean"][:1], np.eye(len(names))[used]])
-    return basis, ["mean", *(name for name, kept in zip(names, used, strict=True) if kept)]
+    axes, candidates = start.shape
+    gram, error = weights.weighted_gram(residual, np.broadcast_to(start, (len(residual), 3, candidates)))
+    curvature = gram.mean(axis=0) if axes == 3 else gram.mean(axis=0).sum(axis=0, keepdims=True)  # [A, M, M]
+    found = []
+    for axis in range(axes):
+        slope = curvature[axis] @ start[axis]
+        loss = slope - slope @ start[axis]
+        kept = np.flatnonzero((start[axis] > LEAST_SHARE) | (loss < LEAST_LOSS * error.mean()))
+        if len(kept) < 2:
+            continue
+        ones = np.column_stack([np.ones(len(kept)), np.eye(len(kept))[:, 1:]])
+        basis = np.linalg.qr(ones)[0][:, 1:]  # of the changes that keep the sum
+        values, vectors = np.linalg.eigh(basis.T @ curvature[axis][np.ix_(kept, kept)] @ basis)
+        lengths = np.sqrt(error.mean() / np.maximum(values, FLATTEST * values.max()))
+        of_axis = np.zeros((len(lengths), axes, candidates))
+        of_axis[:, axis, kept] = (basis @ vectors * lengths).T
+        found.append(of_axis)
+    return np.concatenate(found) if found else np.zeros((0, axes, candidates))
 
 
-def _share(anchor: str, start: Float64, basis: Float64) -> Float64:
-    """Convert weights [A, M] to shares [A, K] of the basis; weights of candidates outside the basis are dropped."""
-    if len(basis) == basis.shape[1]:
-        return start
-    if anchor == "mean":
-        return np.tile(np.eye(len(basis))[0], (len(start), 1))
-    return np.hstack([np.zeros((len(start), 1)), start @ basis[1:].T])
+def _to_simplex(values: Float64) -> Float64:
+    """Convert numbers [A, M] that sum to 1 to weights."""
+    positive = np.maximum(values, 0)
+    return np.asarray(positive / positive.sum(axis=1, keepdims=True))
 
 
-def _to_unit(simplex: Float64) -> Float64:
-    """Scale weights [A, M] so that the largest of each axis is 1."""
-    return np.asarray(simplex / simplex.max(axis=1, keepdims=True), np.float64)
+def _cma_es(seed: int, labels: Sequence[str]) -> optuna.samplers.BaseSampler:
+    # optuna scales every range to 1, and BOUND is half of it
+    step = SIGMA / (2 * BOUND * max(1, len(labels)) ** 0.5)
+    start = dict.fromkeys(labels, 0.0)
+    return optuna.samplers.CmaEsSampler(x0=start, sigma0=step, seed=seed, warn_independent_sampling=False)
 
 
-def _to_simplex(unit: Float64) -> Float64:
-    """Convert any numbers [A, M] to weights; equal weights if none is positive."""
-    positive = np.maximum(unit, 0)
-    total = positive.sum(axis=1, keepdims=True)
-    return np.where(total > 0, positive / np.where(total > 0, total, 1), 1 / unit.shape[1])
-
-
-def _cma_es(seed: int, start: dict[str, float]) -> optuna.samplers.BaseSampler:
-    step = SIGMA / (HIGHEST - LOWEST)  # optuna scales every range to 1
-    return optuna.samplers.CmaEsSampler(
-        x0=start, sigma0=step, popsize=POPULATION, seed=seed, warn_independent_sampling=False
-    )
-
-
-def _tpe(seed: int, _start: dict[str, float]) -> optuna.samplers.BaseSampler:
+def _tpe(seed: int, _labels: Sequence[str]) -> optuna.samplers.BaseSampler:
     return optuna.samplers.TPESampler(seed=seed)
 
 

@@ -14,6 +14,7 @@ The granularity determines which coordinates share weights: global (all), axis (
 of a joint), coordinate (none).
 """
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -58,11 +59,11 @@ def equal_weights(joints: int, candidates: int, members: int | None = None) -> F
     return weights
 
 
-def shrink_weights(weights: Float64, shrink: float, members: int | None = None) -> Float64:
-    """Move weights [J, 3, M] toward the mean of the members; `shrink` 0 keeps them, 1 gives the mean."""
+def shrink_weights(weights: Float64, shrink: float, toward: Float64) -> Float64:
+    """Move weights [J, 3, M] toward others; `shrink` 0 keeps them, 1 gives the others."""
     if not 0 <= shrink <= 1:
         raise ValueError(f"shrink must be between 0 and 1 inclusive, but got {shrink}")
-    return (1 - shrink) * weights + shrink * equal_weights(len(weights), weights.shape[-1], members)
+    return (1 - shrink) * weights + shrink * toward
 
 
 def apply_weights(pose_mm: npt.ArrayLike, weights: Float64, members: int | None = None) -> Float64:
@@ -138,10 +139,10 @@ def single_errors(residual: Float32) -> Float64:
     return mpjpe
 
 
-def one_candidate(joints: int, candidates: int, chosen: int) -> Float64:
-    """Return the weights [joints, 3, M] that copy one candidate."""
+def mean_of(joints: int, candidates: int, chosen: Sequence[int]) -> Float64:
+    """Return the weights [joints, 3, M] of the mean of some candidates, given by their indices."""
     weights = np.zeros((joints, 3, candidates))
-    weights[..., chosen] = 1
+    weights[..., list(chosen)] = 1 / len(chosen)
     return weights
 
 
@@ -259,7 +260,7 @@ def _greedy_joint(residual: Float32, picks: int) -> Float64:
     axes, candidates, _ = residual.shape
     single_mm = single_errors(residual[None])
     first = int(np.argmin(single_mm))
-    counts = one_candidate(1, candidates, first)[0]  # [3, M], number of picks
+    counts = mean_of(1, candidates, [first])[0]  # [3, M], number of picks
     total = residual[:, first].copy()  # [3, N], sum of the picked residuals
     best_mm, best = single_mm[first], counts.copy()
     for _ in range(picks - 1):

@@ -45,6 +45,15 @@ class MethodErrors:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MemberErrors:
+    """One member of a blend alone: its MPJPE in mm on all its out-of-fold rows, and their number."""
+
+    name: str
+    mpjpe: float
+    rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Blend:
     """The contents of blend.json: errors and gains in mm; None for what can't be estimated, as `why` explains."""
 
@@ -61,15 +70,20 @@ class Blend:
     mpjpe_nested: float | None = None
     gain_nested: float | None = None
     gain_nested_se: float | None = None
+    best_simple: str | None = None  # mean, or the name of the best single candidate
+    gain_over_best_simple: float | None = None  # on held-out groups, as gain_nested
+    gain_over_best_simple_se: float | None = None
     mpjpe_optimum: float | None = None
     gap_percent: float | None = None
-    shipped: str = ""  # mean or blend
+    shipped: str = ""  # mean or blend; a single candidate is a blend, too
+    shipped_method: str = ""
     why: str = ""
     seconds: float | None = None
     best_single: str | None = None
     gain_joint: dict[str, float] | None = None
     gain_axis: dict[str, float] | None = None
     table: list[MethodErrors] = field(default_factory=list)
+    members: list[MemberErrors] = field(default_factory=list)
     provenance: Provenance | None = None
     inputs: dict[str, str] = field(default_factory=dict)  # sha256 by run/fold/file, or by path
     outputs: dict[str, str] | None = None  # sha256 by name

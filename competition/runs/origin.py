@@ -35,7 +35,10 @@ def _of_blend(file: Path) -> Origin:
     table = {row.method: (row.mpjpe_in_sample, row.mpjpe_nested) for row in blend.table}
     unknown = (None, None)
     contents = {  # file name: description, and errors in sample and nested
-        "submission": (f"this file is the {blend.shipped}", (blend.mpjpe_blend_in_sample, blend.mpjpe_nested)),
+        "submission": (
+            f"this file is the {blend.shipped_method or blend.shipped}",
+            (blend.mpjpe_blend_in_sample, blend.mpjpe_nested),
+        ),
         "submission_mean": ("this file is its mean", table.get("mean", unknown)),
         "submission_coordinate": (
             "this file is its per-coordinate blend",

@@ -12,7 +12,7 @@ from competition.blending import search
 from competition.blending.blend import blend
 from competition.blending.join import join
 from competition.blending.problem import Problem
-from competition.blending.weights import exact, joint_errors, one_candidate
+from competition.blending.weights import exact, joint_errors, mean_of
 from competition.common.errors import RunError, UserError
 from competition.common.metrics import mpjpe
 from competition.common.pose_csv import Poses, read_poses, write_poses
@@ -131,7 +131,7 @@ def test_joints_where_the_search_loses_on_all_rows_keep_the_mean(
 ):
     residual = join(candidates(submissions), true, TEST_IDS).residual
     good = exact(residual).weights
-    worst = np.argmax([joint_errors(residual, one_candidate(17, 3, member)) for member in range(3)], axis=0)
+    worst = np.argmax([joint_errors(residual, mean_of(17, 3, [member])) for member in range(3)], axis=0)
     found = np.zeros((17, 3, 3))
     found[np.arange(17), :, worst] = 1  # worse than the mean in every joint but one
     found[13] = good[13]

@@ -72,7 +72,7 @@ def test_blended_poses_are_the_weighted_sums():
 
 def test_hand_worked_errors():
     residual = np.array([[[[3.0, 0], [-3, 0]], [[4, 0], [4, 0]], [[0, 12], [0, 0]]]], np.float32)  # [1, 3, 2, 2]
-    assert weights.joint_errors(residual, weights.one_candidate(1, 2, 0)).tolist() == [(5 + 12) / 2]
+    assert weights.joint_errors(residual, weights.mean_of(1, 2, [0])).tolist() == [(5 + 12) / 2]
     assert weights.joint_errors(residual, weights.equal_weights(1, 2)).tolist() == [(4 + 6) / 2]
     assert weights.single_errors(residual).tolist() == [8.5, 2.5]
 
@@ -214,7 +214,7 @@ def test_greedy_balances_opposite_errors():
 def test_greedy_lies_between_the_best_single_and_the_optimum():
     residual = simulate(1000, seed=6).residual
     error = weights.joint_errors(residual, weights.greedy(residual))
-    singles = [weights.joint_errors(residual, weights.one_candidate(17, 6, m)) for m in range(6)]
+    singles = [weights.joint_errors(residual, weights.mean_of(17, 6, [m])) for m in range(6)]
     assert (error[1:] < np.min(singles, axis=0)[1:]).all()
     assert (error >= weights.exact(residual).joint_mm - 0.01).all()
 
