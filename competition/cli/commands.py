@@ -10,9 +10,9 @@ from functools import partial
 
 import models
 from competition.blending.options import check_blend
-from competition.cli.hints import complete_commands
+from competition.cli.hints import complete_commands, render
 from competition.common.console import Console
-from competition.common.errors import FoldsError, UserError, unknown_message
+from competition.common.errors import Command, FoldsError, UserError
 from competition.common.workspace import Workspace
 
 USER_ERROR = 2  # exit code for errors that the user can fix
@@ -27,26 +27,29 @@ def data(options: argparse.Namespace, workspace: Workspace, console: Console) ->
 
 
 def check(options: argparse.Namespace, workspace: Workspace, console: Console) -> int:
-    from competition.cli.tables import facts_table, faults_table
+    from competition.cli.tables import facts_table, faults_table, findings_json
+    from competition.common.files import write_json
     from competition.data.check import check as check_data
 
-    with console.bar("images", None) as advance:
-        found = check_data(workspace.data, workspace.folds, all_images=options.all, advance=advance)
-    complete = partial(complete_commands, workspace=workspace)
-    console.table(facts_table(str(workspace.data), found.facts, complete))
+    found = check_data(workspace.data, workspace.folds, all_images=options.all)
+    show = partial(render, workspace=workspace)
+    console.table(facts_table(str(workspace.data), found, show))
     if found.problems or found.warnings:
-        console.table(faults_table(found.problems, found.warnings, workspace.data, complete))
+        console.table(faults_table(found, workspace.data, show))
+    if options.json is not None:
+        write_json(options.json, findings_json(found, show))
     if found.problems:
-        advice = "fix the data, then run `make check` again"
-        console.note(complete(f"problems that would make results wrong: {len(found.problems)}; {advice}"))
+        advice = f"fix the data, then run {show(Command('check'))} again"
+        console.note(f"problems that would make results wrong: {len(found.problems)}; {advice}")
         return USER_ERROR
-    command, note = "train", ""
+    command, note = Command("train"), ""
     if not found.folds_match:
-        command = "folds"
+        command = Command("folds")
         if not found.names_match:
-            command, note = 'folds ARGS="--strategy sequence"', " or holdout: the image names contain no subjects"
+            command = Command("folds", {"strategy": "sequence"})
+            note = " or holdout: the image names contain no subjects"
     summary = f"warnings to review: {len(found.warnings)}" if found.warnings else "no problems found"
-    console.note(complete(f"{summary}; next: `make {command}`{note}"))
+    console.note(f"{summary}; next: {show(command)}{note}")
     return 0
 
 
@@ -180,57 +183,58 @@ def blend(options: argparse.Namespace, workspace: Workspace, console: Console) -
 
 def score(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
     from competition.cli.tables import score_table
-    from competition.common.files import write_json
+    from competition.common.records import write_record
+    from competition.data.dataset import Dataset
     from competition.leaderboard.score import score as score_file
     from competition.leaderboard.scores import describe_ranks, record_score
 
     files = options.file or [workspace.submissions / "blend" / "submission.csv.gz"]
     if options.json is not None and len(files) > 1:
         raise UserError(f"--json with {len(files)} files: expected one --file")
+    dataset = Dataset(workspace.data)
     for file in files:
-        scores = score_file(workspace.data, file, strict=options.strict)
+        scores = score_file(dataset, file, strict=options.strict)
         record_score(workspace.submissions, file, scores)
         if len(files) == 1:
             console.table(score_table(str(file), scores))
-        parts = [f"{key} {scores[key]:.2f}" for key in ("all", "public", "private") if scores[key] is not None]
+        named = {"all": scores.all, "public": scores.public, "private": scores.private}
+        parts = [f"{part} {mpjpe:.2f}" for part, mpjpe in named.items() if mpjpe is not None]
         console.note(f"{file}: MPJPE in mm: {', '.join(parts)}")
         if options.json is not None:
-            write_json(options.json, scores)
+            write_record(options.json, scores)
     for file in files:
         if place := describe_ranks(workspace.submissions, file):
             console.note(f"{file}: {place}")
 
 
 def board(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
-    from competition.cli.tables import board_table
+    from competition.cli.tables import board_json, board_table
     from competition.common.files import write_json
     from competition.leaderboard.board import board as read_board
-    from competition.leaderboard.board import warnings
-    from competition.report.links import link_rows
+    from competition.leaderboard.board import sort_rows, warnings
+    from competition.report.links import find_links
 
-    rows = read_board(workspace.submissions, workspace.folds)
+    rows = sort_rows(read_board(workspace.submissions, workspace.folds), options.sort)
     if not rows:
-        raise UserError(f"no runs under {workspace.submissions}: train one with `make train MODEL=3dhg-small`")
-    if options.sort not in rows[0]:
-        raise UserError(unknown_message("column", options.sort, rows[0]))
-    rows.sort(key=lambda row: (row[options.sort] is None, row[options.sort]))
+        command = Command("train", {"model": "3dhg-small"})
+        raise UserError(f"no runs under {workspace.submissions}", fix="train one", command=command)
     report = workspace.submissions / "report.html"
-    link_rows(rows, report)
-    console.table(board_table(rows, console.rich.width))
+    links = find_links((row.name for row in rows), report)
+    console.table(board_table(rows, links, console.rich.width))
     unscored = defaultdict(list)
     for row in rows:
-        unscored[row["why"]].append(row["name"])
+        unscored[row.why].append(row.name)
     for why, names in unscored.items():
         if why:
-            console.note(complete_commands(f"no out-of-fold score: {', '.join(names)}: {why}", workspace))
+            console.note(f"no out-of-fold score: {', '.join(names)}: {why}")
     for line in warnings(rows, workspace.submissions / "ledger.csv"):
-        console.note(line)
-    if linked := [row["name"] for row in rows if row["link"]]:
-        console.note(f"report: {report}#run-{linked[0]}, and likewise for the other names")
+        console.note(f"warning: {line}")
+    if links:
+        console.note(f"report: {report}#run-{next(iter(links))}, and likewise for the other names")
     elif not report.exists():
-        console.note(complete_commands("charts and images: `make report`", workspace))
+        console.note(f"charts and images: {render(Command('report'), workspace)}")
     if options.json is not None:
-        write_json(options.json, rows)
+        write_json(options.json, board_json(rows, links))
 
 
 def bench(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
@@ -261,7 +265,7 @@ def submit(options: argparse.Namespace, workspace: Workspace, console: Console) 
 
     file = options.file or workspace.submissions / "blend" / "submission.csv.gz"
     competition, message = options.competition, options.message
-    upload(workspace, file, competition=competition, message=message, confirm=confirm, note=console.note)
+    upload(workspace, file, competition=competition, message=message, confirm=confirm)
 
 
 def verify(options: argparse.Namespace, workspace: Workspace, console: Console) -> int:
@@ -287,8 +291,7 @@ def reproduce(options: argparse.Namespace, workspace: Workspace, console: Consol
 
 
 def report(options: argparse.Namespace, workspace: Workspace, console: Console) -> None:
-    from competition.report.compose import SECTIONS, write_report
+    from competition.report.compose import write_report
 
-    with console.bar("report", len(SECTIONS)) as advance:
-        written = write_report(workspace, options.out or workspace.submissions / "report.html", advance)
+    written = write_report(workspace, options.out or workspace.submissions / "report.html")
     console.note(f"{written} (open it in a browser)")

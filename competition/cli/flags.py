@@ -94,6 +94,8 @@ def _add_data(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
 
 def _add_check(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:
     parser.add_argument("--all", action="store_true", help="decode every image instead of a sample of 20,000")
+    help_ = "also write problems, warnings and facts as JSON"
+    parser.add_argument("--json", type=Path, default=None, metavar="FILE", help=help_)
 
 
 def _add_folds(parser: argparse.ArgumentParser, _: Sequence[str]) -> None:

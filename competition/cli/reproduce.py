@@ -47,7 +47,7 @@ def reproduce(workspace: Workspace, scale: str, console: Console, *, fold: str =
                 f"run {name} has no epoch that is complete in all its folds: train the missing folds, or set "
                 "another SUBMISSIONS="
             )
-        test_mm = score(workspace.data, written[0])["all"] if hidden else None
+        test_mm = score(Dataset(workspace.data), written[0]).all if hidden else None
         rows.append(_row(name, row.setting, row.test_mm, written[1].valid_mpjpe, test_mm))
     averaged = [name for row, name in zip(POSTER, names, strict=True) if row.averaged]
     chosen = select(candidates(workspace.submissions), averaged)
@@ -69,7 +69,7 @@ def reproduce(workspace: Workspace, scale: str, console: Console, *, fold: str =
             seed=workspace.seed,
         )
         nested = result.facts["mpjpe_nested"]
-        test_mm = score(workspace.data, result.submission)["all"] if hidden else None
+        test_mm = score(Dataset(workspace.data), result.submission).all if hidden else None
         poster = POSTER_MEAN_MM if method == "mean" else None
         out_of_fold = result.facts["mpjpe_blend_in_sample"] if nested is None else nested
         rows.append(_row(f"{method} of three", setting, poster, out_of_fold, test_mm))
