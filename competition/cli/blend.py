@@ -1,11 +1,11 @@
 """The command `blend`: reads and checks its inputs, blends runs or CSV files, and prints the results."""
 
-import argparse
 from dataclasses import asdict
 from pathlib import Path
 
 from competition.blending import blend
 from competition.cli.hints import complete_commands
+from competition.cli.options import BlendOptions
 from competition.cli.tables import blend_table
 from competition.common.console import Console
 from competition.common.errors import UserError
@@ -20,8 +20,9 @@ from competition.runs.folders import run_folders
 from competition.runs.provenance import provenance
 
 
-def blend_files(options: argparse.Namespace, workspace: Workspace, console: Console, out: Path) -> Path:
+def blend_files(options: BlendOptions, workspace: Workspace, console: Console, out: Path) -> Path:
     """Blend CSVs that have no out-of-fold poses, so that no error can be estimated."""
+    assert options.files is not None
     if options.runs or options.refit or options.virtual or options.granularity != "auto":
         raise UserError(
             "--files with --runs, --refit, --virtual or --granularity: expected --files without these flags"
@@ -52,7 +53,7 @@ def blend_files(options: argparse.Namespace, workspace: Workspace, console: Cons
     return written
 
 
-def blend_runs(options: argparse.Namespace, workspace: Workspace, console: Console, out: Path) -> Path:
+def blend_runs(options: BlendOptions, workspace: Workspace, console: Console, out: Path) -> Path:
     """Blend epochs of runs, with weights fitted on their out-of-fold poses."""
     labels, test = read_labels(workspace.data), read_test(workspace.data)
     true = Poses(labels.id, labels.pose_mm.astype("float64"))

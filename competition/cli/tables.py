@@ -10,6 +10,8 @@ from rich.text import Text
 
 from competition.bench.measure import Row
 from competition.common.console import printable
+from competition.common.errors import Command
+from competition.data.check import Findings
 from competition.data.faults import Fault
 
 PLACES = 10  # lines, Ids or files listed per fault
@@ -58,6 +60,15 @@ def faults_table(
             where = str(fault.where).removeprefix(f"{root}/")
             table.add_row(kind, *map(Text, (fault.what, f"{where}{places}", complete(fault.fix))))
     return table
+
+
+def findings_json(found: Findings, render: Callable[[Command], str]) -> dict[str, object]:
+    """Return the findings of `check` as a JSON object."""
+    problems, warnings = (
+        [{"what": fault.what, "where": str(fault.where), "fix": fault.fix} for fault in faults]
+        for faults in (found.problems, found.warnings)
+    )
+    return {"problems": problems, "warnings": warnings, "facts": found.facts}
 
 
 def score_table(title: str, scores: dict[str, Any]) -> Table:
