@@ -33,7 +33,7 @@ def blend(options: BlendOptions, workspace: Workspace) -> None:
     from competition.leaderboard.score import has_answers
 
     blended = blend_runs if options.files is None else blend_files
-    written = blended(options, workspace, active(), options.out or workspace.submissions / "blend")
+    written = blended(options, workspace, options.out or workspace.submissions / "blend")
     file = {} if written == workspace.submissions / "blend" / written.name else {"file": str(written)}
     names = ("score", "submit") if has_answers(workspace.data) else ("submit",)
     log.info(f"{written}; {next_line(workspace, *(Command(name, file) for name in names))}")

@@ -13,6 +13,7 @@ from competition.common.console import printable
 from competition.common.errors import Command
 from competition.data.check import Findings
 from competition.data.faults import Fault
+from competition.runs.blends import Blend
 
 PLACES = 10  # lines, Ids or files listed per fault
 BOARD_COLUMNS = {
@@ -84,19 +85,19 @@ def score_table(title: str, scores: dict[str, Any]) -> Table:
     return table
 
 
-def blend_table(facts: dict[str, Any]) -> Table:
+def blend_table(blend: Blend) -> Table:
     """Compare the methods of a blend: MPJPE in mm on the out-of-fold rows that the weights were fitted on."""
-    candidates = printable(", ".join(facts["candidates"]))
+    candidates = printable(", ".join(blend.candidates))
     table = Table(
-        title=f"{candidates}: {facts['n_rows']:,} out-of-fold rows, MPJPE in mm", title_justify="left",
+        title=f"{candidates}: {blend.n_rows:,} out-of-fold rows, MPJPE in mm", title_justify="left",
         caption="nested: on groups not used for fitting the weights, corrected for fitting on fewer groups",
         caption_justify="left",
     )  # fmt: skip
     table.add_column("method")
     for heading in ("in sample", "nested", "seconds"):
         table.add_column(heading, justify="right")
-    for row in facts["table"]:
-        table.add_row(row["method"], _mm(row["mpjpe_in_sample"]), _mm(row["mpjpe_nested"]), _mm(row["seconds"]))
+    for row in blend.table:
+        table.add_row(row.method, _mm(row.mpjpe_in_sample), _mm(row.mpjpe_nested), _mm(row.seconds))
     return table
 
 

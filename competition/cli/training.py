@@ -1,11 +1,9 @@
 """The commands `train` and `predict`. Slow imports are inside the functions, so that --help answers at once."""
 
 import logging
-import sys
 
 from competition.cli.hints import render
 from competition.cli.options import PredictOptions, TrainOptions
-from competition.common.console import active
 from competition.common.errors import Command, FoldsError, UserError
 from competition.common.workspace import Workspace
 
@@ -17,13 +15,13 @@ def train(options: TrainOptions, workspace: Workspace) -> None:
     workspace.run(run)
     if options.init is not None:
         _require_run(workspace, options.init, "--init ")
-    from competition.data.dataset import Dataset
     from competition.runs.candidates import write_submission
     from competition.runs.folders import FULL
-    from competition.training.jobs import Job, fold_numbers
+    from competition.training.jobs import Job, open_data
     from competition.training.parallel import is_torchrun_worker, train_folds
 
-    numbers = fold_numbers(workspace)
+    data = open_data(workspace)
+    numbers = data.fold_numbers
     chosen: dict[str, list[int | str]] = {"all": [*numbers], FULL: [FULL]} | {str(k): [k] for k in numbers}
     if options.fold not in chosen:
         raise FoldsError(f"fold {options.fold}: expected {numbers[0]} to {numbers[-1]}, all or {FULL}")
@@ -45,13 +43,13 @@ def train(options: TrainOptions, workspace: Workspace) -> None:
     ]
     if not is_torchrun_worker():
         log.info(f"{run}: loading torch")
-    train_folds(jobs, active(), parallel=options.parallel, gpus=options.gpus, arguments=sys.argv[1:])
+    train_folds(jobs, data, parallel=options.parallel, gpus=options.gpus)
     if is_torchrun_worker():
         return
     if options.fold == FULL:
         last = sorted(jobs[0].folder.glob("test_epoch*"))[-1]
         log.info(f"{run}: trained on all images, without validation; test poses of the last epoch: {last}")
-    elif (written := write_submission(workspace.submissions, run, Dataset(workspace.data).test.id)) is not None:
+    elif (written := write_submission(workspace.submissions, run, data.dataset.test.id)) is not None:
         file, best = written
         log.info(f"{run}: out-of-fold MPJPE {best.valid_mpjpe:.2f} mm at epoch {best.epoch}; test poses: {file}")
     board, blend = (render(Command(name), workspace) for name in ("board", "blend"))
@@ -74,7 +72,6 @@ def predict(options: PredictOptions, workspace: Workspace) -> None:
         decoder=options.decoder,
         flip=options.flip,
         workers=options.workers,
-        console=active(),
     )
     log.info(f"{folder}: out-of-fold MPJPE {mpjpe:.2f} mm, stored as epoch {epoch}")
 

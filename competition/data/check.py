@@ -146,7 +146,7 @@ def _check_folds(
         return
     found.folds_match = True
     held_out = Counter(fold[fold >= 0].tolist())
-    facts[str(folder)] = f"strategy {meta['strategy']}; held-out images by fold: {_counts(held_out.elements())}"
+    facts[str(folder)] = f"strategy {meta.strategy}; held-out images by fold: {_counts(held_out.elements())}"
     sequences = [name.sequence if name else None for name in names]
     for label, what, leaks in (
         ("split sequences", "held-out images whose sequence is also trained on", split_groups(sequences, fold)),

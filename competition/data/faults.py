@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from competition.common.arrays import Bools, Floats
-from competition.common.errors import DataError
+from competition.common.errors import Command, DataError
 from competition.common.skeleton import ROOT
 
 ROOT_TOLERANCE_MM = 1e-3
@@ -29,6 +29,7 @@ class Fault:
     what: str
     fix: str
     places: Sequence[str] = ()  # affected lines, Ids or files; empty when all of `where` is affected
+    command: Command | None = None  # to run next
 
     def __str__(self) -> str:
         places = f" ({len(self.places):,}, the first is {self.places[0]})" if self.places else ""
@@ -39,7 +40,7 @@ def raise_first(faults: Sequence[Fault]) -> None:
     """Raise DataError for the first fault, with the number of further ones; do nothing when there are none."""
     if faults:
         more = f" ({len(faults) - 1} more kinds of problem: `make check` lists them)" if len(faults) > 1 else ""
-        raise DataError(f"{faults[0]}{more}")
+        raise DataError(f"{faults[0]}{more}", command=faults[0].command)
 
 
 def is_file_name(name: str) -> bool:

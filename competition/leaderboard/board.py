@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 from competition.common.files import sha256_file
 from competition.leaderboard.ledger import public_scores, sent_scores
 from competition.leaderboard.scores import latest_scores, rank, scores_of
-from competition.runs.blends import SCORE_KEYS, blend_folders, read_facts
+from competition.runs.blends import blend_folders, read_blend
 from competition.runs.candidates import Candidate, best_epoch, candidates, expected_folds
 from competition.runs.folders import fold_folders, run_folders
 
@@ -83,17 +83,15 @@ def board(submissions: Path, folds: Path) -> list[dict[str, Any]]:
         row["in_sample"], row["why"] = False, "" if row["out_of_fold"] is not None else _unscored(run, of_run)
         rows.append(row | scores_of(run / "submission.csv.gz", scores))
     for folder in blend_folders(submissions):
-        facts = read_facts(folder, SCORE_KEYS)
+        blend = read_blend(folder)
         row = {
             "name": folder.name,
-            "kind": f"blend ({facts['method']})",
+            "kind": f"blend ({blend.method})",
             "folds": None,
             "of_folds": None,
             "epochs": None,
         }
-        nested = facts["mpjpe_nested"]
-        row |= {"best_epoch": None, "out_of_fold": facts["mpjpe_blend_in_sample"] if nested is None else nested}
-        row["in_sample"] = nested is None and facts.get("shipped") != "mean"
+        row |= {"best_epoch": None, "out_of_fold": blend.out_of_fold, "in_sample": blend.in_sample}
         row["why"] = "" if row["out_of_fold"] is not None else "a blend of files, which has no out-of-fold poses"
         rows.append(row | scores_of(folder / "submission.csv.gz", scores))
     sent = sent_scores(submissions / "ledger.csv")

@@ -28,7 +28,7 @@ from competition.common.geometry import centre_on_root
 from competition.common.pose_csv import HEADER
 from competition.common.seeds import derive, generator
 from competition.common.skeleton import JOINTS, TEST_SUBJECTS, TRAIN_SUBJECTS
-from competition.common.workers import worker_processes
+from competition.common.workers import usable_cores, worker_processes
 from competition.synthetic import bodies, cameras, render, scenes
 from competition.synthetic.contact import draw_sheet
 from competition.synthetic.plan import TakePlan, plan_takes
@@ -69,7 +69,7 @@ def generate(root: Path, n: int, n_test: int, seed: int, workers: int | None = N
         files.write_json(root / MARKER, identity)
         for left in root.rglob(".*.tmp"):
             left.unlink()
-        labels = _draw_all(root, seed, train + test, workers or len(os.sched_getaffinity(0)))
+        labels = _draw_all(root, seed, train + test, workers or usable_cores())
         train_labels, test_labels = (_gather(labels, subjects) for subjects in (TRAIN_SUBJECTS, TEST_SUBJECTS))
         _write_labels(root, seed, identity, train_labels, test_labels, test)
     except OSError as error:
