@@ -1,6 +1,5 @@
 """Benchmarks of training, loading, prediction and submission files."""
 
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import models
 from competition.bench.measure import Row, extra_mib, lower_is_better, time_both
 from competition.common.pose_csv import COLUMNS, read_poses, write_poses
 from competition.common.seeds import generator
+from competition.common.workers import usable_cores
 from competition.data.images import read_image
 from competition.data.labels import Labels, TestSet
 from competition.training.augment import Augment
@@ -212,7 +212,7 @@ def loading() -> list[Row]:
 
 def bottleneck() -> list[Row]:
     """Compare the loader's rate on all cores with the training rate: below 1 the network waits for images."""
-    fed = loading()[0].ours * (os.cpu_count() or 1)
+    fed = loading()[0].ours * usable_cores()
     rows = []
     for model_name, batch in (("3dhg-small", 8), ("2dhg-small", 16)):
         taken = 1000 * batch / _step_row(f"train-{model_name}", model_name, batch).ours
@@ -237,7 +237,7 @@ def predict_set() -> list[Row]:
         batches = make_loader(images, KeyedBatches(np.arange(count), 32), workers=0, device=device)
 
         def implementation() -> None:
-            predict(model, batches, device=device, precision=precision, advance=lambda *_: None)
+            predict(model, batches, name="3dhg-small", device=device, precision=precision)
 
         def baseline() -> None:
             with torch.no_grad():

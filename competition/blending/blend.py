@@ -1,8 +1,7 @@
-"""The pipeline of a blend: read the candidates, join them on Id, choose a granularity, search the weights, write files.
+"""The pipeline of a blend: join the candidates on Id, choose what ships, fit all methods, write files.
 
-    residual        float32 [17, 3, M, N] mm: out-of-fold poses minus the truth, for the rows that all candidates have
-    weights         [17, 3, M], fitted on the residuals
-    test poses      float64 [M, n, 17, 3] mm, to which the weights are applied
+    problem         the candidates' residuals on the rows that all of them have, and the groups of the rows
+    fitted          what a method fits to a problem; it blends test poses float64 [M, n, 17, 3] mm to [n, 17, 3]
 
 Most methods are always computed, for the table; `method` is the one that ships. Granularity `auto` chooses granularity
 and shrinkage by cross-validation over groups, and ships the mean if the gain isn't significant.
@@ -10,36 +9,44 @@ and shrinkage by cross-validation over groups, and ships the mean if the gain is
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import optuna
 
-from competition.blending import weights
-from competition.blending.join import Joined, join
-from competition.blending.methods import MethodResult, Plan, Results, compute, make_plan
+from competition.blending.compare import MethodResult, compare, describe, notes_on_gain
+from competition.blending.fitted import SearchedWeights, Weights
+from competition.blending.join import join
 from competition.blending.options import check_blend
-from competition.blending.picture import weights_picture
-from competition.blending.search import Progress, choose_rows, journal
+from competition.blending.plan import make_plan
+from competition.blending.problem import Problem
+from competition.blending.search import journal
 from competition.common.arrays import Float64, Int64
 from competition.common.errors import UserError
-from competition.common.files import sha256_file, write_bytes, write_text
-from competition.common.pose_csv import Poses, read_poses, write_poses
-from competition.common.skeleton import AXES, JOINTS
-from competition.runs.blends import FILES, KEYS, weights_csv, write_facts
+from competition.common.files import sha256_file
+from competition.common.pose_csv import Poses, read_poses
+from competition.common.records import to_json
+from competition.data.dataset import Dataset
+from competition.runs.blends import Blend, write_blend
 from competition.runs.candidates import Candidate
+from competition.runs.provenance import Provenance
+from competition.runs.provenance import provenance as provenance_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlendResult:
-    """The result of a blend, for the command line to print."""
+    """The result of a blend."""
 
-    out: Path
     submission: Path
-    facts: dict[str, Any]  # blend.json
-    weights: Float64 | None  # [17, 3, M] as shipped; None for the median
+    record: Blend  # blend.json
+    weights: Float64 | None  # [17, 3, M] as shipped; None for a method without weights
     notes: tuple[str, ...]  # one line each
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """The contents of blend.json as a JSON object."""
+        return to_json(self.record)
 
 
 def blend(
@@ -53,11 +60,10 @@ def blend(
     subjects: Sequence[str] | None = None,
     sequences: Sequence[str] | None = None,
     images_sha256: str | None = None,
-    provenance: dict[str, Any] | None = None,
+    provenance: Provenance | None = None,
     virtual: bool = False,
     sampler: str = "cmaes",
     seed: int = 0,
-    progress: Progress | None = None,
 ) -> BlendResult:
     """Blend candidates and write the files to `out`.
 
@@ -66,61 +72,60 @@ def blend(
     `out` remain until everything is computed.
     """
     started = time.perf_counter()
-    check_blend(method, granularity)
+    requested = check_blend(method, granularity)
     joined = join(candidates, true, test_ids, images_sha256=images_sha256, virtual=virtual)
     place = np.searchsorted(true.id, joined.id)
-    of_subject, of_sequence = (None if names is None else np.asarray(names)[place] for names in (subjects, sequences))
-    rows = choose_rows(of_sequence, len(joined.id))
-    part = joined.residual if len(rows) == len(joined.id) else np.ascontiguousarray(joined.residual[..., rows])
-    plan = make_plan(joined, part, rows, method, granularity, of_subject, of_sequence, progress)
-    results = compute(joined, part, plan, sampler, seed, progress)
-    methods = results.methods
-
-    mean_mm = joined.test_mm[: joined.members].mean(axis=0)
-    shipped = methods["mean"] if plan.ship_mean else methods[method]
-    poses = {
-        "submission_mean.csv.gz": mean_mm,
-        "submission_coordinate.csv.gz": _test_poses(joined, methods.get("optuna coordinate", methods["optuna"])),
-        "submission.csv.gz": mean_mm if shipped is methods["mean"] else _test_poses(joined, shipped),
-    }
-    study_journal = journal(results.studies)
-    facts = _facts(joined, results, shipped, plan)
-    notes = [*joined.notes, f"submission.csv.gz is the {facts['shipped']}: {facts['why']}", *_gain_notes(facts, plan)]
-    if len(rows) < len(joined.id):
-        notes.append(
-            f"weights searched on {len(rows)} of {len(joined.id)} rows, from all sequences; errors are over all rows"
-        )
-    facts |= {"provenance": provenance, "seconds": round(time.perf_counter() - started, 3)}
-
-    _write(out, joined, poses, shipped.weights, study_journal, facts)
-    return BlendResult(
-        out=out, submission=out / "submission.csv.gz", facts=facts, weights=shipped.weights, notes=tuple(notes)
+    problem = Problem(
+        residual=joined.residual,
+        names=joined.names,
+        members=joined.members,
+        true_mm=joined.true_mm,
+        subjects=None if subjects is None else np.asarray(subjects)[place],
+        sequences=None if sequences is None else np.asarray(sequences)[place],
+        seed=seed,
+        sampler=sampler,
     )
+    plan = make_plan(problem, requested, granularity)
+    results = compare(problem, plan)
+
+    shipped, coordinate = results[plan.ships.name], results.get("optuna coordinate", results["optuna"])
+    poses = {
+        "submission_mean.csv.gz": results["mean"].fitted.apply(joined.test_mm),
+        "submission_coordinate.csv.gz": coordinate.fitted.apply(joined.test_mm),
+        "submission.csv.gz": shipped.fitted.apply(joined.test_mm),
+    }
+    files = {"study.journal": journal(_studies(results)), **shipped.fitted.files(joined.names)}
+    facts = describe(problem, plan, results)
+    notes = [*joined.notes, f"submission.csv.gz is the {facts.shipped}: {facts.why}", *notes_on_gain(facts, plan)]
+    if problem.thinned is not problem:
+        notes.append(
+            f"weights searched on {problem.thinned.rows} of {problem.rows} rows, from all sequences; errors are over "
+            "all rows"
+        )
+    facts = replace(facts, provenance=provenance, inputs=joined.inputs, seconds=round(time.perf_counter() - started, 3))
+    facts = write_blend(out, facts, test_id=joined.test_id, poses=poses, files=files)
+    values = shipped.fitted.values if isinstance(shipped.fitted, Weights) else None
+    return BlendResult(submission=out / "submission.csv.gz", record=facts, weights=values, notes=tuple(notes))
 
 
-def _write(
+def blend_dataset(
+    candidates: Sequence[Candidate],
+    dataset: Dataset,
     out: Path,
-    joined: Joined,
-    poses: dict[str, Float64],
-    shipped: Float64 | None,
-    study_journal: bytes,
-    facts: dict[str, Any],
-) -> None:
-    """Write the files of a blend, blend.json last; everything is computed before the first is written."""
-    assert tuple(facts) == KEYS
-    table = None if shipped is None else weights_csv(joined.names, shipped)
-    picture = None if shipped is None else weights_picture(joined.names, shipped)
-    (out / "blend.json").unlink(missing_ok=True)  # it certifies the other files
-    for name, pose_mm in poses.items():
-        write_poses(out / name, joined.test_id, pose_mm)
-    write_bytes(out / "study.journal", study_journal)
-    if table is None or picture is None:
-        for name in ("weights.csv", "weights.png"):
-            (out / name).unlink(missing_ok=True)  # of an earlier blend
-    else:
-        write_text(out / "weights.csv", table)
-        write_bytes(out / "weights.png", picture)
-    write_facts(out, facts)
+    *,
+    method: str = "optuna",
+    granularity: str = "auto",
+    virtual: bool = False,
+    sampler: str = "cmaes",
+    seed: int = 0,
+) -> BlendResult:
+    """Blend candidates with the labels, groups and test images of a data set; see `blend`."""
+    subjects, sequences = dataset.groups
+    return blend(
+        candidates, dataset.true, dataset.test.id, out, method=method, granularity=granularity, subjects=subjects,
+        sequences=sequences, images_sha256=dataset.images_sha256, virtual=virtual, sampler=sampler, seed=seed,
+        provenance=provenance_of(dataset, candidates[0].folds_sha256 if candidates else None),
+    )  # fmt: skip
 
 
 def blend_files(
@@ -130,7 +135,7 @@ def blend_files(
     *,
     method: str = "mean",
     shares: Sequence[float] | None = None,
-    provenance: dict[str, Any] | None = None,
+    provenance: Provenance | None = None,
 ) -> Path:
     """Blend CSVs of test poses without out-of-fold poses, by mean, median or given shares.
 
@@ -138,7 +143,7 @@ def blend_files(
     the method or the shares are invalid.
     """
     if shares is None and method not in ("mean", "median"):
-        raise UserError(f"method {method} needs out-of-fold poses; for --files, use mean, median or --shares")
+        raise UserError(f"method {method} needs out-of-fold poses", fix="for --files, use mean, median or --shares")
     if shares is not None and (len(shares) != len(files) or min(shares) < 0 or sum(shares) <= 0):
         raise UserError(
             f"shares {','.join(map(str, shares))}: expected {len(files)} numbers of at least 0, one per file, not all 0"
@@ -148,91 +153,18 @@ def blend_files(
         pose_mm = np.tensordot(np.array(shares) / sum(shares), test_mm, 1)
     else:
         pose_mm = test_mm.mean(axis=0) if method == "mean" else np.median(test_mm, axis=0)
-    facts = dict.fromkeys(KEYS) | {
-        "method": "shares" if shares is not None else method,
-        "candidates": [str(file) for file in files],
-        "n_rows": 0,
-        "shipped": "mean" if shares is None and method == "mean" else "blend",
-        "why": "as requested; its error is unknown without out-of-fold poses",
-        "table": [],
-        "provenance": provenance,
-        "inputs": {str(file): sha256_file(file) for file in files},
-    }
-    for name in FILES:
-        (out / name).unlink(missing_ok=True)  # of an earlier blend
-    write_poses(out / "submission.csv.gz", np.sort(test_ids), pose_mm)
-    write_facts(out, facts)
+    facts = Blend(
+        method="shares" if shares is not None else method,
+        candidates=tuple(map(str, files)),
+        shipped="mean" if shares is None and method == "mean" else "blend",
+        why="as requested; its error is unknown without out-of-fold poses",
+        provenance=provenance,
+        inputs={str(file): sha256_file(file) for file in files},
+    )
+    write_blend(out, facts, test_id=np.sort(test_ids), poses={"submission.csv.gz": pose_mm})
     return out / "submission.csv.gz"
 
 
-def _test_poses(joined: Joined, result: MethodResult) -> Float64:
-    if result.weights is None:
-        return np.asarray(np.median(joined.test_mm[: joined.members], axis=0), np.float64)
-    return weights.apply_weights(joined.test_mm, result.weights, joined.members)
-
-
-def _facts(joined: Joined, results: Results, shipped: MethodResult, plan: Plan) -> dict[str, Any]:
-    """Collect the contents of blend.json; figures that can't be estimated are null, with the reason in "why"."""
-    methods, optimum_mm = results.methods, float(results.optimum.joint_mm.mean())
-    nested = plan.nested or shipped.nested  # the gain that decided against the mean, if auto chose
-    mean, single = methods["mean"], methods["best single"].weights
-    assert mean.weights is not None
-    assert single is not None
-    is_mean = shipped.weights is not None and np.array_equal(shipped.weights, mean.weights)
-    tied = {"optuna": plan.option.granularity, "exact": plan.option.granularity, "greedy": "coordinate"}
-    return {
-        "method": plan.method,
-        "granularity": tied.get(plan.method),
-        "shrink": plan.option.shrink if plan.method == "optuna" else 0.0,
-        "candidates": list(joined.names),
-        "n_rows": len(joined.id),
-        "groups": plan.groups,
-        "mpjpe_mean": mean.mpjpe,
-        "mpjpe_blend_in_sample": shipped.mpjpe,
-        "mpjpe_nested": mean.mpjpe - shipped.nested.gain_mm if shipped.nested else None,
-        "gain_nested": nested.gain_mm if nested else None,
-        "gain_nested_se": nested.gain_se_mm if nested else None,
-        "mpjpe_optimum": optimum_mm,
-        "gap_percent": 100 * (results.searched_mm / optimum_mm - 1) if optimum_mm > 0 else None,
-        "shipped": "mean" if is_mean else "blend",
-        "why": plan.why,
-        "seconds": 0.0,
-        "best_single": joined.names[int(single[0, 0].argmax())],
-        "gain_joint": dict(zip(JOINTS, (mean.joint_mm - shipped.joint_mm).tolist(), strict=True)),
-        "gain_axis": _axis_gains(joined, mean.weights, shipped.weights),
-        "table": [
-            {
-                "method": name,
-                "mpjpe_in_sample": result.mpjpe,
-                "mpjpe_nested": mean.mpjpe - result.nested.gain_mm if result.nested else None,
-                "seconds": round(result.seconds, 3),
-            }
-            for name, result in methods.items()
-        ],
-        "provenance": None,
-        "inputs": joined.inputs,
-        "outputs": {},
-        "facts_sha256": "",
-    }
-
-
-def _gain_notes(facts: dict[str, Any], plan: Plan) -> list[str]:
-    """Describe the gain of the shipped weights over the mean, in sample and on held-out groups, and what is unknown."""
-    if facts["shipped"] == "mean" or facts["gain_axis"] is None:
-        return []
-    by_axis = ", ".join(f"{axis} {gain:.2f}" for axis, gain in facts["gain_axis"].items())
-    best = sorted(facts["gain_joint"].items(), key=lambda pair: -pair[1])[:3]
-    by_joint = ", ".join(f"{joint} {gain:.2f}" for joint, gain in best)
-    notes = [f"gain over the mean in sample, mm: by axis {by_axis}; most at {by_joint}"]
-    if plan.nested is None and plan.groups is not None:  # if auto chose, `why` includes it
-        gain, error = facts["gain_nested"], facts["gain_nested_se"]
-        notes.append(f"gain over the mean on held-out {plan.groups['by']}s: {gain:.2f} mm (standard error {error:.2f})")
-    return [*notes, plan.limitation] if plan.limitation else notes
-
-
-def _axis_gains(joined: Joined, mean: Float64, shipped: Float64 | None) -> dict[str, float] | None:
-    """Return the gain in mean absolute error over the mean along each axis, in mm; None without weights."""
-    if shipped is None:
-        return None
-    gains = weights.axis_errors(joined.residual, mean) - weights.axis_errors(joined.residual, shipped)
-    return dict(zip(AXES, gains.tolist(), strict=True))
+def _studies(results: dict[str, MethodResult]) -> list[optuna.Study]:
+    fits = dict.fromkeys(result.raw for result in results.values())
+    return [study for fitted in fits if isinstance(fitted, SearchedWeights) for study in fitted.studies]

@@ -1,89 +1,78 @@
 """The gate between the mean and a weighted blend: grouped and nested cross-validation. Pure functions of arrays.
 
-    option      a granularity and how far its weights are shrunk toward the mean; the mean is the simplest option
+    option      a method and how far its blend is shrunk toward the mean; the plain mean is the simplest option
     choose      grouped cross-validation: the mean, unless the best option's error is lower by more than one standard
                 error of the difference, clustered by sequence; otherwise the simplest option within TIE standard
                 errors of the best (Breiman et al. 1984)
     nested      cross-validation of the whole procedure: the option is chosen, and its weights are fitted, without the
                 groups on which they are evaluated
 
-The groups are whole subjects or sequences, because neighbouring frames are near copies. Weights are solved exactly
-here; the Optuna search comes within a fraction of a percent of them. README.md reports the measurements behind TIE and
-the corrections.
+The groups are whole subjects or sequences, because neighbouring frames are near copies. Every fit is that of the
+method's `quick` replacement: exact weights for the Optuna search, which comes within a fraction of a percent of them.
+README.md reports the measurements behind TIE and the corrections.
 """
 
 import math
-from collections.abc import Callable, Set
-from typing import Final, NamedTuple, TypeAlias
+from collections.abc import Set
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import scipy.stats
 
-from competition.blending import weights
-from competition.common.arrays import Float32, Float64, Int64
+from competition.blending.fitted import Fitted
+from competition.blending.methods import Mean, Method, Optuna
+from competition.blending.problem import Problem, concatenate
+from competition.common.arrays import Float64, Floats, Int64
 
 FOLDS = 5  # of whole groups; fewer if there are fewer groups
 SHRINKS: Final = (0.5, 0.25, 0.0)
 TIE = 0.25  # standard errors; options that are this close are tied
-COARSE_GAP_MM = 0.05  # of the solver; weights for held-out groups need no more precision
 
 
 class Option(NamedTuple):
-    """A granularity (or "mean" for equal weights) and the factor by which its weights are shrunk toward the mean."""
+    """A method and the factor by which its blend is shrunk toward the mean."""
 
-    granularity: str
-    shrink: float
+    method: Method
+    shrink: float = 0.0
 
     def __str__(self) -> str:
-        return self.granularity + (f" (shrunk by {self.shrink})" if self.shrink else "")
+        return self.method.granularity + (f" (shrunk by {self.shrink})" if self.shrink else "")
 
 
-MEAN: Final = Option("mean", 0.0)
-OPTIONS: Final = (MEAN, *(Option(name, shrink) for name in ("axis", "joint", "coordinate") for shrink in SHRINKS))
-
-
-FitWeights: TypeAlias = Callable[[Float32], Float64]  # residuals [17, 3, M, N] to weights [17, 3, M]
-Method: TypeAlias = Option | FitWeights
+MEAN: Final = Option(Mean())
+OPTIONS: Final = (
+    MEAN, *(Option(Optuna(name), shrink) for name in ("axis", "joint", "coordinate") for shrink in SHRINKS)
+)  # fmt: skip
 
 
 class NestedGain(NamedTuple):
-    """The gain of one blending method over the mean on held-out groups, averaged over the rows."""
+    """The gain of an option over the mean on held-out groups, averaged over the rows."""
 
-    option: Option | None  # chosen on all groups; None for a method without options
+    option: Option  # as given, or chosen on all groups
     mean_mm: float  # MPJPE of the plain mean
-    nested_mm: float  # MPJPE with weights fitted without the row's group, corrected as in Gate._nested_errors
+    nested_mm: float  # MPJPE of a blend fitted without the row's group, corrected as in Gate._nested_errors
     gain_mm: float
     gain_se_mm: float  # clustered by sequence, see corrected_error
 
     @property
     def is_significant(self) -> bool:
-        """Return whether an option other than the mean was chosen and gains more than one standard error."""
-        return self.option not in (None, MEAN) and self.gain_mm > self.gain_se_mm
+        """Return whether an option other than the mean gains more than one standard error."""
+        return self.option != MEAN and self.gain_mm > self.gain_se_mm
 
 
 class Gate:
-    """Cross-validation of blending methods over groups; weights are fitted once per set of held-out folds."""
+    """Cross-validation of blending methods over groups; a method is fitted once per set of held-out folds."""
 
-    def __init__(
-        self,
-        residual: Float32,
-        groups: npt.NDArray[np.str_],
-        sequences: npt.NDArray[np.str_],
-        *,
-        members: int | None = None,
-    ) -> None:
-        """Split residuals [17, 3, M, N] in mm into folds by the rows' groups [N].
-
-        `sequences` [N] cluster the standard errors. The mean is that of the first `members` candidates.
-        """
-        self.members = members
+    def __init__(self, problem: Problem, groups: npt.NDArray[np.str_]) -> None:
+        """Split a problem into folds by its rows' groups [N]; its sequences cluster the standard errors."""
+        assert problem.sequences is not None
         self.fold = assign_folds(groups, FOLDS)
         # split once: with many candidates, selecting rows costs as much as solving for weights
-        self.parts = [np.ascontiguousarray(residual[..., self.fold == fold]) for fold in self.folds]
-        self.sequences = np.unique(sequences, return_inverse=True)[1]
-        self.mean_mm = row_errors(residual[:, :, :members].mean(axis=2))
-        self._fitted: dict[tuple[str | FitWeights, frozenset[int]], Float64] = {}
+        self.parts = [problem.take(np.flatnonzero(self.fold == fold)) for fold in self.folds]
+        self.sequences = np.unique(problem.sequences, return_inverse=True)[1]
+        self.mean_mm = row_errors(problem.residual[:, :, : problem.members].mean(axis=2))
+        self._fitted: dict[tuple[Method, frozenset[int]], Fitted] = {}
 
     @property
     def folds(self) -> range:
@@ -94,9 +83,9 @@ class Gate:
         option = self._choose(set())
         return self._nested_gain(option, {held: self._choose({held}) for held in self.folds})
 
-    def evaluate(self, method: Method) -> NestedGain:
-        """Measure the gain of a given option, or of a function that fits weights, on held-out groups."""
-        return self._nested_gain(method if isinstance(method, Option) else None, dict.fromkeys(self.folds, method))
+    def evaluate(self, option: Option) -> NestedGain:
+        """Measure the gain of a given option on held-out groups."""
+        return self._nested_gain(option, dict.fromkeys(self.folds, option))
 
     def _choose(self, left_out: Set[int]) -> Option:
         """Choose an option by cross-validation over the folds that are not left out."""
@@ -121,33 +110,24 @@ class Gate:
             errors[self.fold == held] = self._fold_errors(option, left_out, held)
         return errors
 
-    def _fold_errors(self, method: Method, left_out: Set[int], held: int) -> Float64:
-        """Return the errors of the rows of fold `held` with weights fitted without it and without `left_out`."""
-        if method == MEAN:
+    def _fold_errors(self, option: Option, left_out: Set[int], held: int) -> Float64:
+        """Return the errors of the rows of fold `held` with a blend fitted without it and without `left_out`."""
+        if option == MEAN:
             of_mean: Float64 = self.mean_mm[self.fold == held]
             return of_mean
-        if isinstance(method, Option):
-            fitted = self._fit(method.granularity, left_out | {held})
-            fitted = weights.shrink_weights(fitted, method.shrink, self.members)
-        else:
-            fitted = self._fit(method, left_out | {held})
-        return row_errors(blend_residuals(self.parts[held], fitted))
+        fitted = self._fit(option.method, left_out | {held}).shrunk(option.shrink)
+        return row_errors(fitted.residual(self.parts[held]))
 
-    def _fit(self, method: str | FitWeights, left_out: Set[int]) -> Float64:
-        key = (method, frozenset(left_out))
+    def _fit(self, method: Method, left_out: Set[int]) -> Fitted:
+        quick = method.quick()
+        key = (quick, frozenset(left_out))
         if key not in self._fitted:
-            residual = self._without(left_out)
-            if isinstance(method, str):
-                self._fitted[key] = weights.exact(residual, method, gap_mm=COARSE_GAP_MM).weights
-            else:
-                self._fitted[key] = method(residual)
+            kept = [part for fold, part in enumerate(self.parts) if fold not in left_out]
+            self._fitted[key] = quick.fit(concatenate(kept))
         return self._fitted[key]
 
-    def _without(self, left_out: Set[int]) -> Float32:
-        return np.concatenate([part for fold, part in enumerate(self.parts) if fold not in left_out], axis=3)
-
-    def _nested_gain(self, option: Option | None, methods: dict[int, Method]) -> NestedGain:
-        nested_mm = self._nested_errors(methods)
+    def _nested_gain(self, option: Option, options: dict[int, Option]) -> NestedGain:
+        nested_mm = self._nested_errors(options)
         gain = self.mean_mm - nested_mm
         return NestedGain(
             option=option,
@@ -157,18 +137,18 @@ class Gate:
             gain_se_mm=corrected_error(gain, self.sequences),
         )
 
-    def _nested_errors(self, methods: dict[int, Method]) -> Float64:
+    def _nested_errors(self, options: dict[int, Option]) -> Float64:
         """Return the held-out errors of all rows [N], corrected for fitting on fewer groups than the shipped weights.
 
-        `methods` gives the method for each held-out fold. Weights fitted on K - 1 folds have larger errors than the
+        `options` gives the option for each held-out fold. Weights fitted on K - 1 folds have larger errors than the
         shipped ones, which are fitted on all K. The excess error falls as 1 / (number of folds), so that the step from
         K - 1 to K folds is (K - 2) / K times the measured step from K - 2 to K - 1.
         """
         errors, folds = np.empty(len(self.fold)), len(self.folds)
-        for held, method in methods.items():
+        for held, option in options.items():
             rows = self.fold == held
-            errors[rows] = self._fold_errors(method, set(), held)
-            fewer = [self._fold_errors(method, {other}, held) for other in self.folds if folds > 2 and other != held]
+            errors[rows] = self._fold_errors(option, set(), held)
+            fewer = [self._fold_errors(option, {other}, held) for other in self.folds if folds > 2 and other != held]
             if fewer:
                 errors[rows] -= (folds - 2) / folds * (np.mean(fewer, axis=0) - errors[rows])
         return errors
@@ -184,13 +164,7 @@ def assign_folds(groups: npt.NDArray[np.str_], folds: int) -> Int64:
     return fold_of_group[of_row]
 
 
-def blend_residuals(residual: Float32, fitted: Float64) -> Float32:
-    """Return the residuals [17, 3, N] of a blend of residuals [17, 3, M, N] with weights [17, 3, M]."""
-    result: Float32 = np.matmul(fitted[..., None, :].astype(np.float32), residual)[..., 0, :]
-    return result
-
-
-def row_errors(residual: Float32) -> Float64:
+def row_errors(residual: Floats) -> Float64:
     """Return each row's error in mm, [N], averaged over joints: residual [17, 3, N]."""
     return np.asarray(np.sqrt(np.square(residual).sum(axis=1)).mean(axis=0, dtype=np.float64), np.float64)
 

@@ -27,6 +27,7 @@ class Joined:
     members: int  # number of names before the virtual members
     id: Int64  # [N] training Ids that all candidates have
     residual: Float32  # [17, 3, M, N] mm
+    true_mm: Float32  # [N, 17, 3]
     test_id: Int64  # [n]
     test_mm: Float64  # [M, n, 17, 3]
     inputs: dict[str, str]  # sha256 by run/fold/file
@@ -51,7 +52,7 @@ def join(
     notes = _check_folds(ordered, images_sha256)
     members = len(ordered)
     names = (*(candidate.name for candidate in ordered), *(VIRTUAL if virtual else ()))
-    common, residual, remarks = _read_residuals(ordered, true, len(names))
+    common, residual, true_mm, remarks = _read_residuals(ordered, true, len(names))
     notes += remarks
     test_mm = np.array([read_test_poses(candidate, test_ids) for candidate in ordered])
     if virtual:
@@ -64,6 +65,7 @@ def join(
         members=members,
         id=common,
         residual=residual,
+        true_mm=true_mm,
         test_id=np.sort(test_ids),
         test_mm=test_mm,
         inputs={"/".join(file.parts[-3:]): sha256_file(file) for file in files},
@@ -82,12 +84,14 @@ def _check_folds(ordered: Sequence[Candidate], images_sha256: str | None) -> lis
     for candidate in known:
         if candidate.folds_sha256 != known[0].folds_sha256:
             raise RunError(
-                f"runs {known[0].run} and {candidate.run} were trained on different folds.csv: out-of-fold "
-                "images of one are training images of the other; train one again or select with --runs"
+                f"runs {known[0].run} and {candidate.run} were trained on different folds.csv, so that out-of-fold "
+                "images of one are training images of the other",
+                fix="train one again, or select runs of the same folds",
             )
         if images_sha256 not in (None, candidate.images_sha256):
             raise RunError(
-                f"run {candidate.run} was trained on other images than those of DATA: set DATA= to its folder"
+                f"run {candidate.run} was trained on other images than those of the data folder",
+                fix="use the folder that it was trained on",
             )
     unverified = sorted({candidate.run for candidate in ordered if not candidate.verified})
     if not unverified:
@@ -99,8 +103,10 @@ def _check_folds(ordered: Sequence[Candidate], images_sha256: str | None) -> lis
     ]
 
 
-def _read_residuals(ordered: Sequence[Candidate], true: Poses, columns: int) -> tuple[Int64, Float32, list[str]]:
-    """Return the Ids [N] that all candidates have, their residuals [17, 3, columns, N] in mm, and notes.
+def _read_residuals(
+    ordered: Sequence[Candidate], true: Poses, columns: int
+) -> tuple[Int64, Float32, Float32, list[str]]:
+    """Return the Ids [N] that all candidates have, residuals [17, 3, columns, N] and the truth in mm, and notes.
 
     Candidates are read one at a time into one array, which is nearly all of a blend's memory.
     """
@@ -123,7 +129,7 @@ def _read_residuals(ordered: Sequence[Candidate], true: Poses, columns: int) -> 
         common &= np.isin(ids, poses.id, assume_unique=True)
         if not common.any():
             raise RunError(
-                f"{candidate.name} shares no out-of-fold Id with {ordered[0].name}: blend runs of the same folds"
+                f"{candidate.name} shares no out-of-fold Id with {ordered[0].name}", fix="blend runs of the same folds"
             )
         found = np.searchsorted(poses.id, ids[common])
         residual[:, :, place, common] = (pose_mm[found] - true_mm[common]).transpose(1, 2, 0)
@@ -133,5 +139,5 @@ def _read_residuals(ordered: Sequence[Candidate], true: Poses, columns: int) -> 
             f"the candidates share {common.sum()} of up to {most} out-of-fold rows: the weights are fitted on those"
         )
     if not common.all():
-        residual = np.ascontiguousarray(residual[..., common])
-    return ids[common], residual, notes
+        residual, true_mm = np.ascontiguousarray(residual[..., common]), true_mm[common]
+    return ids[common], residual, true_mm, notes

@@ -1,201 +1,140 @@
-"""The blending methods: the choice of the granularity, weights of all methods, in-sample and held-out errors."""
+"""The blending methods. A new one is a class here and its entry in METHODS.
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+This module imports no library, so that the command line can list the methods without loading any; `fit` imports what
+it needs.
+"""
 
-import numpy as np
-import numpy.typing as npt
-import optuna
+from __future__ import annotations
 
-from competition.blending import weights
-from competition.blending.gate import MEAN, Gate, NestedGain, Option
-from competition.blending.join import Joined
-from competition.blending.search import Progress, search
-from competition.blending.weights import TIED, Optimum
-from competition.common.arrays import Float32, Float64
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Final
 
-LEAST_SUBJECTS = 4  # with fewer, the groups are sequences
+if TYPE_CHECKING:
+    from competition.blending.fitted import Fitted
+    from competition.blending.problem import Problem
 
-
-@dataclass(frozen=True, kw_only=True)
-class MethodResult:
-    """One method: its weights (None for the median, which has none) and its errors."""
-
-    weights: Float64 | None  # [17, 3, M]
-    joint_mm: Float64  # [17], on the joined rows
-    seconds: float
-    nested: NestedGain | None = None  # on held-out groups
-
-    @property
-    def mpjpe(self) -> float:
-        return float(self.joint_mm.mean())
+GRANULARITIES: Final = ("global", "axis", "joint", "coordinate")  # from the fewest weights to the most
+SAMPLERS: Final = ("cmaes", "tpe")  # of the search
 
 
-@dataclass(frozen=True, kw_only=True)
-class Results:
-    """The results of all methods by name, and the optimum that certifies the search."""
+@dataclass(frozen=True)
+class Method(ABC):
+    """A blending method at one granularity; equal methods fit the same blend to the same problem."""
 
-    methods: dict[str, MethodResult]
-    optimum: Optimum  # at the plan's granularity
-    searched_mm: float  # MPJPE of the search before shrinking
-    studies: tuple[optuna.Study, ...]
+    granularity: str = "coordinate"
 
+    name: ClassVar[str]
+    granularities: ClassVar[tuple[str, ...]] = ()  # that it honours; () if it has no weights that can be shared
+    always: ClassVar[bool] = True  # whether it is computed for the table of every blend, or only where it ships
+    cross_validated: ClassVar[bool] = True  # whether it is evaluated on held-out groups
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """The method and granularity to ship, and why."""
+    @abstractmethod
+    def fit(self, problem: Problem) -> Fitted:
+        """Fit the method on all rows of a problem, or on fewer where more wouldn't help."""
 
-    method: str
-    option: Option  # of the search, which runs even if the mean ships
-    gate: Gate | None
-    nested: NestedGain | None  # of the choice, if granularity auto made one
-    groups: dict[str, Any] | None  # of cross-validation: by subject or sequence, and counts
-    why: str
-    limitation: str  # what cross-validation can't estimate, "" if nothing
-    ship_mean: bool
+    def quick(self) -> Method:
+        """Return a faster method whose fits are as good, for the many fits of cross-validation."""
+        return self
 
-
-def make_plan(
-    joined: Joined,
-    part: Float32,
-    rows: npt.NDArray[np.intp],
-    method: str,
-    granularity: str,
-    subjects: npt.NDArray[np.str_] | None,
-    sequences: npt.NDArray[np.str_] | None,
-    progress: Progress | None,
-) -> Plan:
-    """Choose the granularity and whether the mean ships, by cross-validation unless method or granularity is given."""
-    gate, groups, limitation = _gate(joined, part, rows, subjects, sequences)
-    option = Option("coordinate" if granularity == "auto" else granularity, 0.0)
-    chosen = method if granularity == "auto" else f"{method}, granularity {granularity}"
-    requested = f"method {chosen}, as requested"
-    if method != "optuna" or granularity != "auto":
-        return Plan(
-            method=method, option=option, gate=gate, nested=None, groups=groups, why=requested, limitation=limitation,
-            ship_mean=method == "mean",
-        )  # fmt: skip
-    if gate is None:
-        why = f"{limitation}; --granularity coordinate writes the weighted blend anyway"
-        return Plan(
-            method=method, option=option, gate=None, nested=None, groups=None, why=why, limitation=limitation,
-            ship_mean=True,
-        )  # fmt: skip
-    if progress is not None:
-        progress("cross-validation", 0, 1)
-    nested = gate.choose()
-    assert nested.option is not None
-    assert groups is not None
-    gain = f"{nested.gain_mm:.2f} mm (standard error {nested.gain_se_mm:.2f}) on held-out {groups['by']}s"
-    if nested.option == MEAN:
-        why = f"no weights gain more than one standard error on held-out {groups['by']}s"
-    elif not nested.is_significant:
-        why = f"{nested.option} weights gain only {gain}, not more than one standard error"
-    else:
-        why = f"{nested.option} weights, chosen by cross-validation, gain {gain}"
-    option = option if nested.option == MEAN else nested.option
-    return Plan(
-        method=method, option=option, gate=gate, nested=nested, groups=groups, why=why, limitation=limitation,
-        ship_mean=not nested.is_significant,
-    )  # fmt: skip
+    def at(self, granularity: str) -> Method:
+        """Return the method at a granularity, if it honours that one."""
+        return replace(self, granularity=granularity) if granularity in self.granularities else self
 
 
-def _gate(
-    joined: Joined,
-    part: Float32,
-    rows: npt.NDArray[np.intp],
-    subjects: npt.NDArray[np.str_] | None,
-    sequences: npt.NDArray[np.str_] | None,
-) -> tuple[Gate | None, dict[str, Any] | None, str]:
-    """Group rows by subject, or by sequence if there are fewer than four subjects.
+class Optuna(Method):
+    """The weights that a search by Optuna finds; the mean in joints where they don't improve on it."""
 
-    Returns the gate, a description of the groups, and what they leave unknown; None, None if there are no groups.
-    """
-    if sequences is None:
-        return None, None, "the image names contain no sequences, so the gain on unseen ones can't be estimated"
-    by, names = (
-        ("subject", subjects[rows])
-        if subjects is not None and len(np.unique(subjects)) >= LEAST_SUBJECTS
-        else ("sequence", sequences[rows])
-    )
-    count = len(np.unique(names))
-    if count < 2:
-        return None, None, f"there is only one {by}, so the gain on unseen ones can't be estimated"
-    gate = Gate(part, names, sequences[rows], members=joined.members)
-    limitation = "held-out sequences may share subjects with others: the gain on unseen subjects is unknown"
-    groups = {"by": by, "count": count, "folds": len(gate.folds), "rows": len(rows)}
-    return gate, groups, limitation * (by == "sequence")
+    name = "optuna"
+    granularities = GRANULARITIES
+
+    def fit(self, problem: Problem) -> Fitted:
+        from competition.blending import search, weights
+        from competition.blending.fitted import SearchedWeights
+
+        part = problem.thinned
+        optimum_mm = weights.exact(part.residual, self.granularity).joint_mm
+        found = search.search(part, optimum_mm, self.granularity)
+        values = weights.keep_mean(problem.residual, found.weights, self.granularity, problem.members)
+        return SearchedWeights(values=values, members=problem.members, studies=found.studies)
+
+    def quick(self) -> Method:
+        return Exact(self.granularity, coarse=True)
 
 
-def compute(joined: Joined, part: Float32, plan: Plan, sampler: str, seed: int, progress: Progress | None) -> Results:
-    """Compute all methods, and the exact optimum of the granularity.
+@dataclass(frozen=True)
+class Exact(Method):
+    """The weights with the lowest error."""
 
-    Search and greedy are fitted on `part`, a subset of the joined rows; errors are over all rows.
-    """
-    residual, gate = joined.residual, plan.gate
-    joints, _, candidates, _ = residual.shape
-    equal = weights.equal_weights(joints, candidates, joined.members)
-    tied = plan.option.granularity
+    coarse: bool = False  # stop earlier: weights for held-out groups need less precision
 
-    def timed(fit: Callable[[], Float64], evaluate: Callable[[Gate], NestedGain]) -> MethodResult:
-        started = time.perf_counter()
-        fitted = fit()
-        seconds = time.perf_counter() - started
-        joint_mm = weights.joint_errors(residual, fitted)
-        nested = None if gate is None else evaluate(gate)
-        return MethodResult(weights=fitted, joint_mm=joint_mm, seconds=seconds, nested=nested)
+    name = "exact"
+    granularities = GRANULARITIES
 
-    def best_single(rows: Float32) -> Float64:
-        best = int(weights.single_errors(rows[:, :, : joined.members]).argmin())
-        return weights.one_candidate(joints, candidates, best)
+    def fit(self, problem: Problem) -> Fitted:
+        from competition.blending import weights
+        from competition.blending.fitted import Weights
 
-    studies: list[optuna.Study] = []
-    raw: dict[str, Float64] = {}  # searched weights by granularity, before shrinking
+        gap_mm = weights.COARSE_GAP_MM if self.coarse else weights.GAP_MM
+        optimum = weights.exact(problem.residual, self.granularity, gap_mm=gap_mm)
+        return Weights(values=optimum.weights, members=problem.members, fit_mm=optimum.joint_mm)
 
-    def searched(option: Option) -> Float64:
-        name = option.granularity
-        if name not in raw:
-            optimum_mm = weights.exact(part, name).joint_mm
-            found = search(
-                part, joined.names, optimum_mm, granularity=name, seed=seed, sampler=sampler, members=joined.members,
-                progress=progress,
-            )  # fmt: skip
-            studies.extend(found.studies)
-            raw[name] = _keep_mean(residual, found.weights, equal, name)
-        return weights.shrink_weights(raw[name], option.shrink, joined.members)
-
-    results = {
-        "best single": timed(lambda: best_single(residual), lambda gate: gate.evaluate(best_single)),
-        "mean": timed(lambda: equal, lambda gate: gate.evaluate(MEAN)),
-    }
-    if plan.method == "median":
-        started = time.perf_counter()
-        median_mm = weights.median_errors(residual[:, :, : joined.members])
-        results["median"] = MethodResult(weights=None, joint_mm=median_mm, seconds=time.perf_counter() - started)
-    results["greedy"] = timed(lambda: weights.greedy(part), lambda gate: gate.evaluate(weights.greedy))
-    started = time.perf_counter()
-    optimum = weights.exact(residual, tied)
-    seconds = time.perf_counter() - started
-    nested = None if gate is None else gate.evaluate(Option(tied, 0.0))
-    results["exact"] = MethodResult(weights=optimum.weights, joint_mm=optimum.joint_mm, seconds=seconds, nested=nested)
-    option, free = plan.option, Option("coordinate", 0.0)
-    results["optuna"] = timed(lambda: searched(option), lambda gate: _chosen_gain(plan) or gate.evaluate(option))
-    if option != free:
-        results["optuna coordinate"] = timed(lambda: searched(free), lambda gate: gate.evaluate(free))
-    searched_mm = float(weights.joint_errors(residual, raw[tied]).mean())
-    return Results(methods=results, optimum=optimum, searched_mm=searched_mm, studies=tuple(studies))
+    def quick(self) -> Method:
+        return replace(self, coarse=True)
 
 
-def _chosen_gain(plan: Plan) -> NestedGain | None:
-    """Return the nested gain of the choice, if auto chose the searched option; None otherwise."""
-    return plan.nested if plan.nested is not None and plan.nested.option == plan.option else None
+class Greedy(Method):
+    """Weights by repeated selection of candidates."""
+
+    name = "greedy"
+    granularities = ("coordinate",)
+
+    def fit(self, problem: Problem) -> Fitted:
+        from competition.blending import weights
+        from competition.blending.fitted import Weights
+
+        return Weights(values=weights.greedy(problem.thinned.residual), members=problem.members)
 
 
-def _keep_mean(residual: Float32, found: Float64, equal: Float64, granularity: str) -> Float64:
-    """Replace weights that don't beat the mean on all rows: per joint, or all of them if joints are tied."""
-    gain_mm = weights.joint_errors(residual, equal) - weights.joint_errors(residual, found)
-    if 0 in TIED[granularity]:
-        gain_mm[:] = gain_mm.sum()
-    return np.where(gain_mm[:, None, None] > 0, found, equal)
+class Mean(Method):
+    """The plain mean of the members."""
+
+    name = "mean"
+
+    def fit(self, problem: Problem) -> Fitted:
+        from competition.blending import weights
+        from competition.blending.fitted import Weights
+
+        joints, _, candidates, _ = problem.residual.shape
+        return Weights(values=weights.equal_weights(joints, candidates, problem.members), members=problem.members)
+
+
+class Median(Method):
+    """The median of the members."""
+
+    name = "median"
+    always = False
+    cross_validated = False  # as nothing is fitted, its error in sample is already that on unseen rows
+
+    def fit(self, problem: Problem) -> Fitted:
+        from competition.blending import fitted
+
+        return fitted.Median(members=problem.members)
+
+
+class BestSingle(Method):
+    """The member with the lowest error, alone."""
+
+    name = "best single"
+
+    def fit(self, problem: Problem) -> Fitted:
+        from competition.blending import weights
+        from competition.blending.fitted import Weights
+
+        joints, _, candidates, _ = problem.residual.shape
+        best = int(weights.single_errors(problem.residual[:, :, : problem.members]).argmin())
+        return Weights(values=weights.one_candidate(joints, candidates, best), members=problem.members)
+
+
+METHODS: Final[tuple[Method, ...]] = (Optuna(), Exact(), Greedy(), Mean(), Median())  # the first is the default
+BASELINES: Final[tuple[Method, ...]] = (BestSingle(), Mean())  # the first rows of every table

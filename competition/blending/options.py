@@ -1,27 +1,30 @@
-"""The values that a blend's options accept; imports neither optuna nor scipy."""
+"""The values that a blend's options accept, derived from the methods; imports neither numpy nor optuna."""
 
 from typing import Final
 
+from competition.blending.methods import GRANULARITIES as _GRANULARITIES
+from competition.blending.methods import METHODS as _METHODS
+from competition.blending.methods import SAMPLERS, Method
 from competition.common.choices import one_of
 from competition.common.errors import UserError
 
-METHODS: Final = ("optuna", "exact", "greedy", "mean", "median")
-GRANULARITIES: Final = ("auto", "global", "axis", "joint", "coordinate")
-SAMPLERS: Final = ("cmaes", "tpe")
-_FIXED: Final = {
-    "greedy": ("auto", "coordinate"),
-    "mean": ("auto",),
-    "median": ("auto",),
-}  # others accept all
+METHODS: Final = tuple(method.name for method in _METHODS)
+GRANULARITIES: Final = ("auto", *_GRANULARITIES)
+
+__all__ = ["GRANULARITIES", "METHODS", "SAMPLERS", "check_blend"]
 
 
-def check_blend(method: str, granularity: str) -> None:
-    """Raise UserError for an unknown method or granularity, or a granularity that the method ignores."""
+def check_blend(method: str, granularity: str) -> Method:
+    """Return the method; raise UserError if it or the granularity is unknown, or the method ignores the granularity."""
     one_of("method", METHODS)(method)
     one_of("granularity", GRANULARITIES)(granularity)
-    if granularity not in (accepted := _FIXED.get(method, GRANULARITIES)):
-        reason = "supports only coordinate weights" if method == "greedy" else "has no weights"
+    found = next(one for one in _METHODS if one.name == method)
+    if granularity not in ("auto", *found.granularities):
+        only = " or ".join(found.granularities)
+        reason = f"supports only {only} weights" if only else "has no weights"
+        others = [one.name for one in _METHODS if granularity in one.granularities]
         raise UserError(
             f"method {method} with granularity {granularity}: {method} {reason}; expected granularity "
-            f"{' or '.join(accepted)}, or method optuna or exact"
+            f"{' or '.join(('auto', *found.granularities))}, or method {' or '.join(others)}"
         )
+    return found

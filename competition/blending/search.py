@@ -12,37 +12,31 @@ more trials.
 
 import json
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import optuna
 from optuna.storages.journal import BaseJournalBackend
 
 from competition.blending import weights
-from competition.blending.options import SAMPLERS
+from competition.blending.problem import Problem
 from competition.blending.weights import TIED
 from competition.common.arrays import Float32, Float64
 from competition.common.choices import one_of
+from competition.common.console import bar
 from competition.common.seeds import derive
 from competition.common.skeleton import AXES, JOINTS
 
 GAP = 0.0005  # relative to the optimum, where a study stops
 TRIALS = 200  # per study; most stop well before
-LOWEST, HIGHEST = (
-    -0.5,
-    1.5,
-)  # of u; least squares often lies at 0 or 1, and CMA-ES resamples at bounds
+LOWEST, HIGHEST = -0.5, 1.5  # of u; least squares often lies at 0 or 1, and CMA-ES resamples at bounds
 SIGMA = 0.02  # first step of CMA-ES, where the largest u of an axis is 1; least squares is near the optimum
 POPULATION = 8  # per generation; below the default of CMA-ES, so that more generations fit into the trials
-SEARCH_ROWS = 20_000  # more rows cost time and hardly change the optimum
 FEW = 8  # up to so many candidates, all are searched
 LEAST_SHARE = 1e-3  # in least squares; candidates below it aren't searched if there are many
-
-Progress = Callable[[str, int, int], None]  # what, done, total
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,56 +48,34 @@ class SearchResult:
     studies: tuple[optuna.Study, ...]
 
 
-def choose_rows(sequences: npt.NDArray[np.str_] | None, rows: int, limit: int = SEARCH_ROWS) -> npt.NDArray[np.intp]:
-    """Choose at most `limit` of `rows` rows, ascending: all of them, or evenly spaced rows of every sequence.
-
-    Thinning keeps all sequences, which matter more than frames, as neighbouring frames are near copies.
-    """
-    if rows <= limit:
-        return np.arange(rows)
-    by_sequence = np.arange(rows) if sequences is None else np.argsort(sequences, kind="stable")
-    return np.sort(by_sequence[((np.arange(limit) + 0.5) * rows / limit).astype(np.intp)])
-
-
 def search(
-    residual: Float32,
-    names: Sequence[str],
-    optimum_mm: Float64,
-    *,
-    granularity: str = "coordinate",
-    seed: int = 0,
-    sampler: str = "cmaes",
-    trials: int = TRIALS,
-    members: int | None = None,
-    progress: Progress | None = None,
+    problem: Problem, optimum_mm: Float64, granularity: str = "coordinate", *, trials: int = TRIALS
 ) -> SearchResult:
-    """Search the weights [17, 3, M] of the candidates `names` with residuals [17, 3, M, N] in mm.
+    """Search the weights [17, 3, M] with the lowest error on the rows of a problem.
 
-    `optimum_mm` [17] holds each joint's mean error at the exact optimum of the same rows and granularity. The mean is
-    that of the first `members` candidates, or of all.
+    `optimum_mm` [17] holds each joint's mean error at the exact optimum of the same rows and granularity.
     """
-    one_of("sampler", SAMPLERS)(sampler)
+    one_of("sampler", list(SAMPLERS))(problem.sampler)
+    joints = len(problem.residual)
     joints_tied = 0 in weights.tied_dimensions(granularity)
-    blocks = [list(range(len(residual)))] if joints_tied else [[joint] for joint in range(len(residual))]
-    anchors = least_squares_anchors(residual, granularity, members)
+    blocks = [slice(0, joints)] if joints_tied else [slice(joint, joint + 1) for joint in range(joints)]
+    anchors = least_squares_anchors(problem.residual, granularity, problem.members)
     found = anchors["mean"].copy()
     studies = []
-    for done, block in enumerate(blocks):
-        name = f"{granularity} {'all joints' if joints_tied else JOINTS[block[0]]}"
-        if progress is not None:
-            progress(f"search {name}", done, len(blocks))
-        part = residual[block[0] : block[-1] + 1]
-        if not weights.joint_errors(part, found[block]).any():
-            continue  # the root has no error
-        starts = {
-            anchor: value[block[0], : 3 if 1 not in TIED[granularity] else 1] for anchor, value in anchors.items()
-        }
-        study, found[block] = _study(
-            name, part, names, starts, float(optimum_mm[block].mean()), derive(seed, "blend", name), sampler, trials
-        )
-        studies.append(study)
-    if progress is not None:
-        progress("search", len(blocks), len(blocks))
+    with bar(f"search, {granularity}", len(blocks)) as advance:
+        for block in blocks:
+            name = "all joints" if joints_tied else JOINTS[block.start]
+            advance(0, name)
+            part = replace(problem, residual=problem.residual[block])
+            if weights.joint_errors(part.residual, found[block]).any():  # the root has no error
+                starts = {
+                    anchor: value[block.start, : 3 if 1 not in TIED[granularity] else 1]
+                    for anchor, value in anchors.items()
+                }
+                best_mm = float(optimum_mm[block].mean())
+                study, found[block] = _study(f"{granularity} {name}", part, starts, best_mm, trials)
+                studies.append(study)
+            advance(1, "")
     return SearchResult(weights=found, trials=sum(len(study.trials) for study in studies), studies=tuple(studies))
 
 
@@ -119,18 +91,11 @@ def least_squares_anchors(residual: Float32, granularity: str, members: int | No
 
 
 def _study(
-    name: str,
-    residual: Float32,
-    names: Sequence[str],
-    starts: dict[str, Float64],
-    optimum_mm: float,
-    seed: int,
-    sampler: str,
-    trials: int,
+    name: str, problem: Problem, starts: dict[str, Float64], optimum_mm: float, trials: int
 ) -> tuple[optuna.Study, Float64]:
     """Search one set of weights [A, M] for J joints, residuals [J, 3, M, N]; A is 3, or 1 if axes are tied."""
     axes = len(starts["mean"])
-    basis, named = _basis(starts, names)
+    basis, named = _basis(starts, problem.names)
     labels = [f"{axis} {candidate}" for axis in (AXES if axes == 3 else ("xyz",)) for candidate in named]
     space = {label: optuna.distributions.FloatDistribution(LOWEST, HIGHEST) for label in labels}
     points = {}
@@ -138,8 +103,10 @@ def _study(
         share = _share(anchor, start, basis)
         points[anchor] = dict(zip(labels, _to_unit(share).ravel().tolist(), strict=True))
     best_mm, best = np.inf, starts["mean"]
+    seed = derive(problem.seed, "blend", name) % (1 << 31)
     with _quiet():
-        study = optuna.create_study(study_name=name, sampler=_sampler(sampler, seed, list(points.values())[-1]))
+        sampler = SAMPLERS[problem.sampler](seed, list(points.values())[-1])
+        study = optuna.create_study(study_name=name, sampler=sampler)
         study.set_user_attr("optimum_mm", optimum_mm)
         anchors = list(points.items())
         for number in range(max(trials, len(anchors))):
@@ -149,8 +116,8 @@ def _study(
             params = trial.params  # the property copies the dict
             share = _to_simplex(np.array([params[label] for label in labels]).reshape(axes, -1))
             candidate = share @ basis
-            spread = np.broadcast_to(candidate, (len(residual), 3, len(names)))
-            error_mm = float(weights.joint_errors(residual, spread).mean())
+            spread = np.broadcast_to(candidate, (len(problem.residual), 3, len(problem.names)))
+            error_mm = float(weights.joint_errors(problem.residual, spread).mean())
             study.tell(trial, error_mm)
             if error_mm < best_mm:
                 best_mm, best = error_mm, candidate
@@ -193,14 +160,18 @@ def _to_simplex(unit: Float64) -> Float64:
     return np.where(total > 0, positive / np.where(total > 0, total, 1), 1 / unit.shape[1])
 
 
-def _sampler(name: str, seed: int, start: dict[str, float]) -> optuna.samplers.BaseSampler:
-    seed %= 1 << 31
-    if name == "tpe":
-        return optuna.samplers.TPESampler(seed=seed)
+def _cma_es(seed: int, start: dict[str, float]) -> optuna.samplers.BaseSampler:
     step = SIGMA / (HIGHEST - LOWEST)  # optuna scales every range to 1
     return optuna.samplers.CmaEsSampler(
         x0=start, sigma0=step, popsize=POPULATION, seed=seed, warn_independent_sampling=False
     )
+
+
+def _tpe(seed: int, _start: dict[str, float]) -> optuna.samplers.BaseSampler:
+    return optuna.samplers.TPESampler(seed=seed)
+
+
+SAMPLERS: Final = {"cmaes": _cma_es, "tpe": _tpe}  # by the names in methods.py
 
 
 @contextmanager

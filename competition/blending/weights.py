@@ -30,6 +30,7 @@ CHUNK_ROWS = 8192  # so that the residuals of one axis fit into the cache
 SMALLEST_ERROR_MM = 1e-4  # smaller norms are smoothed, which moves the optimum by at most half of this
 RIDGE = 1e-7  # relative to the mean squared error; duplicate candidates get equal weights
 GAP_MM = 5e-3  # target of the duality gap; the true distance to the optimum is far smaller
+COARSE_GAP_MM = 0.05  # target where less precision is needed, as for weights of held-out groups
 MAX_STEPS = 60
 
 
@@ -77,6 +78,21 @@ def apply_weights(pose_mm: npt.ArrayLike, weights: Float64, members: int | None 
         if correction[..., candidate].any():
             blended += correction[..., candidate] * (pose - mean)
     return blended
+
+
+def blend_residuals(residual: Float32, weights: Float64) -> Float32:
+    """Return the residuals [17, 3, N] of a blend of residuals [17, 3, M, N] with weights [17, 3, M]."""
+    result: Float32 = np.matmul(weights[..., None, :].astype(np.float32), residual)[..., 0, :]
+    return result
+
+
+def keep_mean(residual: Float32, found: Float64, granularity: str, members: int) -> Float64:
+    """Replace weights that don't beat the members' mean: per joint, or all of them if joints are tied."""
+    equal = equal_weights(found.shape[0], found.shape[2], members)
+    gain_mm = joint_errors(residual, equal) - joint_errors(residual, found)
+    if 0 in TIED[granularity]:
+        gain_mm[:] = gain_mm.sum()
+    return np.where(gain_mm[:, None, None] > 0, found, equal)
 
 
 def joint_error(residual: Float32, weights: Float64) -> float:

@@ -11,14 +11,12 @@ from competition.common.console import Console, duration
 from competition.common.errors import FoldsError, UserError, unknown_message
 from competition.common.pose_csv import Poses
 from competition.common.workspace import Workspace
-from competition.data.dataset import Dataset
-from competition.data.labels import read_labels, read_test
 from competition.data.names import subjects_and_sequences
 from competition.leaderboard.score import has_answers, score
 from competition.report.poster import POSTER, POSTER_MEAN_MM
 from competition.runs.candidates import candidates, select, write_submission
 from competition.runs.provenance import provenance
-from competition.training.jobs import Job, fold_numbers
+from competition.training.jobs import Data, Job, open_data
 from competition.training.parallel import train_folds
 
 SCALES: Final = {"full": "", "small": "-small"}  # suffix of the models' names
@@ -35,10 +33,11 @@ def reproduce(workspace: Workspace, scale: str, console: Console, *, fold: str =
     """
     if scale not in SCALES:
         raise UserError(unknown_message("scale", scale, SCALES))
-    labels, test = read_labels(workspace.data), read_test(workspace.data)
+    data = open_data(workspace)
+    labels, test = data.dataset.labels, data.dataset.test
     hidden = has_answers(workspace.data)
     names = [row.model + SCALES[scale] for row in POSTER]
-    _train(workspace, names, fold, console, parallel)
+    _train(workspace, data, names, fold, console, parallel)
     rows: list[Row] = []
     for row, name in zip(POSTER, names, strict=True):
         written = write_submission(workspace.submissions, name, test.id)
@@ -47,7 +46,7 @@ def reproduce(workspace: Workspace, scale: str, console: Console, *, fold: str =
                 f"run {name} has no epoch that is complete in all its folds: train the missing folds, or set "
                 "another SUBMISSIONS="
             )
-        test_mm = score(Dataset(workspace.data), written[0]).all if hidden else None
+        test_mm = score(data.dataset, written[0]).all if hidden else None
         rows.append(_row(name, row.setting, row.test_mm, written[1].valid_mpjpe, test_mm))
     averaged = [name for row, name in zip(POSTER, names, strict=True) if row.averaged]
     chosen = select(candidates(workspace.submissions), averaged)
@@ -65,11 +64,11 @@ def reproduce(workspace: Workspace, scale: str, console: Console, *, fold: str =
             subjects=subjects,
             sequences=sequences,
             images_sha256=labels.images_sha256,
-            provenance=asdict(provenance(Dataset(workspace.data), chosen[0].folds_sha256)),
+            provenance=asdict(provenance(data.dataset, chosen[0].folds_sha256)),
             seed=workspace.seed,
         )
         nested = result.facts["mpjpe_nested"]
-        test_mm = score(Dataset(workspace.data), result.submission).all if hidden else None
+        test_mm = score(data.dataset, result.submission).all if hidden else None
         poster = POSTER_MEAN_MM if method == "mean" else None
         out_of_fold = result.facts["mpjpe_blend_in_sample"] if nested is None else nested
         rows.append(_row(f"{method} of three", setting, poster, out_of_fold, test_mm))
@@ -77,12 +76,12 @@ def reproduce(workspace: Workspace, scale: str, console: Console, *, fold: str =
     return rows
 
 
-def _train(workspace: Workspace, names: list[str], fold: str, console: Console, parallel: int) -> None:
+def _train(workspace: Workspace, data: Data, names: list[str], fold: str, console: Console, parallel: int) -> None:
     """Print an estimate of the duration, then train what isn't trained yet."""
     import models
     from competition.training.cost import estimate_seconds  # loads torch
 
-    every = [str(number) for number in fold_numbers(workspace)]
+    every = [str(number) for number in data.fold_numbers]
     if fold not in (*every, "all"):
         raise FoldsError(f"fold {fold}: expected {every[0]} to {every[-1]}, or all")
     folds = every if fold == "all" else [fold]
@@ -94,10 +93,10 @@ def _train(workspace: Workspace, names: list[str], fold: str, console: Console, 
     which = "all folds" if fold == "all" else f"fold {fold}"
     console.note(f"{', '.join(names)}, {which}: timing a few steps of each")
     parallel = max(1, min(parallel, len(jobs)))
-    if seconds := estimate_seconds(jobs, parallel):
+    if seconds := estimate_seconds(jobs, data, parallel):
         order = "one network after another" if parallel == 1 else f"{parallel} networks at a time"
         console.note(f"about {duration(seconds)} on this machine, {order}; finished folds are skipped")
-    train_folds(jobs, console, parallel=parallel)
+    train_folds(jobs, data, parallel=parallel)
 
 
 def _row(name: str, setting: str, poster: float | None, out_of_fold: float | None, test: float | None) -> Row:

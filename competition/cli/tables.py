@@ -17,6 +17,7 @@ from competition.data.check import NEAR, SPLIT, Findings, FoldFacts, ImageFacts,
 from competition.data.faults import Fault
 from competition.leaderboard.board import BoardRow
 from competition.leaderboard.score import Scores
+from competition.runs.blends import Blend
 
 Render: TypeAlias = Callable[[Command], str]  # returns the command as the user would type it
 
@@ -110,9 +111,9 @@ def _describe(facts: Facts, render: Render) -> dict[str, str]:
             }
             return {facts.folder: held_out, **leaks}
         case ImageFacts():
-            decoded = f"{facts.decoded:,} of {facts.listed:,}" + ' (ARGS="--all" decodes all)' * facts.sampled
-            duplicates, unlisted = f"{facts.duplicates:,}", f"{facts.unlisted:,}"
-            return {"decoded": decoded, "same bytes as another": duplicates, "not in any list": unlisted}
+            all_ = f"; all: {render(Command('check', {'all': ''}))}" if facts.sampled else ""
+            decoded, duplicates = f"{facts.decoded:,} of {facts.listed:,}{all_}", f"{facts.duplicates:,}"
+            return {"decoded": decoded, "same bytes as another": duplicates, "not in any list": f"{facts.unlisted:,}"}
 
 
 def _describe_labels(facts: LabelFacts) -> dict[str, str]:
@@ -170,19 +171,19 @@ def score_table(title: str, scores: Scores) -> Table:
     return table
 
 
-def blend_table(facts: dict[str, Any]) -> Table:
+def blend_table(blend: Blend) -> Table:
     """Compare the methods of a blend: MPJPE in mm on the out-of-fold rows that the weights were fitted on."""
-    candidates = printable(", ".join(facts["candidates"]))
+    candidates = printable(", ".join(blend.candidates))
     table = Table(
-        title=f"{candidates}: {facts['n_rows']:,} out-of-fold rows, MPJPE in mm", title_justify="left",
+        title=f"{candidates}: {blend.n_rows:,} out-of-fold rows, MPJPE in mm", title_justify="left",
         caption="nested: on groups not used for fitting the weights, corrected for fitting on fewer groups",
         caption_justify="left",
     )  # fmt: skip
     table.add_column("method")
     for heading in ("in sample", "nested", "seconds"):
         table.add_column(heading, justify="right")
-    for row in facts["table"]:
-        table.add_row(row["method"], _mm(row["mpjpe_in_sample"]), _mm(row["mpjpe_nested"]), _mm(row["seconds"]))
+    for row in blend.table:
+        table.add_row(row.method, _mm(row.mpjpe_in_sample), _mm(row.mpjpe_nested), _mm(row.seconds))
     return table
 
 

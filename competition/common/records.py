@@ -69,7 +69,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         others = [part for part in parts if part is not NoneType]
         if len(others) == 1:
             return _convert(others[0], value, where)
-        fitting = [part for part in others if _fits(part, value)]
+        fitting = [part for part in others if _fits(get_origin(part) or part, value)]
         if fitting:
             return value
     elif origin in (list, tuple) and isinstance(value, list):

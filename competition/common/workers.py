@@ -1,4 +1,4 @@
-"""Worker processes that ignore Ctrl-C and end with their parent, even when it is killed."""
+"""Cores, and worker processes that ignore Ctrl-C and end with their parent, even when it is killed."""
 
 import multiprocessing
 import os
@@ -9,6 +9,11 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 
 GRACE_SECONDS = 30.0  # between terminate and kill: time to save a checkpoint
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may use, which a container or taskset can limit."""
+    return len(os.sched_getaffinity(0))
 
 
 @contextmanager

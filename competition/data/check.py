@@ -210,7 +210,7 @@ def _check_folds(
             found.warnings.append(Fault(path, f"{what}: scores will be too good", fix, places, command))
     return FoldFacts(
         folder=str(folder),
-        strategy=meta["strategy"],
+        strategy=meta.strategy,
         held_out={str(number): count for number, count in sorted(Counter(fold[fold >= 0].tolist()).items())},
         split_sequences=int(split.sum()),
         near_copies=int(near.sum()),

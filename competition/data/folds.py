@@ -5,14 +5,16 @@ whole sequences, are therefore held out. `holdout` (random rows, as on the poste
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from competition.common.arrays import Int64
-from competition.common.errors import FoldsError, UserError, unknown_message
-from competition.common.files import read_bytes, read_json, sha256_file, sha256_lines, write_json, write_text
+from competition.common.errors import Command, FoldsError, UserError, unknown_message
+from competition.common.files import read_bytes, sha256_file, sha256_lines, write_text
+from competition.common.records import read_record, write_record
 from competition.common.seeds import generator
 from competition.data.names import FRAME_NAME, parse_name
 
@@ -24,6 +26,20 @@ COLUMNS = ("Id", "image", "subject", "action", "sequence", "camera", "fold")
 HOLDOUT_ROWS = 2188  # the poster's validation set
 SEQUENCE_FOLDS = 5
 NEVER_VALIDATED = -1
+_AGAIN = Command("folds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldsMeta:
+    """folds.json: how folds.csv was made, and the hashes of the image list and of folds.csv."""
+
+    FORMAT: ClassVar[int] = 1
+
+    strategy: str
+    k: int
+    seed: int = 0
+    images_sha256: str | None = None
+    folds_sha256: str
 
 
 def make_folds(
@@ -71,56 +87,68 @@ def write_folds(
             return False
         if users and not same and not force:
             raise FoldsError(
-                f"{path} was used by {', '.join(users[:5])}: other folds would invalidate their out-of-fold poses; "
-                "use another FOLDS= and SUBMISSIONS=, or --force"
+                f"{path} was used by {', '.join(users[:5])}",
+                fix="other folds would invalidate their out-of-fold poses; use another folder of folds and another "
+                "folder of submissions, or --force",
             )
     (folder / "folds.json").unlink(missing_ok=True)  # so that it never describes another table
     write_text(path, content)
-    meta = {
-        "strategy": strategy,
-        "k": int(table["fold"].max()) + 1,
-        "seed": seed,
-        "images_sha256": sha256_lines(table["image"]),
-        "folds_sha256": sha256_file(path),
-    }
-    write_json(folder / "folds.json", meta)
+    meta = FoldsMeta(
+        strategy=strategy,
+        k=int(table["fold"].max()) + 1,
+        seed=seed,
+        images_sha256=sha256_lines(table["image"]),
+        folds_sha256=sha256_file(path),
+    )
+    write_record(folder / "folds.json", meta)
     return True
 
 
-def read_folds(folder: Path, images_sha256: str) -> tuple[Int64, dict[str, Any]]:
+def read_folds(folder: Path, images_sha256: str) -> tuple[Int64, FoldsMeta]:
     """Return the fold of every training row [N] and folds.json; raise FoldsError when they belong to other data."""
     import pandas as pd
 
     path = folder / "folds.csv"
     if not path.exists() or not (folder / "folds.json").exists():
-        raise FoldsError(f"no folds at {path}: run `make folds`")
+        raise FoldsError(f"no folds at {path}", command=_AGAIN)
     try:
         meta = read_meta(folder)
         table = pd.read_csv(path)
     except (UserError, ValueError) as error:
-        raise FoldsError(f"{path} can't be read ({str(error)[:100]}): run `make folds` again") from None
+        raise FoldsError(
+            f"{path} can't be read ({str(error)[:100]})", fix="make the folds again", command=_AGAIN
+        ) from None
     if tuple(table.columns) != COLUMNS:
         raise FoldsError(
-            f"{path}: columns {', '.join(table.columns)}, expected {', '.join(COLUMNS)}: run `make folds` again"
+            f"{path}: columns {', '.join(table.columns)}, expected {', '.join(COLUMNS)}",
+            fix="make the folds again",
+            command=_AGAIN,
         )
     if sha256_lines(table["image"]) != images_sha256:
         raise FoldsError(
-            f"{path} lists other images than DATA/annot/train_images.txt: make folds for this data with another "
-            "FOLDS=, or run `make folds` again"
+            f"{path} lists other images than annot/train_images.txt",
+            fix="use another folder of folds for this data, or make the folds again",
+            command=_AGAIN,
         )
-    if meta.get("folds_sha256") != sha256_file(path):
+    if meta.folds_sha256 != sha256_file(path):
         raise FoldsError(
-            f"{path} was changed after it was made: its hash differs from that in folds.json; run `make folds`"
+            f"{path} was changed after it was made, as its hash differs from that in folds.json",
+            fix="make the folds again",
+            command=_AGAIN,
         )
-    if meta["k"] != table["fold"].max() + 1 or meta.get("images_sha256") != images_sha256:
+    if meta.k != table["fold"].max() + 1 or meta.images_sha256 != images_sha256:
         count = table["fold"].max() + 1
-        raise FoldsError(f"{folder / 'folds.json'} does not match the {count} folds of {path}: run `make folds` again")
+        raise FoldsError(
+            f"{folder / 'folds.json'} does not match the {count} folds of {path}",
+            fix="make the folds again",
+            command=_AGAIN,
+        )
     return table["fold"].to_numpy(np.int64), meta
 
 
-def read_meta(folder: Path) -> dict[str, Any]:
-    """Read folds.json: strategy, number of folds, and the hash of folds.csv."""
-    return read_json(folder / "folds.json", what="folds", needs={"k": int, "strategy": str, "folds_sha256": str})
+def read_meta(folder: Path) -> FoldsMeta:
+    """Read folds.json."""
+    return read_record(FoldsMeta, folder / "folds.json", what="folds")
 
 
 def _name_table(images: Sequence[str], strategy: str) -> "pd.DataFrame":

@@ -13,7 +13,7 @@ from PIL import ExifTags
 from PIL.JpegImagePlugin import JpegImageFile
 
 from competition.common.arrays import Float32, Image
-from competition.common.errors import DataError
+from competition.common.errors import Command, DataError
 from competition.common.geometry import resize_px
 from competition.common.skeleton import IMAGE_PX
 from competition.data.faults import Fault, raise_first
@@ -29,8 +29,9 @@ def check_images(data: Path, images: Sequence[str]) -> None:
     missing = missing_images(folder, images)
     if missing:
         raise DataError(
-            f"{len(missing)} of {len(images)} images are missing in {folder}, the first is {missing[0]}: copy them "
-            "there; `make check` lists them"
+            f"{len(missing)} of {len(images)} images are missing in {folder}, the first is {missing[0]}",
+            fix="copy them there",
+            command=Command("check"),
         )
     for name in images:
         if (fault := find_image_fault(folder / name)) is not None:
@@ -104,7 +105,7 @@ def read_image(path: Path, size: int = IMAGE_PX) -> Image:
     image = cv2.imread(str(path), flag | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         state = "does not exist" if not path.exists() else "can't be decoded as an image"
-        raise DataError(f"{path} {state}: run `make check` to list all such files")
+        raise DataError(f"{path} {state}", fix="list all such files", command=Command("check"))
     if image.shape[:2] != (IMAGE_PX // factor, IMAGE_PX // factor):
         height, width = (factor * side for side in image.shape[:2])
         raise DataError(f"{path} is {width}x{height} px, expected {IMAGE_PX}x{IMAGE_PX}: labels would not match it")

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from competition.common.arrays import Float32, Int64
-from competition.common.errors import UserError
+from competition.common.errors import Command, UserError
 from competition.common.files import read_text, sha256_lines
 from competition.common.skeleton import IMAGE_PX, JOINTS
 from competition.data.faults import (
@@ -74,9 +74,8 @@ def read_list(data: Path, file: str) -> tuple[list[str], list[Fault]]:
     """
     path = data / "annot" / file
     if not path.is_file():
-        where = f"no competition at {data}"
-        fix = "expected images/ and annot/ there: run `make data` to generate a synthetic competition, or set DATA="
-        return [], [Fault(where, f"{path} is missing", fix)]
+        fix = "expected images/ and annot/ there: choose the folder of a competition, or generate a synthetic one"
+        return [], [Fault(f"no competition at {data}", f"{path} is missing", fix, command=Command("data"))]
     try:
         lines = read_text(path, what="image list").split("\n")
     except UserError as error:

@@ -13,7 +13,7 @@ from competition.common.errors import UserError, unknown_message
 from competition.common.files import sha256_file
 from competition.leaderboard.ledger import public_scores, sent_scores
 from competition.leaderboard.scores import latest_scores, rank, scores_of
-from competition.runs.blends import SCORE_KEYS, blend_folders, read_facts
+from competition.runs.blends import blend_folders, read_blend
 from competition.runs.candidates import Candidate, best_epoch, candidates, expected_folds
 from competition.runs.folders import fold_folders, run_folders
 
@@ -132,15 +132,13 @@ def _run_row(run: Path, of_run: Sequence[Candidate], folds: Path) -> BoardRow:
 
 
 def _blend_row(folder: Path) -> BoardRow:
-    facts = read_facts(folder, SCORE_KEYS)
-    nested = facts["mpjpe_nested"]
-    out_of_fold = facts["mpjpe_blend_in_sample"] if nested is None else nested
+    blend = read_blend(folder)
     return BoardRow(
         name=folder.name,
-        kind=f"blend ({facts['method']})",
-        out_of_fold=out_of_fold,
-        in_sample=nested is None and facts.get("shipped") != "mean",
-        why="" if out_of_fold is not None else "a blend of files, which has no out-of-fold poses",
+        kind=f"blend ({blend.method})",
+        out_of_fold=blend.out_of_fold,
+        in_sample=blend.in_sample,
+        why="" if blend.out_of_fold is not None else "a blend of files, which has no out-of-fold poses",
     )
 
 

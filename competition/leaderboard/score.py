@@ -65,7 +65,7 @@ def read_solution(data: Path) -> tuple[Poses, npt.NDArray[np.str_]]:
         raise DataError(
             f"no hidden answers at {path}",
             fix="only a synthetic competition has them; submit the file to the real competition",
-            command=Command("submit", {"competition": "NAME", "message": "TEXT"}),
+            command=Command("submit"),
         )
     lines = read_text(path, what="solution").rstrip("\n").split("\n")
     cells = [line.rpartition(",") for line in lines]

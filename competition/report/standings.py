@@ -5,7 +5,6 @@ from typing import Final
 
 from markupsafe import Markup
 
-from competition.common.files import read_json
 from competition.leaderboard.board import BoardRow
 from competition.report.blocks import Block, Chart, Paragraph, Section, Table, skipped
 from competition.report.charts import Series, identity, points
@@ -14,6 +13,7 @@ from competition.report.links import ANCHOR
 from competition.report.poster import POSTER, POSTER_MEAN_MM
 from competition.runs.candidates import best_epoch
 from competition.runs.folders import fold_folders
+from competition.runs.record import read_config
 
 PARTS: Final = {"all": "test, all", "public": "public", "private": "private"}
 
@@ -102,9 +102,8 @@ def _recipes(evidence: Evidence) -> dict[str, str]:
     found = {}
     for row in evidence.board:
         for folder in fold_folders(evidence.workspace.submissions / row.name):
-            config = folder / "config.json"
-            if config.exists():
-                found[row.name] = str(read_json(config, what="run configuration").get("recipe"))
+            if (folder / "config.json").exists():
+                found[row.name] = str(read_config(folder).recipe)
     return found
 
 

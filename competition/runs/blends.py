@@ -1,35 +1,89 @@
-"""The folder of a blend: its files, the keys of blend.json, and the weights. `blending` writes it, others read it."""
+"""The folder of a blend: its files, blend.json and weights.csv. `blending` makes blends, others read them."""
 
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import UnionType
-from typing import Any, Final, TypeAlias
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
-from competition.common.arrays import Float64
-from competition.common.errors import UserError
-from competition.common.files import read_json, read_text, sha256_file, sha256_json, write_json
+from competition.common.arrays import Float64, Int64
+from competition.common.errors import Command, UserError
+from competition.common.files import read_json, read_text, sha256_file, sha256_json, write_bytes
+from competition.common.pose_csv import write_poses
+from competition.common.records import read_record, to_json, write_record
 from competition.common.skeleton import AXES, JOINTS
+from competition.runs.provenance import Provenance
 
 FILES: Final = (
     "blend.json", "submission.csv.gz", "submission_mean.csv.gz", "submission_coordinate.csv.gz", "study.journal",
     "weights.csv", "weights.png",
 )  # fmt: skip
-KEYS: Final = (
-    "method", "granularity", "shrink", "candidates", "n_rows", "groups", "mpjpe_mean", "mpjpe_blend_in_sample",
-    "mpjpe_nested", "gain_nested", "gain_nested_se", "mpjpe_optimum", "gap_percent", "shipped", "why", "seconds",
-    "best_single", "gain_joint", "gain_axis", "table", "provenance", "inputs", "outputs", "facts_sha256",
-)  # fmt: skip
-Needs: TypeAlias = Mapping[str, type | UnionType]  # required types by key of blend.json
-SCORE_KEYS: Final[Needs] = {
-    "method": str,
-    "mpjpe_nested": int | float | None,
-    "mpjpe_blend_in_sample": int | float | None,
-}
-VERIFY_KEYS: Final[Needs] = {"inputs": dict, "candidates": list, "provenance": dict | None, "outputs": dict | None}
+_UNHASHED: Final = ("format", "facts_sha256")  # keys of blend.json that its hash leaves out
+
+
+@dataclass(frozen=True, kw_only=True)
+class Groups:
+    """The groups of rows that cross-validation holds out."""
+
+    by: str  # subject or sequence
+    count: int
+    folds: int  # of whole groups
+    rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodErrors:
+    """One method of a blend: MPJPE in mm on the rows that its weights were fitted on, and on held-out groups."""
+
+    method: str
+    mpjpe_in_sample: float | None = None
+    mpjpe_nested: float | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blend:
+    """The contents of blend.json: errors and gains in mm; None for what can't be estimated, as `why` explains."""
+
+    FORMAT: ClassVar[int] = 1
+
+    method: str = "unknown"
+    granularity: str | None = None
+    shrink: float | None = None
+    candidates: tuple[str, ...] = ()
+    n_rows: int = 0
+    groups: Groups | None = None
+    mpjpe_mean: float | None = None
+    mpjpe_blend_in_sample: float | None = None
+    mpjpe_nested: float | None = None
+    gain_nested: float | None = None
+    gain_nested_se: float | None = None
+    mpjpe_optimum: float | None = None
+    gap_percent: float | None = None
+    shipped: str = ""  # mean or blend
+    why: str = ""
+    seconds: float | None = None
+    best_single: str | None = None
+    gain_joint: dict[str, float] | None = None
+    gain_axis: dict[str, float] | None = None
+    table: tuple[MethodErrors, ...] = ()
+    provenance: Provenance | None = None
+    inputs: dict[str, str] = field(default_factory=dict)  # sha256 by run/fold/file, or by path
+    outputs: dict[str, str] | None = None  # sha256 by name
+    facts_sha256: str | None = None
+
+    @property
+    def out_of_fold(self) -> float | None:
+        """The MPJPE on held-out groups or, if that is unknown, on the rows that the weights were fitted on."""
+        return self.mpjpe_blend_in_sample if self.mpjpe_nested is None else self.mpjpe_nested
+
+    @property
+    def in_sample(self) -> bool:
+        """Whether weights were fitted on the rows of `out_of_fold`."""
+        return self.mpjpe_nested is None and self.shipped != "mean"
 
 
 def is_blend(folder: Path) -> bool:
@@ -42,25 +96,49 @@ def blend_folders(submissions: Path) -> list[Path]:
     return [path.parent for path in sorted(submissions.glob("*/blend.json"))]
 
 
-def read_facts(folder: Path, needs: Needs | None = None) -> dict[str, Any]:
-    """Read blend.json; raise UserError if it is missing, damaged or has values of other types than `needs`."""
-    return read_json(folder / "blend.json", what="blend", needs=needs)
+def read_blend(folder: Path) -> Blend:
+    """Read blend.json; raise UserError if it is missing or damaged."""
+    return read_record(Blend, folder / "blend.json", what="blend")
 
 
-def write_facts(out: Path, facts: dict[str, Any]) -> None:
-    """Write blend.json with the hashes of itself and of the other files, except the journal, which contains times."""
-    existing = [name for name in FILES[1:] if name != "study.journal" and (out / name).exists()]
-    facts["outputs"] = {name: sha256_file(out / name) for name in existing}
-    facts["facts_sha256"] = sha256_json({key: value for key, value in facts.items() if key != "facts_sha256"})
-    write_json(out / "blend.json", facts)
+def has_changed(folder: Path) -> bool:
+    """Return whether blend.json differs from what was written; False if it doesn't contain its hash."""
+    facts = read_json(folder / "blend.json", what="blend")
+    return facts.get("facts_sha256") not in (None, _facts_sha256(facts))
 
 
-def weights_csv(names: Sequence[str], shipped: Float64) -> str:
-    """Write weights [17, 3, M] as CSV at full precision: joint, axis, and one column per candidate."""
+def write_blend(
+    out: Path, blend: Blend, *, test_id: Int64, poses: Mapping[str, Float64], files: Mapping[str, bytes] = {}
+) -> Blend:
+    """Write test poses [n, 17, 3] in mm and other files by name, then blend.json; return the latter as written.
+
+    blend.json has the hashes of itself and of the other files, except the journal, which contains times.
+    """
+    (out / "blend.json").unlink(missing_ok=True)  # it certifies the other files
+    for name, pose_mm in poses.items():
+        write_poses(out / name, test_id, pose_mm)
+    for name, content in files.items():
+        write_bytes(out / name, content)
+    written = [name for name in FILES if name in poses or name in files]
+    for name in set(FILES).difference(written):
+        (out / name).unlink(missing_ok=True)  # of an earlier blend
+    outputs = {name: sha256_file(out / name) for name in written if name != "study.journal"}
+    blend = replace(blend, outputs=outputs)
+    blend = replace(blend, facts_sha256=_facts_sha256(to_json(blend)))
+    write_record(out / "blend.json", blend)
+    return blend
+
+
+def _facts_sha256(facts: dict[str, Any]) -> str:
+    return sha256_json({key: value for key, value in facts.items() if key not in _UNHASHED})
+
+
+def weights_csv(names: Sequence[str], values: Float64) -> str:
+    """Return weights [17, 3, M] as CSV at full precision: joint, axis, and one column per candidate."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["joint", "axis", *names])
-    for joint, of_joint in zip(JOINTS, shipped.tolist(), strict=True):
+    for joint, of_joint in zip(JOINTS, values.tolist(), strict=True):
         writer.writerows([joint, axis, *row] for axis, row in zip(AXES, of_joint, strict=True))
     return text.getvalue()
 
@@ -70,12 +148,16 @@ def read_weights(path: Path) -> tuple[list[str], Float64]:
     rows = list(csv.reader(io.StringIO(read_text(path, what="weights"))))
     expected = [[joint, axis] for joint in JOINTS for axis in AXES]
     if [row[:2] for row in rows] != [["joint", "axis"], *expected]:
-        raise UserError(f"{path}: expected columns joint,axis and {len(expected)} rows: run `make blend` again")
+        raise _damaged(path, f"expected columns joint,axis and {len(expected)} rows")
     names = rows[0][2:]
     try:
         values = np.array([row[2:] for row in rows[1:]], np.float64).reshape(len(JOINTS), len(AXES), len(names))
     except ValueError:
-        raise UserError(f"{path}: expected {len(names)} numbers in every row: run `make blend` again") from None
+        raise _damaged(path, f"expected {len(names)} numbers in every row") from None
     if not np.isfinite(values).all():
-        raise UserError(f"{path}: a weight is not finite: run `make blend` again")
+        raise _damaged(path, "a weight is not finite")
     return names, values
+
+
+def _damaged(path: Path, what: str) -> UserError:
+    return UserError(f"{path}: {what}", fix="blend again", command=Command("blend"))

@@ -11,8 +11,8 @@ import numpy as np
 
 from competition.common.arrays import Float64, Int64
 from competition.common.choices import check_epochs
-from competition.common.errors import RunError, unknown_message
-from competition.common.files import read_json, sha256_file
+from competition.common.errors import Command, RunError, unknown_message
+from competition.common.files import sha256_file
 from competition.common.metrics import mpjpe
 from competition.common.pose_csv import Poses, read_poses, write_poses
 from competition.data.folds import read_meta
@@ -57,26 +57,40 @@ def expected_folds(run: Path, folds: Path) -> int | None:
     if not configs or not (folds / "folds.json").exists():
         return None
     meta = read_meta(folds)
-    return int(meta["k"]) if read_config(configs[0]).get("folds_sha256") == meta["folds_sha256"] else None
+    return meta.k if read_config(configs[0]).folds_sha256 == meta.folds_sha256 else None
 
 
-def describe_missing_folds(run: Path, folds: Path) -> str:
-    """Describe the folds of a run without a complete epoch, and the command that trains them.
+@dataclass(frozen=True, kw_only=True)
+class MissingFolds:
+    """The folds of a run that have no complete epoch, and the command that trains them with the run's settings."""
 
-    Returns "" if no fold is missing, and for external predictions, whose folds are unknown.
+    run: str
+    recipe: str | None  # name of the model
+    names: tuple[str, ...]  # such as fold1
+    wanted: int  # number of folds of the complete run
+
+    def __str__(self) -> str:
+        return f"{len(self.names)} of {self.wanted} folds missing ({', '.join(self.names)})"
+
+    @property
+    def command(self) -> Command:
+        return Command("train", {"model": self.recipe or "...", "run": self.run})
+
+
+def missing_folds(run: Path, folds: Path) -> MissingFolds | None:
+    """Find the folds of a run without a complete epoch; None if there are none.
+
+    The folds of external predictions are unknown, so that none is missing.
     """
     folders, expected = fold_folders(run), expected_folds(run, folds)
-    if not any((folder / "config.json").exists() for folder in folders):
-        return ""
+    configured = [folder for folder in folders if (folder / "config.json").exists()]
     done = {folder.name for folder in folders if complete_epochs(folder)}
     wanted = {folder.name for folder in folders} | {f"fold{number}" for number in range(expected or 0)}
     missing = sorted(wanted - done, key=lambda name: int(name.removeprefix("fold")))
-    if not missing:
-        return ""
-    recipe = next(read_config(folder).get("recipe") for folder in folders if (folder / "config.json").exists())
-    command = f"`make train MODEL={recipe} RUN={run.name}`"
-    count = f"{len(missing)} of {len(wanted)} folds missing"
-    return f"{count} ({', '.join(missing)}): resume with {command} and the same ARGS"
+    if not configured or not missing:
+        return None
+    recipe = read_config(configured[0]).recipe
+    return MissingFolds(run=run.name, recipe=recipe, names=tuple(missing), wanted=len(wanted))
 
 
 def _data_hashes(run: Path) -> tuple[str | None, str | None]:
@@ -85,10 +99,10 @@ def _data_hashes(run: Path) -> tuple[str | None, str | None]:
     Raises RunError if they differ between folds.
     """
     configs = [read_config(folder) for folder in fold_folders(run) if (folder / "config.json").exists()]
-    hashes = {(config.get("folds_sha256"), config.get("images_sha256")) for config in configs}
+    hashes = {(config.folds_sha256, config.images_sha256) for config in configs}
     if len(hashes) > 1:
         raise RunError(
-            f"{run}: its folds were trained on different images or folds.csv: train it again with another RUN="
+            f"{run}: its folds were trained on different images or folds.csv", fix="train it again as another run"
         )
     return next(iter(hashes), (None, None))
 
@@ -110,8 +124,13 @@ def refitted(candidate: Candidate) -> Candidate:
     run = candidate.test_files[0].parent.parent
     file = test_file(run / "foldfull", candidate.epoch)
     if not file.exists():
-        command = f"`make train MODEL=... RUN={candidate.run} FOLD=full`"
-        raise RunError(f"no {file}: first train {candidate.run} on everything with {command}")
+        configs = [folder for folder in fold_folders(run) if (folder / "config.json").exists()]
+        recipe = read_config(configs[0]).recipe if configs else None
+        raise RunError(
+            f"no {file}",
+            fix=f"first train {candidate.run} on everything, with the same settings",
+            command=Command("train", {"model": recipe or "...", "run": candidate.run, "fold": "full"}),
+        )
     return replace(candidate, test_files=(file,))
 
 
@@ -134,7 +153,7 @@ def candidates_of(run: Path) -> list[Candidate]:
     epochs = sorted(set.intersection(*map(set, (*valid, *test))))
     if not epochs:
         return []
-    logs = [{row["epoch"]: row["valid_mpjpe"] for row in read_log(folder)} for folder in folds]
+    logs = [{row.epoch: row.valid_mpjpe for row in read_log(folder)} for folder in folds]
     sizes = [row_count(v[epochs[0]]) for v in valid] if all(logs) else []
     folds_sha256, images_sha256 = _data_hashes(run)
     return [
@@ -166,7 +185,7 @@ def runs_using_folds(submissions: Path, folder: Path) -> list[str]:
         return []
     sha256 = sha256_file(path)
     configs = sorted(submissions.glob("*/fold*/config.json"))
-    using = (c.parent.parent.name for c in configs if read_json(c, what="configuration").get("folds_sha256") == sha256)
+    using = (path.parent.parent.name for path in configs if read_config(path.parent).folds_sha256 == sha256)
     return list(dict.fromkeys(using))
 
 
@@ -182,7 +201,9 @@ def select(
     """
     names = sorted({candidate.run for candidate in found})
     if not names:
-        raise RunError("nothing to blend: no run has an epoch that is complete in all its folds: run `make train`")
+        raise RunError(
+            "nothing to blend: no run has an epoch that is complete in all its folds", command=Command("train")
+        )
     for run in runs or ():
         if run not in names:
             raise RunError(unknown_message("run", run, names))
@@ -236,7 +257,8 @@ def read_out_of_fold(candidate: Candidate, true: Poses) -> Poses:
     if len(duplicate):
         raise RunError(
             f"{candidate.name}: Id {ids[order][duplicate[0]]} is held out in several folds "
-            f"({', '.join(file.parent.name for file in candidate.valid_files)}): train them again with the same FOLDS="
+            f"({', '.join(file.parent.name for file in candidate.valid_files)})",
+            fix="train them again with the same folds",
         )
     if not len(ids):
         raise RunError(f"{candidate.name}: its out-of-fold files contain no rows")

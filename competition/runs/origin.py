@@ -58,7 +58,7 @@ def _of_run(submissions: Path, file: Path, poses: Poses) -> Origin:
     run, *folds = (file.relative_to(submissions).parts[:-1] if file.is_relative_to(submissions) else ()) or ("",)
     if folds and (test := re.fullmatch(r"test_epoch(\d{2,})\.csv(\.gz)?", file.name)):
         epoch = int(test[1])
-        mpjpe = next((row["valid_mpjpe"] for row in read_log(file.parent) if row["epoch"] == epoch), None)
+        mpjpe = next((row.valid_mpjpe for row in read_log(file.parent) if row.epoch == epoch), None)
         description = f"run {run}, epoch {epoch}, {folds[0]} alone; out-of-fold MPJPE of this fold {_mm(mpjpe)}"
         return Origin(f"{run}:{epoch}", mpjpe, description)
     if folds or file.name != "submission.csv.gz" or not any(file.parent.glob("fold*/")):

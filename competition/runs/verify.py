@@ -1,6 +1,7 @@
 """Verification of a run's or a blend's folder: recompute the hashes of its files and its scores."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pandas as pd
 
 from competition.common.arrays import Float64
 from competition.common.errors import RunError
-from competition.common.files import read_json, sha256_file, sha256_json, sha256_lines
+from competition.common.files import sha256_file, sha256_json, sha256_lines
 from competition.common.metrics import mpjpe
 from competition.common.pose_csv import read_poses
 from competition.common.skeleton import AXES, JOINTS
@@ -19,7 +20,7 @@ from competition.data.labels import Labels, read_labels, read_test
 from competition.runs.blends import VERIFY_KEYS, is_blend, read_facts
 from competition.runs.candidates import best_epoch, candidates_of, read_test_poses
 from competition.runs.folders import fold_folders, read_valid, valid_file
-from competition.runs.record import manifest, read_config, read_log
+from competition.runs.record import Done, manifest, read_config, read_done, read_log
 
 TOLERANCE_MM = 1e-6  # of a recomputed score
 TOLERANCE_BLEND_MM = 1e-3  # of a score computed in float32
@@ -53,38 +54,38 @@ def verify(workspace: Workspace, folder: Path) -> tuple[list[str], list[str]]:
 
 def _verify_fold(workspace: Workspace, fold: Path, labels: Labels) -> tuple[list[str], list[str]]:
     config = read_config(fold)
-    claims: dict[str, Any] = {}
-    if (fold / "done.json").exists():
-        claims = read_json(fold / "done.json", what="run", needs={"best_epoch": int, "valid_mpjpe": int | float | None})
-    elif "predicted_from" not in config:
+    claims = read_done(fold) if (fold / "done.json").exists() else None
+    if claims is None and config.predicted_from is None:
         return [], [f"{fold}: not finished (no done.json)"]
-    files = _checked_hashes(claims.get("files", {}), f"{fold / 'done.json'}: files")
+    files = {} if claims is None else claims.files
     _check_names(files, fold / "done.json")
     failed = _changed({fold / name: sha256 for name, sha256 in files.items()})
     passed = [f"{fold}: {len(files) - len(failed)} of {len(files)} files are unchanged"]
     if failed:
         return passed, failed
-    if claims:
+    if claims is not None:
         now = manifest(fold)
-        failed += [f"{fold / name}: was added later" for name in now["files"] if name not in files]
+        failed += [f"{fold / name}: was added later" for name in now.files if name not in files]
         failed += [
-            f"{fold / 'done.json'}: {key} is {claims[key]}, but the other files give {now[key]}"
-            for key in now
-            if key != "files" and key in claims and claims[key] != now[key]
+            f"{fold / 'done.json'}: {key} is {claimed}, but the other files give {found}"
+            for key, claimed, found in (
+                (field.name, getattr(claims, field.name), getattr(now, field.name)) for field in fields(Done)
+            )
+            if key != "files" and (claimed is not None or key == "valid_mpjpe") and claimed != found
         ]
-    if other := _other_data(workspace, config):
+    if other := _other_data(workspace, asdict(config.provenance)):
         return passed, [*failed, f"{fold}: trained on {other}: its scores can't be recomputed"]
     log = read_log(fold)
     for row in log:
-        if row["valid_mpjpe"] is None or not valid_file(fold, row["epoch"]).exists():
+        if row.valid_mpjpe is None or not valid_file(fold, row.epoch).exists():
             continue
-        poses = read_valid(valid_file(fold, row["epoch"]))
+        poses = read_valid(valid_file(fold, row.epoch))
         if len(foreign := np.setdiff1d(poses.id, labels.id)):
-            raise RunError(f"{valid_file(fold, row['epoch'])}: Id {foreign[0]} is not a training Id")
+            raise RunError(f"{valid_file(fold, row.epoch)}: Id {foreign[0]} is not a training Id")
         again = mpjpe(poses.pose_mm, labels.pose_mm[poses.id - 1])
-        line = f"{fold}: epoch {row['epoch']} scores {again:.4f} mm out of fold"
-        if abs(again - row["valid_mpjpe"]) > TOLERANCE_MM:
-            failed.append(f"{line}, but its log has {row['valid_mpjpe']:.4f}")
+        line = f"{fold}: epoch {row.epoch} scores {again:.4f} mm out of fold"
+        if abs(again - row.valid_mpjpe) > TOLERANCE_MM:
+            failed.append(f"{line}, but its log has {row.valid_mpjpe:.4f}")
         else:
             passed.append(line)
     return passed, failed

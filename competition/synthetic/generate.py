@@ -27,7 +27,7 @@ from competition.common.pose_csv import HEADER
 from competition.common.records import read_record, write_record
 from competition.common.seeds import derive, generator
 from competition.common.skeleton import JOINTS, TEST_SUBJECTS, TRAIN_SUBJECTS
-from competition.common.workers import worker_processes
+from competition.common.workers import usable_cores, worker_processes
 from competition.synthetic import bodies, cameras, render, scenes
 from competition.synthetic.contact import draw_sheet
 from competition.synthetic.plan import TakePlan, plan_takes
@@ -85,7 +85,7 @@ def generate(root: Path, n: int, n_test: int, seed: int, workers: int | None = N
         write_record(root / MARKER, manifest)
         for left in root.rglob(".*.tmp"):
             left.unlink()
-        labels = _draw_all(root, seed, train + test, workers or len(os.sched_getaffinity(0)))
+        labels = _draw_all(root, seed, train + test, workers or usable_cores())
         train_labels, test_labels = (_gather(labels, subjects) for subjects in (TRAIN_SUBJECTS, TEST_SUBJECTS))
         _write_labels(root, manifest, train_labels, test_labels, test)
     except OSError as error:

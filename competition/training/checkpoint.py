@@ -9,11 +9,12 @@ from typing import Any
 import torch
 
 import models
-from competition.common.errors import RunError
+from competition.common.errors import Command, RunError
 from competition.common.files import atomic
 from models.contract import Module
 
 FORMAT = 2
+_FIX = "delete it to train again"
 
 
 def save_checkpoint(
@@ -71,12 +72,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         _reject_compressed(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise RunError(f"no checkpoint at {path}: expected a fold trained with `make train`") from None
+        raise RunError(f"no checkpoint at {path}, expected a trained fold", command=Command("train")) from None
     except Exception as error:  # torch and pickle raise errors of any kind for damaged bytes
         reason = str(error).strip().split("\n")[0][:100]
-        raise RunError(f"{path} is not a readable checkpoint ({reason}): delete it to train again") from None
+        raise RunError(f"{path} is not a readable checkpoint ({reason})", fix=_FIX) from None
     if not isinstance(state, dict) or state.get("format") != FORMAT or not _is_complete(state):
-        raise RunError(f"{path} is not a checkpoint of this toolkit (format {FORMAT}): delete it to train again")
+        raise RunError(f"{path} is not a checkpoint of this toolkit (format {FORMAT})", fix=_FIX)
     return state
 
 

@@ -8,20 +8,54 @@ from itertools import islice, pairwise
 import numpy as np
 import torch
 
+import models
+from competition.common.console import duration
 from competition.runs.record import read_log
+from competition.training import graph
+from competition.training.build import build
 from competition.training.device import choose_device, choose_precision
 from competition.training.failures import report_out_of_memory
-from competition.training.jobs import Job, open_data, recorded_precision
-from competition.training.loop import TIMED_STEPS, WARMUP_STEPS, prediction_loader, training_loader
+from competition.training.jobs import Data, Job, recorded_precision
+from competition.training.loader import prediction_loader, training_loader
 from competition.training.predict import predict
-from competition.training.step import set_up_graph, train_step
-from competition.training.trainer import build
 from competition.training.world import World
 
+WARMUP_STEPS, TIMED_STEPS = graph.WARMUP_STEPS + 2, 6
 PREDICTED = 64  # test images; predicted twice, the first time as a warm-up
+LONG_SECONDS = 3600.0
 
 
-def estimate_seconds(jobs: Iterable[Job], parallel: int) -> float:
+class StepTimer:
+    """Measures the duration of a training step from the first WARMUP_STEPS + TIMED_STEPS."""
+
+    def __init__(self) -> None:
+        self.times = [time.perf_counter()]
+
+    def tick(self, loss: torch.Tensor) -> None:
+        """Note that a step with this loss was taken."""
+        float(loss)  # waits for the GPU
+        self.times.append(time.perf_counter())
+
+    @property
+    def complete(self) -> bool:
+        return len(self.times) > WARMUP_STEPS + TIMED_STEPS
+
+    @property
+    def seconds(self) -> float:
+        """Seconds per step after the warm-up, which counts if there are no more steps."""
+        times = self.times[WARMUP_STEPS:] if len(self.times) > WARMUP_STEPS + 1 else self.times
+        # the median, as other programs may use the machine
+        return statistics.median(after - before for before, after in pairwise(times))
+
+
+def describe_duration(job: Job, epoch_seconds: float) -> str:
+    """Describe the duration of a job whose epochs take `epoch_seconds`; if it is long, name the smaller model."""
+    total, small = epoch_seconds * job.recipe.epochs, f"{job.name}-small"
+    hint = f"; the model {small} trains in minutes" if total > LONG_SECONDS and small in models.names() else ""
+    return f"{job.run} fold {job.fold}: about {duration(total)} of training for {job.recipe.epochs} epochs{hint}"
+
+
+def estimate_seconds(jobs: Iterable[Job], data: Data, parallel: int) -> float:
     """Estimate the seconds that the unfinished epochs of jobs take, `parallel` jobs at a time.
 
     For each recipe, takes a few training steps and predicts a few images with a temporary network, on as many threads
@@ -31,44 +65,38 @@ def estimate_seconds(jobs: Iterable[Job], parallel: int) -> float:
     total, threads = 0.0, torch.get_num_threads()
     torch.set_num_threads(max(1, threads // parallel))
     for job in jobs:
-        log = read_log(job.folder)
-        epochs = job.recipe.epochs - len(log)
+        epochs = job.recipe.epochs - len(read_log(job.folder))
         if epochs <= 0:
             continue
-        data = open_data(job)
         if job.name not in measured:
-            measured[job.name] = _measure(job)
+            measured[job.name] = _measure(job, data)
         train_seconds, predict_seconds = measured[job.name]
-        predicted = len(data.valid_rows) + len(data.test.id)
-        total += epochs * (len(data.train_rows) * train_seconds + predicted * predict_seconds)
+        predicted = len(data.valid_rows(job.fold)) + len(data.dataset.test.id)
+        total += epochs * (len(data.train_rows(job.fold)) * train_seconds + predicted * predict_seconds)
     torch.set_num_threads(threads)
     return total / parallel
 
 
-def _measure(job: Job) -> tuple[float, float]:
+def _measure(job: Job, data: Data) -> tuple[float, float]:
     """Return the seconds per image of training and of prediction, including loading."""
-    data, device = open_data(job), choose_device()
+    device, test = choose_device(), data.dataset.test
     precision = choose_precision(recorded_precision(job), device)
-    trainer = build(job, data.train_rows, torch.from_numpy(data.labels.pose_mm), device, precision, World())
-    set_up_graph(trainer, lambda _: None)
-    _, loader = training_loader(job, data, trainer)
-    trainer.model.train()
-    began, times = time.perf_counter(), []
+    trainer = build(job, data, device, precision, World())
+    size = trainer.model.input_size
+    _, loader = training_loader(job, data, size, device, trainer.world)
+    trainer.start_epoch()
+    timer = StepTimer()
     with report_out_of_memory("use --scale small, or lower --parallel"):
-        for step, batch in enumerate(islice(loader, WARMUP_STEPS + TIMED_STEPS), start=1):
-            float(train_step(trainer, batch, step))  # waits for the GPU
-            times.append(time.perf_counter())
-        steps = times[WARMUP_STEPS - 1 :] if len(times) > WARMUP_STEPS else [began, *times]
-        images = prediction_loader(job, data.test, np.arange(min(PREDICTED, len(data.test.id))), trainer)
+        for batch in islice(loader, WARMUP_STEPS + TIMED_STEPS):
+            timer.tick(trainer.update_weights(batch))
+        rows = np.arange(min(PREDICTED, len(test.id)))
+        images = prediction_loader(job, data, test, rows, size, device, trainer.world)
         for _ in range(2):
             started = time.perf_counter()
             poses = predict(
-                trainer.predictor, images, device=device, precision=precision, flip=job.recipe.flip_test,
-                advance=lambda *_: None,
+                trainer.predictor, images, name=job.name, device=device, precision=precision, flip=job.recipe.flip_test,
             )  # fmt: skip
             seconds = time.perf_counter() - started
     del trainer, loader, images
     torch.cuda.empty_cache()  # training may run in other processes
-    # the median, as other programs may use the machine
-    step_seconds = statistics.median(after - before for before, after in pairwise(steps))
-    return step_seconds / job.recipe.batch, seconds / len(poses.id)
+    return timer.seconds / job.recipe.batch, seconds / len(poses.id)

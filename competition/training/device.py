@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from competition.common.choices import one_of
+from competition.common.workers import usable_cores
 from competition.training.options import PRECISIONS
 
 MIN_SPEEDUP = 1.3  # of bf16 over fp32: on some CPUs, bf16 instructions gain nothing
@@ -24,7 +25,7 @@ def choose_device() -> torch.device:
 
 def default_workers(device: torch.device) -> int:
     """Return the default number of loader processes: all cores but one (at most 8) with a GPU, none without."""
-    return min(8, (os.cpu_count() or 1) - 1) if device.type == "cuda" else 0
+    return min(8, usable_cores() - 1) if device.type == "cuda" else 0
 
 
 def choose_precision(precision: str, device: torch.device) -> str:

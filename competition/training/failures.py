@@ -15,14 +15,18 @@ NOT_FINITE_FIX = "lower --lr or set --clip-norm"
 
 @contextmanager
 def report_model_errors(name: str) -> Iterator[None]:
-    """Turn an error raised in models/, which may be the user's own code, into RunError with model, file and line."""
+    """Turn an error of a call into a model's code, which may be the user's own, into RunError with file and line.
+
+    Wrap only the calls themselves: create, forward and loss. Errors that aren't the model's pass unchanged: those of
+    memory and compilation, and those without a line in models/.
+    """
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        if str(error).startswith("CUDA error"):
-            raise  # raised asynchronously: the line would be wrong
+        if _is_out_of_memory(error) or _is_compilers(error) or str(error).startswith("CUDA error"):
+            raise  # the last are raised asynchronously: the line would be wrong
         frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
         if isinstance(error, SyntaxError):
             frames.append((Path(error.filename or ""), error.lineno))
@@ -43,8 +47,19 @@ def report_out_of_memory(fix: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
-            raise RunError(f"out of memory: {fix}") from error
-        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-            raise RunError(f"--compile failed: {str(error).strip().splitlines()[0]}: train without it") from error
+        if _is_out_of_memory(error):
+            raise RunError("out of memory", fix=fix) from error
+        if _is_compilers(error):
+            what = f"--compile failed: {str(error).strip().splitlines()[0]}"
+            raise RunError(what, fix="train without it") from error
         raise
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
+def _is_compilers(error: Exception) -> bool:
+    return type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from competition.common.errors import UserError
+
 WARMUP_STEPS = 3  # before the capture, as libraries initialise and choose algorithms in their first calls
 
 
@@ -71,11 +73,11 @@ class StepGraph:
             # thread_local: the loader's thread pins memory during the capture
             with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
                 self.loss = self.step(*self.inputs)
-        except RuntimeError as error:
+        except (RuntimeError, UserError) as error:  # the latter if the error came from the model's code
             torch.cuda.synchronize(self.device)
             self._clear_gradients()
             reason = " ".join(str(error).split())[:200]
-            self.warn(f"warning: training steps can't be captured as a CUDA graph and are slower: {reason}")
+            self.warn(f"training steps can't be captured as a CUDA graph and are slower: {reason}")
         else:
             self.graph = graph
             self.gradients = [parameter.grad for parameter in self.parameters]

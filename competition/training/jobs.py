@@ -1,21 +1,18 @@
 """Training jobs: model, data, fold and the configuration recorded with a run."""
 
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from competition.common.arrays import Int64
-from competition.common.errors import FoldsError, RunError
+from competition.common.errors import RunError
 from competition.common.workspace import Workspace
 from competition.data.dataset import Dataset
-from competition.data.folds import read_folds
-from competition.data.labels import Labels, TestSet, read_labels, read_test
+from competition.data.folds import FoldsMeta, read_folds
 from competition.runs.folders import FULL, fold_folder
-from competition.runs.provenance import provenance
-from competition.runs.record import read_config, started_folds
+from competition.runs.provenance import Provenance, provenance
+from competition.runs.record import RunConfig, Setting, read_config, started_folds
 from models.recipes import Recipe
 
 
@@ -42,72 +39,70 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """The data that a fold trains on and predicts."""
+    """The data set and its folds: opened once per command, and pickled for the processes that it starts."""
 
-    labels: Labels
-    test: TestSet
-    train_rows: Int64
-    valid_rows: Int64  # empty for FULL
-    folds_sha256: str
+    dataset: Dataset
+    fold_of_row: Int64  # [N], the fold that holds the row out
+    folds: FoldsMeta
+    provenance: Provenance
+
+    @property
+    def fold_numbers(self) -> range:
+        return range(self.folds.k)
+
+    def train_rows(self, fold: int | str) -> Int64:
+        """Return the rows that a fold, or FULL, trains on."""
+        return np.flatnonzero(np.ones(len(self.fold_of_row)) if fold == FULL else self.fold_of_row != fold)
+
+    def valid_rows(self, fold: int | str) -> Int64:
+        """Return the rows that a fold holds out; none for FULL."""
+        return np.flatnonzero(np.zeros(len(self.fold_of_row)) if fold == FULL else self.fold_of_row == fold)
 
 
-def fold_numbers(workspace: Workspace) -> range:
-    """Return the fold numbers; raise FoldsError if there are no folds for this data."""
-    _, meta = read_folds(workspace.folds, read_labels(workspace.data).images_sha256)
-    return range(meta["k"])
-
-
-def open_data(job: Job) -> Data:
-    """Read and validate the data and split it by fold; raise FoldsError for an unknown fold."""
-    labels, test = read_labels(job.workspace.data), read_test(job.workspace.data)
-    fold_of_row, meta = read_folds(job.workspace.folds, labels.images_sha256)
-    if job.fold != FULL and job.fold not in range(meta["k"]):
-        raise FoldsError(f"fold {job.fold}: expected 0 to {meta['k'] - 1}, all or {FULL} ({job.workspace.folds})")
-    return Data(
-        labels=labels,
-        test=test,
-        train_rows=np.flatnonzero(fold_of_row != job.fold),
-        valid_rows=np.flatnonzero(fold_of_row == job.fold),
-        folds_sha256=meta["folds_sha256"],
-    )
+def open_data(workspace: Workspace) -> Data:
+    """Read, validate and hash the data set and its folds; raise FoldsError if there are no folds for this data."""
+    dataset = Dataset(workspace.data)
+    fold_of_row, folds = read_folds(workspace.folds, dataset.images_sha256)
+    made = provenance(dataset, folds.folds_sha256)
+    return Data(dataset=dataset, fold_of_row=fold_of_row, folds=folds, provenance=made)
 
 
 def recorded_precision(job: Job) -> str:
     """Return the job's precision; for auto, the one recorded in this fold or another fold of the run, if any."""
     folders = [job.folder, *started_folds(job.folder.parent)]
-    configs = [folder / "config.json" for folder in folders if (folder / "config.json").exists()]
-    if job.precision != "auto" or not configs:
-        return job.precision
-    return str(read_config(configs[0].parent)["settings"].get("precision", "auto"))
+    configured = [folder for folder in folders if (folder / "config.json").exists()]
+    return job.precision if job.precision != "auto" or not configured else read_config(configured[0]).precision
 
 
-def check_init_run(job: Job) -> None:
+def check_init_run(job: Job, data: Data) -> None:
     """Raise RunError if --init names a run of other folds or images, which may have trained on held-out rows."""
     assert job.init is not None
     folder = fold_folder(job.workspace.run(job.init), job.fold)
     if not folder.is_dir():
-        raise RunError(f"--init {job.init}: no fold {job.fold} at {folder}: train it first, or choose another run")
-    config = read_config(folder)
-    labels = read_labels(job.workspace.data)
-    _, meta = read_folds(job.workspace.folds, labels.images_sha256)
-    if (config.get("folds_sha256"), config.get("images_sha256")) != (meta["folds_sha256"], labels.images_sha256):
+        raise RunError(
+            f"--init {job.init}: no fold {job.fold} at {folder}", fix="train it first, or choose another run"
+        )
+    made, now = read_config(folder).provenance, data.provenance
+    if (made.folds_sha256, made.images_sha256) != (now.folds_sha256, now.images_sha256):
         raise RunError(
             f"--init {job.init}: {folder} was trained on other folds or images, so out-of-fold scores would be "
-            f"contaminated: use a run trained on {job.workspace.folds}"
+            "contaminated",
+            fix=f"use a run trained on {job.workspace.folds}",
         )
 
 
-def run_config(job: Job, data: Data, precision: str) -> dict[str, Any]:
-    """Return the content of config.json: everything that a run's files depend on."""
-    import torch  # not at the top: a process that only starts others doesn't need it
-
-    return {
-        "recipe": job.name,
-        "settings": asdict(job.recipe)
-        | {"precision": precision, "init": job.init, "sync_batch_norm": job.sync_batch_norm, "compile": job.compile},
-        "fold": job.fold,
-        "seed": job.workspace.seed,
-        **asdict(provenance(Dataset(job.workspace.data), data.folds_sha256)),
-        "threads": torch.get_num_threads(),
-        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+def run_config(job: Job, data: Data, precision: str, *, threads: int, processes: int) -> RunConfig:
+    """Return the content of config.json."""
+    recipe: dict[str, Setting] = {
+        name: list(value) if isinstance(value, tuple) else value for name, value in asdict(job.recipe).items()
     }
+    return RunConfig(
+        recipe=job.name,
+        settings=recipe
+        | {"precision": precision, "init": job.init, "sync_batch_norm": job.sync_batch_norm, "compile": job.compile},
+        fold=job.fold,
+        seed=job.workspace.seed,
+        **asdict(data.provenance),
+        threads=threads,
+        processes=processes,
+    )

@@ -17,13 +17,18 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from competition.common.arrays import Int64
 from competition.common.errors import DataError, UserError
-from competition.common.seeds import generator
+from competition.common.seeds import derive, generator
 from competition.data.images import read_image, to_input_px
 from competition.data.labels import Labels, TestSet
 from competition.training.augment import Augment
 from competition.training.device import default_workers, keep_freed_memory
+from competition.training.jobs import Data, Job
+from competition.training.world import World
+from models.recipes import Recipe
 
 Key: TypeAlias = tuple[int, int]  # (epoch, row), which seed a sample's augmentation
+Sample: TypeAlias = tuple[npt.NDArray[Any], ...]  # the fields of a Batch, of one image
+BATCH_ON_CPU, BATCH_ON_GPU = 32, 64  # images predicted at once; a heatmap volume takes 17 MiB per image
 
 
 class Batch(NamedTuple):
@@ -78,9 +83,13 @@ class PoseImages(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.source.id)
 
-    def __getitem__(self, key: Key) -> tuple[npt.NDArray[Any], ...]:
+    def __getitem__(self, key: Key) -> Sample | DataError:
+        """Return a sample, or the error as a value: raised in a worker, torch would replace its message."""
         epoch, row = key
-        image = read_image(self.folder / self.source.images[row], self.size)
+        try:
+            image = read_image(self.folder / self.source.images[row], self.size)
+        except DataError as error:
+            return error
         if isinstance(self.source, TestSet):
             return self.source.id[row], image
         pose2d_px = to_input_px(self.source.pose2d_px[row], self.size)
@@ -125,34 +134,69 @@ class KeyedBatches(Sampler[list[Key]]):
             yield [(self.epoch, int(row)) for row in rows[first : first + self.batch][self.rank :: self.size]]
 
 
-def collate(samples: list[tuple[npt.NDArray[Any], ...]]) -> Batch:
-    """Stack samples into a batch."""
-    fields = [torch.from_numpy(np.stack(column)) for column in zip(*samples, strict=True)]
-    return Batch(*fields)
+def collate(samples: list[Sample | DataError]) -> Batch | DataError:
+    """Stack samples into a batch; return the first error if there is one."""
+    stacked: list[Sample] = []
+    for sample in samples:
+        if isinstance(sample, DataError):
+            return sample
+        stacked.append(sample)
+    return Batch(*(torch.from_numpy(np.stack(column)) for column in zip(*stacked, strict=True)))
 
 
-def batches(loader: DataLoader[Batch]) -> Iterator[Batch]:
-    """Iterate over a loader; raise a worker's DataError without the traceback that torch adds to its message.
+def batches(loader: DataLoader[Batch | DataError]) -> Iterator[Batch]:
+    """Iterate over a loader; raise DataError for an image that can't be read.
 
     Raise UserError if a worker dies, which is usually the system's reaction to a lack of memory.
     """
-    try:
-        yield from loader
-    except DataError as error:
-        lines = str(error).strip().splitlines()
-        raise DataError(lines[-1].partition("DataError: ")[2] or lines[-1]) from None
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise UserError(
-            f"a loader process died ({str(error).splitlines()[0][:120]}): out of memory? lower --workers; "
-            "the same command resumes from the last checkpoint"
-        ) from None
+    iterator = iter(loader)
+    while True:
+        try:
+            batch = next(iterator, None)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise UserError(
+                f"a loader process died ({str(error).splitlines()[0][:120]})",
+                fix="out of memory? lower --workers; the same command resumes from the last checkpoint",
+            ) from None
+        if batch is None:
+            return
+        if isinstance(batch, DataError):
+            raise batch
+        yield batch
+
+
+def training_loader(
+    job: Job, data: Data, size: int, device: torch.device, world: World
+) -> tuple[KeyedBatches, DataLoader[Batch | DataError]]:
+    """Create the loader of the training rows, shuffled and augmented by seed, fold and epoch."""
+    seed = derive(job.workspace.seed, "train", job.fold)
+    augment = Augment(size, seed, job.recipe.augmentation) if job.recipe.augment else None
+    rows, shard = data.train_rows(job.fold), (world.rank, world.size)
+    keys = KeyedBatches(rows, job.recipe.batch, shuffle_seed=seed, shard=shard)
+    images = PoseImages(data.dataset.folder, data.dataset.labels, size=size, augment=augment)
+    return keys, make_loader(images, keys, workers=job.workers, device=device)
+
+
+def prediction_loader(
+    job: Job, data: Data, source: Labels | TestSet, rows: Int64, size: int, device: torch.device, world: World
+) -> DataLoader[Batch | DataError]:
+    """Create the loader of this process's rows for prediction, in order and not augmented."""
+    images = PoseImages(data.dataset.folder, source, size=size)
+    keys = KeyedBatches(rows[world.rank :: world.size], prediction_batch(device, job.recipe))
+    return make_loader(images, keys, workers=job.workers, device=device)
+
+
+def prediction_batch(device: torch.device, recipe: Recipe) -> int:
+    """Return the batch size of prediction: at most the recipe's micro-batch, if it is set."""
+    largest = BATCH_ON_GPU if device.type == "cuda" else BATCH_ON_CPU
+    return min(largest, recipe.micro_batch or largest)
 
 
 def make_loader(
     images: PoseImages, keys: KeyedBatches, *, workers: int | None, device: torch.device
-) -> DataLoader[Batch]:
+) -> DataLoader[Batch | DataError]:
     """Create a loader with persistent workers; 0 loads in this process, None chooses the number by device."""
     workers = default_workers(device) if workers is None else workers
     keep_freed_memory()  # inherited by the workers

@@ -9,7 +9,7 @@ but not its position, so that the pose is drawn over the crop by fitting its bou
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 import cv2
 import numpy as np
@@ -17,14 +17,14 @@ import torch
 
 from competition.common.arrays import Float64, Image
 from competition.common.choices import Box
-from competition.common.errors import DataError, RunError, UserError
-from competition.common.files import read_bytes, read_json
+from competition.common.errors import Command, DataError, RunError, UserError
+from competition.common.files import read_bytes
 from competition.common.skeleton import IMAGE_PX
 from competition.common.workspace import Workspace
-from competition.data.labels import read_labels
-from competition.runs.candidates import describe_missing_folds
+from competition.data.dataset import Dataset
+from competition.runs.candidates import missing_folds
 from competition.runs.folders import FULL, fold_folder, fold_folders
-from competition.runs.record import read_config
+from competition.runs.record import RunConfig, read_config
 from competition.training.device import autocast, choose_device, choose_precision
 from competition.training.predict import predict_images
 from competition.training.predict_run import find_weights, load_network
@@ -62,9 +62,9 @@ def predict_photo(
     """
     crop = crop_photo(read_photo(photo), box, photo)
     networks = find_networks(workspace, run, epoch)
-    pose_mm = np.mean([_predict(crop, *network, decoder, flip) for network in networks], axis=0)
+    pose_mm = np.mean([_predict(crop, network, decoder, flip) for network in networks], axis=0)
     if not np.isfinite(pose_mm).all():
-        raise RunError(f"run {run} predicts a pose that is not finite: train it again with a lower --lr")
+        raise RunError(f"run {run} predicts a pose that is not finite", fix="train it again with a lower --lr")
     trained = _describe_networks(workspace, run, networks)
     return PhotoPrediction(crop=crop, pose_mm=pose_mm, pose_px=place_pose(pose_mm), trained=trained)
 
@@ -117,7 +117,13 @@ def place_pose(pose_mm: Float64) -> Float64:
     return np.asarray((xy_mm - (low + high) / 2) * scale + (IMAGE_PX - 1) / 2)
 
 
-Network: TypeAlias = tuple[Path, int, dict[str, Any]]  # checkpoint, its epoch, the fold's config.json
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """The saved network of a fold."""
+
+    weights: Path
+    epoch: int
+    config: RunConfig
 
 
 def find_networks(workspace: Workspace, run: str, epoch: int | None) -> list[Network]:
@@ -127,36 +133,37 @@ def find_networks(workspace: Workspace, run: str, epoch: int | None) -> list[Net
     """
     source = workspace.run(run)
     if not source.is_dir():
-        raise RunError(f"no run at {source}; `make board` lists the runs")
+        raise RunError(f"no run at {source}", command=Command("board"))
     folders = fold_folders(source) or [folder for folder in (fold_folder(source, FULL),) if folder.is_dir()]
-    if not any((folder / "config.json").exists() for folder in folders):
-        raise RunError(f"{source} contains no networks: expected a run trained with `make train`")
     configs = [read_config(folder) for folder in folders if (folder / "config.json").exists()]
-    if any("predicted_from" in config for config in configs):
-        raise RunError(
-            f"{source} contains only poses predicted with run {configs[0].get('predicted_from')}: use that run"
-        )
+    if not configs:
+        raise RunError(f"{source} contains no networks, expected a trained run", command=Command("train"))
+    if predicted_from := next((config.predicted_from for config in configs if config.predicted_from), None):
+        raise RunError(f"{source} contains only poses predicted with run {predicted_from}", fix="use that run")
     unfinished = [folder.name for folder in folders if not (folder / "done.json").exists()]
-    missing = describe_missing_folds(source, workspace.folds)
-    if unfinished or missing:
-        reason = (
-            missing
-            or f"{', '.join(unfinished)} (of {len(folders)} folds) unfinished: resume with its `make train` command"
+    missing = missing_folds(source, workspace.folds)
+    if unfinished or missing is not None:
+        reason = missing or f"{', '.join(unfinished)} (of {len(folders)} folds) unfinished"
+        raise RunError(
+            f"run {run} is not completely trained: {reason}",
+            fix="resume with the same flags",
+            command=Command("train", {"model": configs[0].recipe or "...", "run": run}),
         )
-        raise RunError(f"run {run} is not completely trained: {reason}")
-    return [(*find_weights(folder, epoch), read_config(folder)) for folder in folders]
+    networks = []
+    for folder in folders:
+        weights, saved = find_weights(folder, epoch)
+        networks.append(Network(weights=weights, epoch=saved, config=read_config(folder)))
+    return networks
 
 
-def _predict(
-    crop: Image, weights: Path, _epoch: int, config: dict[str, Any], decoder: str | None, flip: bool | None
-) -> Float64:
+def _predict(crop: Image, network: Network, decoder: str | None, flip: bool | None) -> Float64:
     """Predict a pose [17, 3] in mm with one fold's network."""
     device = choose_device()
-    model = load_network(weights, decoder, device)
-    precision = choose_precision(str(config["settings"].get("precision", "auto")), device)
+    model, name = load_network(network.weights, decoder, device)
+    precision = choose_precision(network.config.precision, device)
     image = torch.from_numpy(_resize(crop, model.spec.input_size))[None].to(device)
     with torch.inference_mode(), autocast(precision, device):
-        pose_mm = predict_images(model, image, model.recipe.flip_test if flip is None else flip)
+        pose_mm = predict_images(model, image, model.recipe.flip_test if flip is None else flip, name)
     return np.asarray(pose_mm[0].cpu().numpy(), np.float64)
 
 
@@ -169,16 +176,14 @@ def _resize(square: Image, size: int) -> Image:
 
 def _describe_networks(workspace: Workspace, run: str, networks: list[Network]) -> str:
     """Describe the networks and their training images for the output."""
-    config = networks[0][2]
-    epochs = ", ".join(str(epoch) for _, epoch, _ in networks)
-    name = f"run {run} ({config.get('recipe')}), {len(networks)} network{'s' * (len(networks) > 1)} (epoch {epochs})"
+    config, dataset = networks[0].config, Dataset(workspace.data)
+    epochs = ", ".join(str(network.epoch) for network in networks)
+    name = f"run {run} ({config.recipe}), {len(networks)} network{'s' * (len(networks) > 1)} (epoch {epochs})"
     try:
-        labels = read_labels(workspace.data)
+        same = dataset.images_sha256 == config.images_sha256
     except DataError:
-        labels = None
-    if labels is None or labels.images_sha256 != config.get("images_sha256"):
+        same = False
+    if not same:
         return f"{name}, trained on other images than those in {workspace.data}"
-    manifest = workspace.data / "manifest.json"
-    synthetic = manifest.exists() and read_json(manifest, what="manifest").get("synthetic") is True
-    note = " (synthetic images: expect poor results on photos)" if synthetic else ""
-    return f"{name}, trained on the {len(labels.id):,} images of {workspace.data}{note}"
+    note = " (synthetic images: expect poor results on photos)" if dataset.is_synthetic else ""
+    return f"{name}, trained on the {len(dataset.labels.id):,} images of {workspace.data}{note}"

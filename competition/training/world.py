@@ -1,4 +1,4 @@
-"""Distributed data parallel (DDP): the processes that train one network together, started by torchrun.
+"""Distributed data parallel (DDP): the processes that train one network, started by `launch` or by torchrun.
 
 Process `rank` of `size` takes every size-th row of each batch, so that the averaged gradients are those of the whole
 batch, and every size-th row to predict, so that each Id is predicted once. Only the main process, rank 0, writes files.

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from competition.common.errors import FoldsError
+from competition.common.errors import Command, FoldsError
 from competition.common.files import sha256_lines, write_json
 from competition.data import folds
 from competition.data.leaks import NEAR_MM, near_copies, split_groups
@@ -130,7 +130,7 @@ def test_used_folds_are_kept_unless_forced(tmp_path: Path):
     assert (tmp_path / "folds.csv").read_bytes() == before
     (tmp_path / "folds.json").unlink()
     assert _write(tmp_path, k=5, users=["3dhg"])  # the same folds; folds.json is written again
-    assert folds.read_folds(tmp_path, sha256_lines(IMAGES))[1]["k"] == 5
+    assert folds.read_folds(tmp_path, sha256_lines(IMAGES))[1].k == 5
     assert _write(tmp_path, k=2, users=["3dhg"], force=True)
 
 
@@ -140,29 +140,30 @@ def test_a_kill_between_the_two_files_leaves_no_folds(tmp_path: Path, monkeypatc
 
     _write(tmp_path, k=5, users=[])
     with monkeypatch.context() as patch:
-        patch.setattr(folds, "write_json", killed)
+        patch.setattr(folds, "write_record", killed)
         with pytest.raises(KeyboardInterrupt):
             _write(tmp_path, k=2, users=[])
     with pytest.raises(FoldsError, match="no folds at"):
         folds.read_folds(tmp_path, sha256_lines(IMAGES))
     assert _write(tmp_path, k=2, users=[])
-    assert folds.read_folds(tmp_path, sha256_lines(IMAGES))[1]["k"] == 2
+    assert folds.read_folds(tmp_path, sha256_lines(IMAGES))[1].k == 2
 
 
 def test_users_are_found_by_the_hash_in_their_configuration(tmp_path: Path):
     _write(tmp_path, k=5, users=[])
     _, meta = folds.read_folds(tmp_path, sha256_lines(IMAGES))
-    write_json(tmp_path / "runs/a/fold0/config.json", {"folds_sha256": meta["folds_sha256"]})
+    write_json(tmp_path / "runs/a/fold0/config.json", {"folds_sha256": meta.folds_sha256})
     write_json(tmp_path / "runs/b/fold0/config.json", {"folds_sha256": "other"})
     assert runs_using_folds(tmp_path / "runs", tmp_path) == ["a"]
 
 
 def test_folds_of_other_images_or_changed_by_hand_are_rejected(tmp_path: Path):
-    with pytest.raises(FoldsError, match="make folds"):
+    with pytest.raises(FoldsError, match="no folds at") as caught:
         folds.read_folds(tmp_path, "")
+    assert caught.value.command == Command("folds")
     _write(tmp_path, k=5, users=[])
     fold, meta = folds.read_folds(tmp_path, sha256_lines(IMAGES))
-    assert (len(fold), meta["k"], meta["strategy"]) == (len(IMAGES), 5, "subject")
+    assert (len(fold), meta.k, meta.strategy) == (len(IMAGES), 5, "subject")
     with pytest.raises(FoldsError, match="lists other images"):
         folds.read_folds(tmp_path, sha256_lines(IMAGES[1:]))
     text = (tmp_path / "folds.csv").read_text()
@@ -175,7 +176,7 @@ def test_folds_of_other_images_or_changed_by_hand_are_rejected(tmp_path: Path):
     ("file", "old", "new", "message"),
     [
         ("folds.csv", ",sequence,", ",take,", "columns Id, image, subject, action, take, .*, expected"),
-        ("folds.csv", "S1_Sitting.54138969_000001.jpg,", "", "can't be read .*: run `make folds` again"),
+        ("folds.csv", "S1_Sitting.54138969_000001.jpg,", "", "can't be read .*: make the folds again"),
         ("folds.json", "{", "", "can't be read .*not valid JSON"),
         ("folds.json", '"k": 5', '"k": 4', "folds.json does not match the 5 folds"),
         ("folds.json", '"images_sha256": "', '"images_sha256": "0', "folds.json does not match the 5 folds"),

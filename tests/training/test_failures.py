@@ -8,8 +8,9 @@ import torch
 
 import models
 from competition.common.errors import RunError
+from competition.training import loop
 from competition.training.failures import report_out_of_memory
-from models.recipes import ThreeD
+from models.recipes import ThreeD, require
 from tests.helpers import Command
 from tests.training.helpers import TRAIN
 
@@ -42,6 +43,15 @@ class Own(ThreeDHourglass):
 """,
         "AttributeError at models/own.py:5",
     ),
+    "a forward pass that fails only for prediction": (
+        """
+from models.three_d import ThreeDHourglass
+class Own(ThreeDHourglass):
+    def forward(self, images):
+        return super().forward(images if self.training else images.flatten())
+""",
+        "at models/own.py:5",
+    ),
 }
 
 
@@ -67,3 +77,15 @@ def test_an_error_in_the_users_model_is_reported_with_file_and_line(
     assert error.count("\n") == 1
     assert where in error
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_bug_in_the_toolkit_is_not_taken_for_the_users(command: Command, folds: None, monkeypatch):
+    """Even if it raises an error in models/; the interpreter prints the traceback and exits with 1."""
+
+    def call_a_model_wrongly(*_: object) -> float:
+        require(False, "the bug", "absent", "here")
+        return 0.0
+
+    monkeypatch.setattr(loop, "mpjpe", call_a_model_wrongly)
+    with pytest.raises(ValueError, match="the bug must be absent"):
+        command(*TRAIN)

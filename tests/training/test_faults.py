@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from competition.cli.main import main
-from competition.training import loader
-from competition.training import loop as train
+from competition.training import loader, loop, trainer
+from competition.training.trainer import Trainer
 from tests.helpers import Command, contents, failing, names_in
 from tests.training.helpers import TRAIN
 
@@ -106,7 +106,7 @@ def test_images_that_disappear_during_training_are_reported(
     monkeypatch: pytest.MonkeyPatch,
 ):  # fmt: skip
     images, moved = own_data / "images", own_data / "moved"
-    step = train.train_step
+    step = Trainer.update_weights
 
     def move_images(*arguments: object) -> object:
         if images.exists():
@@ -115,7 +115,7 @@ def test_images_that_disappear_during_training_are_reported(
 
     capsys.readouterr()
     with monkeypatch.context() as patch:
-        patch.setattr(train, "train_step", move_images)
+        patch.setattr(Trainer, "update_weights", move_images)
         assert command(*TRAIN, data=own_data) == 2
     assert_one_error(capsys, str(images), "does not exist")
     assert command(*TRAIN, data=own_data) == 2  # still missing
@@ -149,14 +149,14 @@ def test_a_loss_or_weights_that_are_not_finite_leave_the_checkpoint_unchanged(
 ):
     """A NaN loss in the second epoch; infinite weights when SIGTERM arrives."""
     last = tmp_path / FOLD / "last.pt"
-    calls, step = 0, train.train_step
+    calls, step = 0, Trainer.update_weights
 
-    def nan_loss(trainer: train.Trainer, *arguments: object) -> torch.Tensor:
+    def nan_loss(trainer: Trainer, *arguments: object) -> torch.Tensor:
         nonlocal calls
         calls += 1
         return step(trainer, *arguments) * (float("nan") if calls == 2 else 1.0)
 
-    def infinite_weights_and_sigterm(trainer: train.Trainer, *arguments: object) -> torch.Tensor:
+    def infinite_weights_and_sigterm(trainer: Trainer, *arguments: object) -> torch.Tensor:
         loss = step(trainer, *arguments)
         with torch.no_grad():
             next(iter(trainer.model.parameters())).fill_(float("inf"))
@@ -165,31 +165,31 @@ def test_a_loss_or_weights_that_are_not_finite_leave_the_checkpoint_unchanged(
 
     assert command(*TRAIN) == 0
     before = last.read_bytes()
-    monkeypatch.setattr(train, "LOSS_CHECK_STEPS", 1)
-    monkeypatch.setattr(train, "train_step", nan_loss)
+    monkeypatch.setattr(trainer, "CHECK_STEPS", 1)
+    monkeypatch.setattr(Trainer, "update_weights", nan_loss)
     assert command(*TRAIN, "--epochs", "2") == 2
     assert_one_error(capsys, "no longer finite in epoch 2", "Ids [", "last finite mean: ", " at step 1", "unchanged")
     assert last.read_bytes() == before
-    monkeypatch.setattr(train, "train_step", infinite_weights_and_sigterm)
+    monkeypatch.setattr(Trainer, "update_weights", infinite_weights_and_sigterm)
     assert command(*TRAIN, "--epochs", "2") == 2
     assert_one_error(capsys, "the weights are no longer finite (epoch 2, step 1)", "unchanged")
     assert last.read_bytes() == before
 
 
-@pytest.mark.parametrize(("work", "steps"), [("train_step", 1), ("predict", 2)])
+@pytest.mark.parametrize(("owner", "work", "steps"), [(Trainer, "update_weights", 1), (loop, "predict", 2)])
 def test_sigterm_saves_the_steps_taken_and_stops(
     command: Command, folds: None, whole: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str], work: str, steps: int,
+    capsys: pytest.CaptureFixture[str], owner: object, work: str, steps: int,
 ):  # fmt: skip
     """During training, and during the prediction of held-out rows."""
-    do = getattr(train, work)
+    do = getattr(owner, work)
 
     def terminated(*arguments: object, **keywords: object) -> object:
         signal.raise_signal(signal.SIGTERM)
         return do(*arguments, **keywords)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, work, terminated)
+        patch.setattr(owner, work, terminated)
         capsys.readouterr()
         assert command(*TRAIN) == 143
     error = capsys.readouterr().err
@@ -204,13 +204,13 @@ def test_sigterm_saves_the_steps_taken_and_stops(
 def test_a_checkpoint_is_written_within_an_epoch_when_it_is_due(
     command: Command, folds: None, whole: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    step, last, saved_steps = train.train_step, tmp_path / FOLD / "last.pt", []
+    step, last, saved_steps = Trainer.update_weights, tmp_path / FOLD / "last.pt", []
 
     def record(*arguments: object) -> object:
         saved_steps.append(torch.load(last, weights_only=True)["part"]["step"] if last.exists() else 0)
         return step(*arguments)
 
-    monkeypatch.setattr(train, "train_step", record)
+    monkeypatch.setattr(Trainer, "update_weights", record)
     assert command(*TRAIN, "--checkpoint-minutes", "0") == 0
     assert saved_steps == [0, 1]
     assert contents(tmp_path / FOLD) == whole

@@ -23,6 +23,7 @@ from competition.runs import folders as runs
 from competition.runs import provenance
 from competition.training import checkpoint
 from competition.training import loop as training
+from competition.training.trainer import Trainer
 from tests.helpers import TINY
 
 KILLS = 30
@@ -84,7 +85,7 @@ def _chain(data: Path, root: Path, phase: Any, number: int | None = None, moment
 
     for module in (files, runs, checkpoint):
         module.atomic = dying_atomic  # type: ignore[attr-defined]
-    training.train_step = in_phase("train", training.train_step)  # type: ignore[assignment]
+    Trainer.update_weights = in_phase("train", Trainer.update_weights)  # type: ignore[method-assign]
     training.predict_all = in_phase("predict", training.predict_all)  # type: ignore[assignment]
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     folders = ["--data", str(data), "--folds", str(root / "folds"), "--submissions", str(root / "runs")]

@@ -1,8 +1,10 @@
-"""Training with DDP: invalid input is rejected before torchrun starts, and training resumes after a process dies."""
+"""Training with DDP: invalid input is rejected before processes start, and training resumes after one dies."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +16,8 @@ from competition.common.pose_csv import read_poses
 from competition.runs import folders
 from competition.runs.folders import read_valid, valid_file
 from competition.runs.record import read_log
-from tests.helpers import N_TEST, TINY, Command
+from competition.training import launch
+from tests.helpers import N_TEST, TINY, Command, contents
 from tests.training.helpers import DIVERGING
 
 EPOCHS = 4
@@ -31,7 +34,7 @@ def test_when_one_of_two_processes_dies_both_end_and_the_same_command_resumes(
         while not (fold / "last.pt").exists():
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        os.kill(_process_of_rank(1, tmp_path), signal.SIGKILL)
+        _process_of_rank(1).kill()
 
     with ThreadPoolExecutor(1) as pool:
         killing = pool.submit(kill_one_after_an_epoch)
@@ -47,7 +50,7 @@ def test_when_one_of_two_processes_dies_both_end_and_the_same_command_resumes(
     assert (fold / "done.json").exists()
     rows = read_log(fold)
     assert rows[: len(before)] == before
-    assert [row["epoch"] for row in rows] == list(range(1, EPOCHS + 1))
+    assert [row.epoch for row in rows] == list(range(1, EPOCHS + 1))
     assert read_poses(folders.test_file(fold, EPOCHS)).id.tolist() == list(range(1, N_TEST + 1))
     assert len(read_valid(valid_file(fold, EPOCHS)).id) == 24
     output = capfd.readouterr().out
@@ -64,16 +67,49 @@ def test_an_error_in_both_processes_is_printed_once(command: Command, folds: Non
     assert "no longer finite" in error
 
 
-def _process_of_rank(rank: int, folder: Path) -> int:
-    """Return the id of the process that torchrun started with this rank for a command that contains `folder`."""
-    for process in Path("/proc").glob("[0-9]*"):
+def _process_of_rank(rank: int) -> multiprocessing.Process:
+    """Return the process with this rank of those that a training in this process has started."""
+    return sorted(multiprocessing.active_children(), key=lambda process: process.pid or 0)[rank]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_all_processes_and_training_resumes_with_the_same_files(
+    command: Command, folds: None, data: Path, tmp_path: Path, number: int, code: int
+):
+    """SIGTERM reaches only the command, Ctrl-C its whole process group."""
+    train = (*TINY, "--epochs", "3", "--fold", "0", "--gpus", "2", "--batch", "4")
+    folders = ["--data", str(data), "--folds", str(tmp_path / "folds"), "--submissions", str(tmp_path / "runs")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "competition", "train", *folders, *train, "--run", "stopped"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
+        start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    next(line for line in process.stdout if "epoch 1/3" in line)
+    (os.kill if number == signal.SIGTERM else os.killpg)(process.pid, number)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == code
+    assert error.startswith("interrupted: ")
+    assert error.count("\n") == 1
+    assert not _members(process.pid)
+    state = torch.load(tmp_path / "runs/stopped/fold0/last.pt", weights_only=True)
+    assert state["epoch"] >= 1
+    assert command("train", *train, "--run", "stopped") == 0
+    assert command("train", *train, "--run", "reference") == 0
+    assert contents(tmp_path / "runs/stopped/fold0") == contents(tmp_path / "runs/reference/fold0")
+
+
+def _members(group: int) -> list[int]:
+    """Return the processes of a process group."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            command, environment = ((process / file).read_bytes() for file in ("cmdline", "environ"))
-        except OSError:  # ended in the meantime, or of another user
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:  # ended in the meantime
             continue
-        if str(folder).encode() in command and f"LOCAL_RANK={rank}".encode() in environment.split(b"\0"):
-            return int(process.name)
-    raise AssertionError(f"no process of rank {rank}")
+        if int(fields[2]) == group and fields[0] != "Z":
+            found.append(int(stat.parent.name))
+    return found
 
 
 WRONG = {
@@ -87,24 +123,24 @@ WRONG = {
 
 
 @pytest.fixture
-def no_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
-    def start(*_: object, **__: object) -> None:
-        raise AssertionError("torchrun was started")
+def no_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(*_: object) -> None:
+        raise AssertionError("processes were started")
 
-    monkeypatch.setattr(subprocess, "Popen", start)
+    monkeypatch.setattr(launch, "train_on_gpus", start)
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_invalid_input_is_rejected_before_torchrun_starts(
-    command: Command, folds: None, no_torchrun: None, capsys: pytest.CaptureFixture[str], name: str
+def test_invalid_input_is_rejected_before_processes_start(
+    command: Command, folds: None, no_launch: None, capsys: pytest.CaptureFixture[str], name: str
 ):
     flags, message = WRONG[name]
     assert command("train", *TINY, *flags) == 2
     assert message in capsys.readouterr().err
 
 
-def test_a_missing_image_is_rejected_before_torchrun_starts(
-    command: Command, folds: None, no_torchrun: None, own_data: Path, capsys: pytest.CaptureFixture[str]
+def test_a_missing_image_is_rejected_before_processes_start(
+    command: Command, folds: None, no_launch: None, own_data: Path, capsys: pytest.CaptureFixture[str]
 ):
     next((own_data / "images").iterdir()).unlink()
     assert command("train", *TINY, "--gpus", "2", data=own_data) == 2

@@ -38,8 +38,9 @@ def test_the_pipeline_from_folds_to_board(command: Command, folds: None, data: P
         poses = read_valid(folder / "valid_epoch02.npz")
         ids += poses.id.tolist()
         row = read_log(folder)[1]
-        assert row["valid_mpjpe"] == pytest.approx(mpjpe(poses.pose_mm, labels.pose_mm[poses.id - 1]))
-        assert np.mean(row["valid_mpjpe_joint"]) == pytest.approx(row["valid_mpjpe"])
+        assert row.valid_mpjpe == pytest.approx(mpjpe(poses.pose_mm, labels.pose_mm[poses.id - 1]))
+        assert row.valid_mpjpe_joint is not None
+        assert np.mean(row.valid_mpjpe_joint) == pytest.approx(row.valid_mpjpe)
     assert sorted(ids) == list(range(1, N + 1))
     table = pd.read_csv(tmp_path / "folds/folds.csv")
     assert set(table.loc[table["fold"] == 1, "Id"]) == set(ids[-(table["fold"] == 1).sum() :])
@@ -92,7 +93,7 @@ def test_fold_full_trains_on_all_images_and_is_not_a_candidate(command: Command,
     folder = tmp_path / "runs/3dhg-small/foldfull"
     assert not list(folder.glob("valid*"))
     assert (folder / "test_epoch01.csv.gz").exists()
-    assert read_log(folder)[0]["valid_mpjpe"] is None
+    assert read_log(folder)[0].valid_mpjpe is None
     assert candidates(tmp_path / "runs") == []
 
 

@@ -26,7 +26,7 @@ def test_repeating_the_command_of_a_finished_run_changes_nothing(command: Comman
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-STEPS = ("write_valid", "write_poses", "append_log", "save_checkpoint", "write_json")
+STEPS = ("write_valid", "write_poses", "append_log", "save_checkpoint", "write_done")
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -43,7 +43,7 @@ def test_a_run_killed_between_any_two_files_ends_with_the_same_files(
     def killed(*arguments, **keywords):
         nonlocal calls
         calls += 1
-        last_call = calls == (1 if step == "write_json" else 2)
+        last_call = calls == (1 if step == "write_done" else 2)
         if last_call and when == "before":
             raise KeyboardInterrupt
         write(*arguments, **keywords)

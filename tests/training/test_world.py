@@ -12,10 +12,9 @@ import torch
 
 import models
 from competition.common.workspace import Workspace
-from competition.training import loop as training
-from competition.training import trainer
+from competition.training.build import build
 from competition.training.jobs import Job, open_data
-from competition.training.loader import KeyedBatches
+from competition.training.loader import KeyedBatches, batches, training_loader
 from competition.training.world import World, join_world
 from tests.helpers import Command
 
@@ -58,12 +57,11 @@ def _gradients(
     recipe = models.recipe("3dhg-small", channels=16, depths=(1, 8), batch=8, micro_batch=micro_batch, optimizer="sgd")
     workspace = Workspace(data=data, folds=tmp_path / "folds", submissions=tmp_path / "runs")
     job = Job(workspace=workspace, name="3dhg-small", recipe=recipe, fold=0, run="parts")
-    opened = open_data(job)
-    pose_mm = torch.from_numpy(opened.labels.pose_mm[opened.train_rows])
-    made = trainer.build(job, opened.train_rows, pose_mm, torch.device("cpu"), "fp32", world)
+    opened, device = open_data(workspace), torch.device("cpu")
+    made = build(job, opened, device, "fp32", world)
     made.model.eval()
-    _, loader = training.training_loader(job, opened, made)
-    training.train_step(made, next(iter(loader)), 1)
+    _, loader = training_loader(job, opened, made.model.input_size, device, world)
+    made.gradients(next(batches(loader)))
     return {name: p.grad.numpy().copy() for name, p in made.model.named_parameters() if p.grad is not None}
 
 

@@ -1,0 +1,121 @@
+"""The results of all methods, and the description of the blend that ships."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from competition.blending.fitted import Fitted, Weights
+from competition.blending.gate import NestedGain
+from competition.blending.methods import Method
+from competition.blending.plan import Plan
+from competition.blending.problem import Problem
+from competition.common.arrays import Float64
+from competition.common.skeleton import AXES, JOINTS
+from competition.runs.blends import Blend, MethodErrors
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodResult:
+    """One method: its blend and its errors on all rows of the problem."""
+
+    fitted: Fitted
+    raw: Fitted  # before shrinking
+    joint_mm: Float64  # [17]
+    seconds: float  # of the fit
+    nested: NestedGain | None  # on held-out groups
+
+    @property
+    def mpjpe(self) -> float:
+        return float(self.joint_mm.mean())
+
+
+def compare(problem: Problem, plan: Plan) -> dict[str, MethodResult]:
+    """Fit every method of a plan, and evaluate it on all rows and on held-out groups; return results by name."""
+    results: dict[str, MethodResult] = {}
+    fits: dict[Method, Fitted] = {}  # options that differ only in shrinkage share a fit
+    for name, option in plan.options():
+        started = time.perf_counter()
+        if option.method not in fits:
+            fits[option.method] = option.method.fit(problem)
+        raw = fits[option.method]
+        fitted = raw.shrunk(option.shrink)
+        seconds = time.perf_counter() - started
+        results[name] = MethodResult(
+            fitted=fitted,
+            raw=raw,
+            joint_mm=fitted.joint_errors(problem) if fitted.fit_mm is None else fitted.fit_mm,
+            seconds=seconds,
+            nested=plan.held_out_gain(option),
+        )
+    return results
+
+
+def describe(problem: Problem, plan: Plan, results: dict[str, MethodResult]) -> Blend:
+    """Describe a blend for blend.json; figures that can't be estimated are None, with the reason in `why`."""
+    mean, single, searched = (results[name] for name in ("mean", "best single", "optuna"))
+    shipped, optimum_mm = results[plan.ships.name], results["exact"].mpjpe
+    searched_mm = searched.mpjpe
+    if searched.raw is not searched.fitted:
+        searched_mm = float(searched.raw.joint_errors(problem).mean())
+    nested = plan.choice or shipped.nested  # the gain that decided against the mean, if auto chose
+    return Blend(
+        method=plan.method.name,
+        granularity=plan.method.granularity if plan.method.granularities else None,
+        shrink=plan.search.shrink,
+        candidates=problem.names,
+        n_rows=problem.rows,
+        groups=plan.groups,
+        mpjpe_mean=mean.mpjpe,
+        mpjpe_blend_in_sample=shipped.mpjpe,
+        mpjpe_nested=mean.mpjpe - shipped.nested.gain_mm if shipped.nested else None,
+        gain_nested=nested.gain_mm if nested else None,
+        gain_nested_se=nested.gain_se_mm if nested else None,
+        mpjpe_optimum=optimum_mm,
+        gap_percent=100 * (searched_mm / optimum_mm - 1) if optimum_mm > 0 else None,
+        shipped="mean" if _is_mean(shipped.fitted, mean.fitted) else "blend",
+        why=plan.why,
+        best_single=problem.names[int(_values(single.fitted)[0, 0].argmax())],
+        gain_joint=dict(zip(JOINTS, (mean.joint_mm - shipped.joint_mm).tolist(), strict=True)),
+        gain_axis=_axis_gains(problem, mean.fitted, shipped.fitted),
+        table=tuple(
+            MethodErrors(
+                method=name,
+                mpjpe_in_sample=result.mpjpe,
+                mpjpe_nested=mean.mpjpe - result.nested.gain_mm if result.nested else None,
+                seconds=round(result.seconds, 3),
+            )
+            for name, result in results.items()
+        ),
+    )
+
+
+def notes_on_gain(blend: Blend, plan: Plan) -> list[str]:
+    """Describe the gain over the mean, in sample and on held-out groups, and what is unknown."""
+    if blend.shipped == "mean" or blend.gain_axis is None or blend.gain_joint is None:
+        return []
+    by_axis = ", ".join(f"{axis} {gain:.2f}" for axis, gain in blend.gain_axis.items())
+    best = sorted(blend.gain_joint.items(), key=lambda pair: -pair[1])[:3]
+    by_joint = ", ".join(f"{joint} {gain:.2f}" for joint, gain in best)
+    notes = [f"gain over the mean in sample, mm: by axis {by_axis}; most at {by_joint}"]
+    if plan.choice is None and plan.groups is not None:  # if auto chose, `why` includes it
+        error = f"standard error {blend.gain_nested_se:.2f}"
+        notes.append(f"gain over the mean on held-out {plan.groups.by}s: {blend.gain_nested:.2f} mm ({error})")
+    return [*notes, plan.limitation] if plan.limitation else notes
+
+
+def _values(fitted: Fitted) -> Float64:
+    assert isinstance(fitted, Weights)
+    return fitted.values
+
+
+def _is_mean(fitted: Fitted, mean: Fitted) -> bool:
+    return isinstance(fitted, Weights) and np.array_equal(fitted.values, _values(mean))
+
+
+def _axis_gains(problem: Problem, mean: Fitted, shipped: Fitted) -> dict[str, float] | None:
+    """Return the gain in mean absolute error over the mean along each axis, in mm; None if it isn't reported."""
+    mean_mm, shipped_mm = mean.axis_errors(problem), shipped.axis_errors(problem)
+    if mean_mm is None or shipped_mm is None:
+        return None
+    return dict(zip(AXES, (mean_mm - shipped_mm).tolist(), strict=True))

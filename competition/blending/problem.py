@@ -1,0 +1,84 @@
+"""The problem that blending methods solve: candidates' errors on training rows, and what is known about the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from competition.common.arrays import Float32, Float64
+
+S = TypeVar("S", bound=np.generic)
+
+SEARCH_ROWS = 20_000  # more rows cost time and hardly change the optimum
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Problem:
+    """Residuals of M candidates on N rows, each an image that all candidates have predicted out of fold."""
+
+    residual: Float32  # [17, 3, M, N] mm, contiguous: poses minus the truth
+    names: tuple[str, ...]  # [M] run:epoch, virtual members last
+    members: int  # number of names before the virtual members; the mean is the members'
+    true_mm: Float32 | None = None  # [N, 17, 3]; used only by methods that need poses, as weights don't
+    subjects: npt.NDArray[np.str_] | None = None  # [N]; None if the image names don't contain them
+    sequences: npt.NDArray[np.str_] | None = None  # [N], likewise
+    seed: int = 0
+    sampler: str = "cmaes"  # of the search
+
+    @property
+    def rows(self) -> int:
+        return int(self.residual.shape[3])
+
+    @cached_property
+    def thinned(self) -> Problem:
+        """At most SEARCH_ROWS of the rows, for methods whose time grows with them; the problem itself if it is small.
+
+        Some are taken from every sequence, as sequences matter more than frames: neighbouring frames are near copies.
+        """
+        rows = choose_rows(self.sequences, self.rows)
+        return self if len(rows) == self.rows else self.take(rows)
+
+    def take(self, rows: npt.NDArray[np.intp]) -> Problem:
+        """Return a copy of some rows, given by their indices."""
+        return replace(
+            self,
+            residual=self.residual.take(rows, axis=3),
+            true_mm=None if self.true_mm is None else self.true_mm[rows],
+            subjects=None if self.subjects is None else self.subjects[rows],
+            sequences=None if self.sequences is None else self.sequences[rows],
+        )
+
+    def poses(self) -> Float64:
+        """Return the candidates' poses [M, N, 17, 3] in mm."""
+        assert self.true_mm is not None
+        return np.add(self.residual.transpose(2, 3, 0, 1), self.true_mm, dtype=np.float64)
+
+
+def concatenate(parts: Sequence[Problem]) -> Problem:
+    """Join the rows of problems with the same candidates."""
+    first = parts[0]
+    return replace(
+        first,
+        residual=np.concatenate([part.residual for part in parts], axis=3),
+        true_mm=_joined([part.true_mm for part in parts]),
+        subjects=_joined([part.subjects for part in parts]),
+        sequences=_joined([part.sequences for part in parts]),
+    )
+
+
+def _joined(parts: Sequence[npt.NDArray[S] | None]) -> npt.NDArray[S] | None:
+    present = [part for part in parts if part is not None]
+    return np.concatenate(present) if present else None
+
+
+def choose_rows(sequences: npt.NDArray[np.str_] | None, rows: int, limit: int = SEARCH_ROWS) -> npt.NDArray[np.intp]:
+    """Choose at most `limit` of `rows` rows, ascending: all of them, or evenly spaced rows of every sequence."""
+    if rows <= limit:
+        return np.arange(rows)
+    by_sequence = np.arange(rows) if sequences is None else np.argsort(sequences, kind="stable")
+    return np.sort(by_sequence[((np.arange(limit) + 0.5) * rows / limit).astype(np.intp)])
