@@ -1,6 +1,5 @@
 """Renders the commands in messages as `make` command lines for the folders and the seed that the user chose."""
 
-import re
 import shlex
 from pathlib import Path
 from typing import Final
@@ -72,28 +71,3 @@ def _folds_to_make(workspace: Workspace) -> Path:
 
 def _quote(value: str) -> str:
     return shlex.quote(value) if value else ""
-
-
-_MAKE = re.compile(r"`make (check|folds|train|predict|blend|score|board|report|submit|verify|reproduce|data)\b([^`]*)`")
-
-
-def complete_commands(text: str, workspace: Workspace) -> str:
-    """Append DATA=, FOLDS= and SUBMISSIONS= to each `make` command in backticks, where they differ from the defaults.
-
-    `make data` stays unchanged, so that a copied command never generates images in a folder of real data.
-    """
-    folders = {"DATA": workspace.data, "FOLDS": workspace.folds, "SUBMISSIONS": workspace.submissions}
-    default = Workspace()
-    defaults = {"DATA": default.data, "FOLDS": default.folds, "SUBMISSIONS": default.submissions}
-
-    def complete(command: re.Match[str]) -> str:
-        target, rest = command.groups()
-        variables = () if target == "data" else tuple(folders)
-        assignments = [
-            f" {variable}={shlex.quote(str(folders[variable]))}"
-            for variable in variables
-            if folders[variable] != defaults[variable] and f"{variable}=" not in rest
-        ]
-        return f"`make {target}{rest}{''.join(assignments)}`"
-
-    return _MAKE.sub(complete, text)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
-from competition.cli.hints import complete_commands, describe
+from competition.cli.hints import describe
 from competition.cli.parser import Invocation, parse
 from competition.common.console import Console, printable
 from competition.common.errors import USER_ERROR, UserError
@@ -36,8 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _explain(error: BaseException, invocation: Invocation) -> tuple[str, int]:
     """Return the line and the exit code for the end of a command."""
     if isinstance(error, UserError):
-        text = complete_commands(describe(error, invocation.workspace), invocation.workspace)
-        return f"error: {text}", USER_ERROR
+        return f"error: {describe(error, invocation.workspace)}", USER_ERROR
     if isinstance(error, OSError):  # a full disk, a read-only folder
         where = f" ({error.filename})" if error.filename else ""
         return f"error: {error.strerror or error}{where}: free disk space or fix the permissions", USER_ERROR

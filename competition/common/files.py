@@ -11,10 +11,9 @@ import math
 import os
 import secrets
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import UnionType
 from typing import IO, Any
 
 from competition.common.errors import UserError
@@ -136,15 +135,12 @@ def read_text(path: Path, *, what: str) -> str:
     return text.replace("\r\n", "\n")
 
 
-def read_json(path: Path, *, what: str, needs: Mapping[str, type | UnionType] | None = None) -> dict[str, Any]:
-    """Read a JSON object; raise UserError when it is missing or damaged, or a value has another type than in `needs`.
-
-    Missing keys of `needs` become None.
-    """
-    return parse_json(read_text(path, what=what), f"{what}: {path}", needs)
+def read_json(path: Path, *, what: str) -> dict[str, Any]:
+    """Read a JSON object; raise UserError when it is missing or damaged."""
+    return parse_json(read_text(path, what=what), f"{what}: {path}")
 
 
-def parse_json(text: str, where: str, needs: Mapping[str, type | UnionType] | None = None) -> dict[str, Any]:
+def parse_json(text: str, where: str) -> dict[str, Any]:
     """Parse a JSON object as `read_json` does; error messages begin with `where`."""
     try:
         value = json.loads(text, parse_float=_finite, parse_constant=_finite)
@@ -152,11 +148,6 @@ def parse_json(text: str, where: str, needs: Mapping[str, type | UnionType] | No
         raise UserError(f"{where} is not valid JSON ({str(error)[:100]})") from None
     if not isinstance(value, dict):
         raise UserError(f"{where} holds {type(value).__name__}, expected a JSON object")
-    for key, kind in (needs or {}).items():
-        if not isinstance(value.setdefault(key, None), kind):
-            found, expected = type(value[key]).__name__, getattr(kind, "__name__", kind)
-            fix = "the file was not written by this toolkit"
-            raise UserError(f"{where}: {key!r} is {found}, expected {expected}", fix=fix)
     return value
 
 
