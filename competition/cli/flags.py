@@ -91,10 +91,9 @@ def reader(option: str, hint: Any, *, none: bool = False) -> Callable[[str], Any
     With `none`, the word none is read as None where the type allows it.
     """
     kind = _without_none(hint)
-    if get_origin(kind) is tuple and (item := get_args(kind)[0]) in _NUMBERS:
-        return numbers(option, _NUMBERS[item][1], item)
     if get_origin(kind) is tuple:
-        return reader(option, item)
+        item = get_args(kind)[0]
+        return numbers(option, _NUMBERS[item][1], item) if item in _NUMBERS else reader(option, item)
     if not (none and NoneType in get_args(hint)):
         return converter(option, _NUMBERS[kind][0], kind) if kind in _NUMBERS else kind
     expected = f"{_NUMBERS[kind][0] if kind in _NUMBERS else 'a value'}, or none"
