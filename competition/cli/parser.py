@@ -9,8 +9,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, get_type_hints
 
 import models
-from competition.cli import data, results, training
-from competition.cli import options as of
+from competition.cli import data, options, results, training
 from competition.cli.flags import add_flag, add_options, add_settings
 from competition.common.errors import UserError, unknown_message
 from competition.common.workspace import Workspace
@@ -42,19 +41,19 @@ def _subcommand(options: type[D], handler: Callable[[D, Workspace], int | None])
 
 
 COMMANDS: Final = {
-    "data": _subcommand(of.DataOptions, data.data),
-    "check": _subcommand(of.CheckOptions, data.check),
-    "folds": _subcommand(of.FoldsOptions, data.folds),
-    "train": _subcommand(of.TrainOptions, training.train),
-    "predict": _subcommand(of.PredictOptions, training.predict),
-    "blend": _subcommand(of.BlendOptions, results.blend),
-    "score": _subcommand(of.ScoreOptions, results.score),
-    "board": _subcommand(of.BoardOptions, results.board),
-    "report": _subcommand(of.ReportOptions, results.report),
-    "submit": _subcommand(of.SubmitOptions, results.submit),
-    "verify": _subcommand(of.VerifyOptions, results.verify),
-    "reproduce": _subcommand(of.ReproduceOptions, results.reproduce),
-    "bench": _subcommand(of.BenchOptions, results.bench),
+    "data": _subcommand(options.DataOptions, data.data),
+    "check": _subcommand(options.CheckOptions, data.check),
+    "folds": _subcommand(options.FoldsOptions, data.folds),
+    "train": _subcommand(options.TrainOptions, training.train),
+    "predict": _subcommand(options.PredictOptions, training.predict),
+    "blend": _subcommand(options.BlendOptions, results.blend),
+    "score": _subcommand(options.ScoreOptions, results.score),
+    "board": _subcommand(options.BoardOptions, results.board),
+    "report": _subcommand(options.ReportOptions, results.report),
+    "submit": _subcommand(options.SubmitOptions, results.submit),
+    "verify": _subcommand(options.VerifyOptions, results.verify),
+    "reproduce": _subcommand(options.ReproduceOptions, results.reproduce),
+    "bench": _subcommand(options.BenchOptions, results.bench),
 }
 
 
@@ -95,8 +94,8 @@ def parse(arguments: Sequence[str] | None = None) -> Invocation:
     values = vars(found)
     if recipe is not None:
         values["recipe"] = _create_recipe(found.model, **{name: values[name] for name in settings_of(type(recipe))})
-    options = _create(COMMANDS[found.command].options, values)
-    return Invocation(found.command, options, _create(Workspace, values), found.debug)
+    chosen = _create(COMMANDS[found.command].options, values)
+    return Invocation(found.command, chosen, _create(Workspace, values), found.debug)
 
 
 def _create(kind: type[D], values: Mapping[str, Any]) -> D:
@@ -138,7 +137,7 @@ def _create_parsers() -> tuple[Parser, Mapping[str, argparse.ArgumentParser]]:
         of_command = subparsers.add_parser(name, help=help_, description=text, allow_abbrev=False)
         add_options(of_command, command.options)
         common = of_command.add_argument_group("common flags (not every command uses all of them)")
-        for field, flag in of.WORKSPACE.items():
+        for field, flag in options.WORKSPACE.items():
             add_flag(common, field, types[field], flag, getattr(defaults, field))
         of_command.add_argument("--debug", action="store_true", help="print the traceback of an error")
     return parser, subparsers.choices

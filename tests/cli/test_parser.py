@@ -16,7 +16,6 @@ from competition.common.errors import UserError
 from competition.common.workspace import Workspace
 from models.recipes import Recipe, Setting, ThreeD
 
-
 TRAIN: dict[str, tuple[list[str], dict[str, object]]] = {
     "defaults": ([], {}),
     "with an equals sign": (["--lr=1e-3"], {"lr": 1e-3}),
