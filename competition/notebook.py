@@ -6,13 +6,14 @@ Poses are [N, 17, 3] in mm, in camera axes (x right, y down, z away), relative t
 position. Errors that the user can fix are a UserError with a message of one line. Only `create` imports torch.
 """
 
-from competition.blending.blend import BlendResult, blend, blend_files
+from competition.blending.blend import BlendResult, blend, blend_dataset, blend_files
 from competition.common.errors import UserError
 from competition.common.metrics import joint_errors, mpjpe, mpjpe_joint
 from competition.common.pose_csv import Poses
 from competition.common.pose_csv import read_poses as read_submission
 from competition.common.pose_csv import write_poses as write_submission
 from competition.common.skeleton import AXES, BONES, JOINTS
+from competition.data.dataset import Dataset
 from competition.data.folds import make_folds, read_folds, write_folds
 from competition.data.labels import Labels, TestSet, read_labels, read_test
 from competition.data.names import parse_name
@@ -27,11 +28,13 @@ __all__ = [
     "JOINTS",
     "BlendResult",
     "Candidate",
+    "Dataset",
     "Labels",
     "Poses",
     "TestSet",
     "UserError",
     "blend",
+    "blend_dataset",
     "blend_files",
     "candidates",
     "create",

@@ -9,8 +9,8 @@ import scipy.optimize
 from competition.bench.measure import Row, lower_is_better, time_both
 from competition.bench.simulator import Simulated, simulate
 from competition.blending import weights
-from competition.blending.gate import MEAN, Gate, NestedGain
-from competition.blending.search import choose_rows, search
+from competition.blending.gate import MEAN, Gate, NestedGain, Option
+from competition.blending.search import search
 from competition.common.arrays import Float32, Float64
 
 ROWS, MEMBERS = 310_000, 6
@@ -41,16 +41,14 @@ def search_and_gate() -> list[Row]:
     optimum = weights.exact(simulated.residual)
     exact_seconds = time.perf_counter() - started
     _, slsqp_seconds = _timed_slsqp(simulated.residual)
-    rows = choose_rows(simulated.sequence, ROWS)
-    part = np.ascontiguousarray(simulated.residual[..., rows])
-    names = [f"member:{index}" for index in range(MEMBERS)]
+    part = simulated.problem.thinned
+    assert part.sequences is not None
     started = time.perf_counter()
-    found = search(part, names, weights.exact(part).joint_mm).weights
+    found = search(part, weights.exact(part.residual).joint_mm).weights
     search_seconds = time.perf_counter() - started
     gap = 100 * (weights.joint_errors(simulated.residual, found).mean() / optimum.joint_mm.mean() - 1)
-    sequence = simulated.sequence[rows]
     started = time.perf_counter()
-    Gate(part, sequence, sequence).choose()
+    Gate(part, part.sequences).choose()
     gate_seconds = time.perf_counter() - started
     note = f"310,000 rows x {MEMBERS}, timed once; against scipy's SLSQP with one weight per model, on all rows"
     return [
@@ -131,30 +129,28 @@ class Draw(NamedTuple):
 def _draw(rows: int, sequences: int, seed: int) -> Draw:
     seen = simulate(rows, members=MEMBERS, sequences=sequences, seed=seed)
     unseen = simulate(FRESH, members=MEMBERS, sequences=FRESH, seed=seed, draw=1).residual
-    nested_gain = Gate(seen.residual, seen.sequence, seen.sequence).choose()
+    nested_gain = Gate(seen.problem, seen.sequence).choose()
     candidates = (
         weights.equal_weights(17, MEMBERS),
         weights.exact(seen.residual).weights,
-        chosen_weights(seen, nested_gain),
+        chosen_weights(seen, nested_gain.option),
     )
     mean, exact, chosen = (float(weights.joint_errors(unseen, found).mean()) for found in candidates)
     return Draw(nested_gain, mean, mean - exact, mean - chosen, (mean - chosen) * nested_gain.is_significant)
 
 
-def chosen_weights(seen: Simulated, nested_gain: NestedGain) -> Float64:
-    """Return the exact optimum of the option that granularity auto chose."""
+def chosen_weights(seen: Simulated, option: Option) -> Float64:
+    """Return the exact optimum of an option."""
     joints, _, members, _ = seen.residual.shape
-    if nested_gain.option in (None, MEAN):
+    if option == MEAN:
         return weights.equal_weights(joints, members)
-    return weights.shrink_weights(
-        weights.exact(seen.residual, nested_gain.option.granularity).weights, nested_gain.option.shrink
-    )
+    return weights.shrink_weights(weights.exact(seen.residual, option.method.granularity).weights, option.shrink)
 
 
 def shipped_weights(seen: Simulated) -> Float64:
     """Return the exact optimum of what granularity auto ships: the chosen option or the mean."""
-    nested_gain = Gate(seen.residual, seen.sequence, seen.sequence).choose()
-    return chosen_weights(seen, nested_gain if nested_gain.is_significant else nested_gain._replace(option=MEAN))
+    nested_gain = Gate(seen.problem, seen.sequence).choose()
+    return chosen_weights(seen, nested_gain.option if nested_gain.is_significant else MEAN)
 
 
 def _timed_slsqp(residual: Float32) -> tuple[Float64, float]:

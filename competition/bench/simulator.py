@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from competition.blending.problem import Problem
 from competition.common.arrays import Float32
 from competition.common.seeds import generator
 
@@ -27,6 +28,12 @@ class Simulated(NamedTuple):
 
     residual: Float32  # [17, 3, M, N] mm
     sequence: npt.NDArray[np.str_]  # [N]
+
+    @property
+    def problem(self) -> Problem:
+        members = self.residual.shape[2]
+        names = tuple(f"member:{index}" for index in range(members))
+        return Problem(residual=self.residual, names=names, members=members, sequences=self.sequence)
 
 
 def simulate(rows: int, *, members: int = 6, sequences: int | None = None, seed: int = 0, draw: int = 0) -> Simulated:

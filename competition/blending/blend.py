@@ -155,7 +155,7 @@ def blend_files(
         pose_mm = test_mm.mean(axis=0) if method == "mean" else np.median(test_mm, axis=0)
     facts = Blend(
         method="shares" if shares is not None else method,
-        candidates=tuple(map(str, files)),
+        candidates=list(map(str, files)),
         shipped="mean" if shares is None and method == "mean" else "blend",
         why="as requested; its error is unknown without out-of-fold poses",
         provenance=provenance,

@@ -63,7 +63,7 @@ def describe(problem: Problem, plan: Plan, results: dict[str, MethodResult]) -> 
         method=plan.method.name,
         granularity=plan.method.granularity if plan.method.granularities else None,
         shrink=plan.search.shrink,
-        candidates=problem.names,
+        candidates=list(problem.names),
         n_rows=problem.rows,
         groups=plan.groups,
         mpjpe_mean=mean.mpjpe,
@@ -78,7 +78,7 @@ def describe(problem: Problem, plan: Plan, results: dict[str, MethodResult]) -> 
         best_single=problem.names[int(_values(single.fitted)[0, 0].argmax())],
         gain_joint=dict(zip(JOINTS, (mean.joint_mm - shipped.joint_mm).tolist(), strict=True)),
         gain_axis=_axis_gains(problem, mean.fitted, shipped.fitted),
-        table=tuple(
+        table=[
             MethodErrors(
                 method=name,
                 mpjpe_in_sample=result.mpjpe,
@@ -86,7 +86,7 @@ def describe(problem: Problem, plan: Plan, results: dict[str, MethodResult]) -> 
                 seconds=round(result.seconds, 3),
             )
             for name, result in results.items()
-        ),
+        ],
     )
 
 

@@ -136,11 +136,12 @@ def reproduce(options: ReproduceOptions, workspace: Workspace) -> None:
     from competition.cli.reproduce import reproduce as run_all
     from competition.cli.tables import poster_table
     from competition.common.files import write_json
+    from competition.common.records import to_json
 
-    rows = run_all(workspace, options.scale, active(), fold=options.fold, parallel=options.parallel)
+    rows = run_all(workspace, options.scale, fold=options.fold, parallel=options.parallel)
     active().table(poster_table(rows, str(workspace.data)))
     if options.json is not None:
-        write_json(options.json, rows)
+        write_json(options.json, [to_json(row) for row in rows])
 
 
 def bench(options: BenchOptions, workspace: Workspace) -> None:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from rich import box
 from rich.table import Table
@@ -18,6 +18,9 @@ from competition.data.faults import Fault
 from competition.leaderboard.board import BoardRow
 from competition.leaderboard.score import Scores
 from competition.runs.blends import Blend
+
+if TYPE_CHECKING:  # loads torch
+    from competition.cli.reproduce import Reproduced
 
 Render: TypeAlias = Callable[[Command], str]  # returns the command as the user would type it
 
@@ -236,20 +239,19 @@ def _board_style(key: str, row: BoardRow, links: Mapping[str, str]) -> str:
     return "bold green" if getattr(row, f"{key.removesuffix('_rank')}_rank", None) == 1 else ""
 
 
-def poster_table(rows: list[dict[str, Any]], data: str) -> Table:
+def poster_table(rows: "Sequence[Reproduced]", data: str) -> Table:
     """Show the poster's table beside this reproduction: errors in mm, and ratios to the best single model."""
     caption = f"the poster was measured on Human3.6M, this reproduction on {data}: compare ratios, not mm"
     table = Table(
         title="the poster and its reproduction", title_justify="left", caption=caption, caption_justify="left"
     )
-    columns = {
-        "name": "model", "setting": "setting", "poster": "poster mm", "poster_ratio": "poster ratio",
-        "out_of_fold": "out of fold", "test": "test", "ratio": "ratio",
-    }  # fmt: skip
-    for key, heading in columns.items():
-        table.add_column(heading, justify="left" if key in ("name", "setting") else "right")
+    for heading in ("model", "setting"):
+        table.add_column(heading)
+    for heading in ("poster mm", "poster ratio", "out of fold", "test", "ratio"):
+        table.add_column(heading, justify="right")
     for row in rows:
-        table.add_row(*(row[key] if isinstance(row[key], str) else _ratio(key, row[key]) for key in columns))
+        errors = _mm(row.poster), _ratio(row.poster_ratio), _mm(row.out_of_fold), _mm(row.test), _ratio(row.ratio)
+        table.add_row(row.name, row.setting, *errors)
     return table
 
 
@@ -268,8 +270,8 @@ def _mm(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
-def _ratio(key: str, value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}" if "ratio" in key else f"{value:.2f}"
+def _ratio(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def _text(value: object) -> str:

@@ -53,7 +53,7 @@ class Blend:
     method: str = "unknown"
     granularity: str | None = None
     shrink: float | None = None
-    candidates: tuple[str, ...] = ()
+    candidates: list[str] = field(default_factory=list)
     n_rows: int = 0
     groups: Groups | None = None
     mpjpe_mean: float | None = None
@@ -69,7 +69,7 @@ class Blend:
     best_single: str | None = None
     gain_joint: dict[str, float] | None = None
     gain_axis: dict[str, float] | None = None
-    table: tuple[MethodErrors, ...] = ()
+    table: list[MethodErrors] = field(default_factory=list)
     provenance: Provenance | None = None
     inputs: dict[str, str] = field(default_factory=dict)  # sha256 by run/fold/file, or by path
     outputs: dict[str, str] | None = None  # sha256 by name

@@ -8,7 +8,7 @@ import numpy as np
 
 from competition.common.errors import UserError
 from competition.common.pose_csv import Poses
-from competition.runs.blends import is_blend, read_facts
+from competition.runs.blends import is_blend, read_blend
 from competition.runs.candidates import best_epoch, candidates, read_test_poses
 from competition.runs.record import read_log
 
@@ -26,31 +26,28 @@ def find_origin(submissions: Path, file: Path, poses: Poses) -> Origin:
     file, submissions = file.resolve(), submissions.resolve()
     try:
         return _of_blend(file) if is_blend(file.parent) else _of_run(submissions, file, poses)
-    except (UserError, KeyError, TypeError, ValueError) as error:  # a damaged run must not block a valid file
+    except UserError as error:  # a damaged run must not block a valid file
         return Origin("", None, f"unknown ({error})")
 
 
 def _of_blend(file: Path) -> Origin:
-    facts, name = read_facts(file.parent), file.parent.name
-    table = {row["method"]: row for row in facts.get("table", ())}
-    contents = {  # file name: description, and the keys with its errors
-        "submission": (
-            f"this file is the {facts['shipped']}",
-            {"mpjpe_in_sample": facts["mpjpe_blend_in_sample"]} | facts,
-        ),
-        "submission_mean": ("this file is its mean", table.get("mean", {})),
+    blend, name = read_blend(file.parent), file.parent.name
+    table = {row.method: (row.mpjpe_in_sample, row.mpjpe_nested) for row in blend.table}
+    unknown = (None, None)
+    contents = {  # file name: description, and errors in sample and nested
+        "submission": (f"this file is the {blend.shipped}", (blend.mpjpe_blend_in_sample, blend.mpjpe_nested)),
+        "submission_mean": ("this file is its mean", table.get("mean", unknown)),
         "submission_coordinate": (
             "this file is its per-coordinate blend",
-            table.get("optuna coordinate", table.get("optuna", {})),
+            table.get("optuna coordinate", table.get("optuna", unknown)),
         ),
     }
     if (stem := file.name.removesuffix(".csv.gz")) not in contents:
         raise UserError(f"{file.name} is not a file that the blend {name} wrote")
-    what, errors = contents[stem]
-    in_sample, nested = errors.get("mpjpe_in_sample"), errors.get("mpjpe_nested")
+    what, (in_sample, nested) = contents[stem]
     score = f"in sample {_mm(in_sample)}" if nested is None else f"nested {_mm(nested)}"
-    members = f"{len(facts['candidates'])} candidates ({', '.join(facts['candidates'])})"
-    description = f"blend {name} of {members} by {facts['method']}, {what}; out-of-fold MPJPE {score}"
+    members = f"{len(blend.candidates)} candidates ({', '.join(blend.candidates)})"
+    description = f"blend {name} of {members} by {blend.method}, {what}; out-of-fold MPJPE {score}"
     return Origin(name, in_sample if nested is None else nested, description)
 
 

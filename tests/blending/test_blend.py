@@ -11,6 +11,7 @@ import pytest
 from competition.blending import search
 from competition.blending.blend import blend
 from competition.blending.join import join
+from competition.blending.problem import Problem
 from competition.blending.weights import exact, joint_errors, one_candidate
 from competition.common.errors import RunError, UserError
 from competition.common.metrics import mpjpe
@@ -61,6 +62,7 @@ def test_the_files_of_a_blend_have_the_documented_contents(submissions: Path, tr
 
     facts = json.loads((out / "blend.json").read_text())
     assert facts == result.facts
+    assert facts["format"] == 1
     assert set(facts) >= {
         "method", "granularity", "shrink", "candidates", "n_rows", "groups", "mpjpe_mean", "mpjpe_blend_in_sample",
         "mpjpe_nested", "gain_nested", "gain_nested_se", "mpjpe_optimum", "gap_percent", "shipped", "why", "seconds",
@@ -134,7 +136,7 @@ def test_joints_where_the_search_loses_on_all_rows_keep_the_mean(
     found[np.arange(17), :, worst] = 1  # worse than the mean in every joint but one
     found[13] = good[13]
     monkeypatch.setattr(
-        "competition.blending.methods.search", lambda *_, **__: search.SearchResult(weights=found, trials=0, studies=())
+        "competition.blending.search.search", lambda *_, **__: search.SearchResult(weights=found, trials=0, studies=())
     )
     result = blend(candidates(submissions), true, TEST_IDS, tmp_path / "out", granularity=granularity)
     expected = np.full((17, 3, 3), 1 / 3)
@@ -152,12 +154,12 @@ def test_weights_are_searched_on_a_subset_and_evaluated_on_all_rows(
     searched_rows = []
     original = search.search
 
-    def spy(residual: np.ndarray, *arguments: object, **settings: object) -> search.SearchResult:
-        searched_rows.append(residual.shape[-1])
-        return original(residual, *arguments, **settings)
+    def spy(problem: Problem, *arguments: object, **settings: object) -> search.SearchResult:
+        searched_rows.append(problem.rows)
+        return original(problem, *arguments, **settings)
 
-    monkeypatch.setattr("competition.blending.methods.search", spy)
-    monkeypatch.setattr("competition.blending.blend.choose_rows", lambda sequences, rows: np.arange(0, rows, 3))
+    monkeypatch.setattr("competition.blending.search.search", spy)
+    monkeypatch.setattr("competition.blending.problem.choose_rows", lambda sequences, rows: np.arange(0, rows, 3))
     result = blend(candidates(submissions), true, TEST_IDS, tmp_path / "out", granularity="coordinate")
     assert searched_rows == [ROWS // 3]
     assert result.facts["n_rows"] == ROWS

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from competition.bench.simulator import simulate
-from competition.blending import gate, weights
+from competition.bench.simulator import Simulated, simulate
+from competition.blending import weights
 from competition.blending.gate import (
     MEAN,
     OPTIONS,
@@ -16,6 +16,11 @@ from competition.blending.gate import (
     corrected_error,
     row_errors,
 )
+from competition.blending.methods import BestSingle, Exact, Greedy, Optuna
+
+
+def gate_of(residual: np.ndarray, sequence: np.ndarray) -> Gate:
+    return Gate(Simulated(residual, sequence).problem, sequence)
 
 
 def test_clustered_error_matches_values_computed_by_hand():
@@ -55,23 +60,23 @@ def test_whole_groups_are_assigned_to_folds_of_equal_size():
 def test_row_errors_of_a_blend_match_the_metric():
     residual = simulate(60, members=3, seed=1).residual
     found = weights.exact(residual).weights
-    error = row_errors(gate.blend_residuals(residual, found))
+    error = row_errors(weights.blend_residuals(residual, found))
     assert error.shape == (60,)
     assert error.mean() == pytest.approx(weights.joint_errors(residual, found).mean(), rel=1e-6)
 
 
 def test_weights_do_not_depend_on_the_rows_they_are_evaluated_on():
     simulated = simulate(200, members=3, sequences=10, seed=2)
-    gate_ = Gate(simulated.residual, simulated.sequence, simulated.sequence)
+    gate_ = Gate(simulated.problem, simulated.sequence)
     rows = gate_.fold == 0
     changed = simulated.residual.copy()
     changed[..., rows] = changed[:, :, ::-1][..., rows]  # other members are good in these rows
-    other = Gate(changed, simulated.sequence, simulated.sequence)
-    for option in (Option("coordinate", 0.0), Option("axis", 0.5)):
+    other = Gate(Simulated(changed, simulated.sequence).problem, simulated.sequence)
+    for method in (Optuna("coordinate"), Exact("axis"), Greedy(), BestSingle()):
         for left_out in (frozenset(), frozenset({3})):
-            before = gate_._fit(option.granularity, left_out | {0})
-            np.testing.assert_array_equal(before, other._fit(option.granularity, left_out | {0}))
-    nested = gate_.evaluate(Option("coordinate", 0.0))
+            before, after = (one._fit(method, left_out | {0}) for one in (gate_, other))
+            np.testing.assert_array_equal(before.values, after.values)
+    nested = gate_.evaluate(Option(Optuna("coordinate")))
     optimum = weights.exact(simulated.residual).joint_mm.mean()
     assert nested.nested_mm > optimum
     assert nested.gain_mm == pytest.approx(nested.mean_mm - nested.nested_mm)
@@ -80,12 +85,12 @@ def test_weights_do_not_depend_on_the_rows_they_are_evaluated_on():
 def test_the_nested_error_is_corrected_for_fitting_on_fewer_groups():
     """Weights fitted on 4 and on 3 of 5 folds show how the excess error falls with 1 / (number of folds)."""
     simulated = simulate(200, members=3, sequences=10, seed=2)
-    gate_ = Gate(simulated.residual, simulated.sequence, simulated.sequence)
+    gate_ = Gate(simulated.problem, simulated.sequence)
 
     def error_mm(row: int, *left_out: int) -> float:
         fitted_on = np.ascontiguousarray(simulated.residual[..., ~np.isin(gate_.fold, left_out)])
-        found = weights.exact(fitted_on, "joint", gap_mm=gate.COARSE_GAP_MM).weights
-        return float(row_errors(gate.blend_residuals(simulated.residual[..., [row]], found))[0])
+        found = weights.exact(fitted_on, "joint", gap_mm=weights.COARSE_GAP_MM).weights
+        return float(row_errors(weights.blend_residuals(simulated.residual[..., [row]], found))[0])
 
     of_four, of_three = [], []
     for row in range(0, 200, 20):  # one row per sequence
@@ -93,7 +98,7 @@ def test_the_nested_error_is_corrected_for_fitting_on_fewer_groups():
         of_four.append(error_mm(row, fold))
         of_three.append(np.mean([error_mm(row, fold, other) for other in range(5) if other != fold]))
     rows = slice(0, 200, 20)
-    nested = np.array(gate_._nested_errors({held: Option("joint", 0.0) for held in range(5)}))[rows]
+    nested = np.array(gate_._nested_errors({held: Option(Exact("joint")) for held in range(5)}))[rows]
     np.testing.assert_allclose(nested, np.array(of_four) - 3 / 5 * (np.array(of_three) - of_four), rtol=1e-5)
     assert np.mean(of_four) < np.mean(of_three)
 
@@ -102,8 +107,8 @@ def test_the_nested_error_is_corrected_for_fitting_on_fewer_groups():
     ("gain", "simpler", "expected"),
     [
         (0.9, 0.0, MEAN),  # not above one standard error
-        (1.1, 0.3, Option("coordinate", 0.0)),
-        (1.1, 0.2, Option("joint", 0.25)),  # tied with the best, within a quarter of a standard error
+        (1.1, 0.3, Option(Optuna("coordinate"))),
+        (1.1, 0.2, Option(Optuna("joint"), 0.25)),  # tied with the best, within a quarter of a standard error
     ],
 )
 def test_the_mean_wins_within_one_standard_error_and_simpler_options_within_a_quarter(
@@ -112,24 +117,25 @@ def test_the_mean_wins_within_one_standard_error_and_simpler_options_within_a_qu
     """The parameters are errors on held-out rows, in standard errors of the difference from the best option."""
     unit = np.repeat([-1.0, 1.0], 10)  # 20 sequences of one row each
     unit /= clustered_error(unit, np.arange(20))
-    worse = dict.fromkeys(OPTIONS, 9.0) | {MEAN: gain, Option("joint", 0.25): simpler, Option("coordinate", 0.0): 0.0}
+    tied, best = Option(Optuna("joint"), 0.25), Option(Optuna("coordinate"))
+    worse = dict.fromkeys(OPTIONS, 9.0) | {MEAN: gain, tied: simpler, best: 0.0}
     monkeypatch.setattr(Gate, "_held_out_errors", lambda _, option, __: 50 + worse[option] + unit * (worse[option] > 0))
     names = np.arange(20).astype(str)
-    assert Gate(np.ones((17, 3, 2, 20), np.float32), names, names)._choose(set()) == expected
+    assert gate_of(np.ones((17, 3, 2, 20), np.float32), names)._choose(set()) == expected
 
 
 def test_a_gain_is_significant_above_one_standard_error():
-    option = Option("axis", 0.0)
+    option = Option(Optuna("axis"))
     assert NestedGain(option, 80, 79, 1.0, 0.9).is_significant
-    for chosen, error in ((option, 1.0), (MEAN, 0.9), (None, 0.9)):
+    for chosen, error in ((option, 1.0), (MEAN, 0.9)):
         assert not NestedGain(chosen, 80, 79, 1.0, error).is_significant
 
 
 def test_full_weights_are_chosen_if_shrinking_loses_part_of_the_gain():
     """Full weights are better by less than a standard error, but weights shrunk by a quarter lose 11 % of the gain."""
     simulated = simulate(2188, sequences=55, seed=6)
-    nested = Gate(simulated.residual, simulated.sequence, simulated.sequence).choose()
-    assert nested.option == Option("coordinate", 0.0)
+    nested = Gate(simulated.problem, simulated.sequence).choose()
+    assert nested.option == Option(Optuna("coordinate"))
     assert nested.is_significant
 
 
@@ -141,32 +147,31 @@ def test_a_few_sequences_of_equal_members_get_no_weights():
         shared = random.standard_normal((17, 3, 1, 8))[..., sequence] + random.standard_normal((17, 3, 1, 320))
         own = random.standard_normal((17, 3, 6, 8))[..., sequence] + random.standard_normal((17, 3, 6, 320))
         names = np.array([f"s{number}" for number in sequence])
-        assert not Gate((40 * (shared + own)).astype(np.float32), names, names).choose().is_significant
+        assert not gate_of((40 * (shared + own)).astype(np.float32), names).choose().is_significant
 
 
 def test_the_mean_is_chosen_if_members_differ_only_by_chance():
     random = np.random.default_rng(0)
     residual = (80 * random.standard_normal((17, 3, 4, 300))).astype(np.float32)
     names = np.array([f"s{row // 10}" for row in range(300)])
-    nested = Gate(residual, names, names).choose()
+    nested = gate_of(residual, names).choose()
     assert nested.option == MEAN
     assert nested.gain_mm <= nested.gain_se_mm
 
 
 def test_two_groups_are_too_few_to_choose_an_option():
     simulated = simulate(80, members=3, sequences=2, seed=2)
-    nested = Gate(simulated.residual, simulated.sequence, simulated.sequence).choose()
+    nested = Gate(simulated.problem, simulated.sequence).choose()
     assert (nested.gain_mm, nested.gain_se_mm) == (0, 0)  # without one of them, no second fold remains
 
 
 def test_the_nested_gain_agrees_with_the_gain_on_fresh_sequences():
     for seed in range(3):
         simulated = simulate(1600, members=4, sequences=40, seed=seed)
-        nested = Gate(simulated.residual, simulated.sequence, simulated.sequence).choose()
-        assert nested.option is not None
+        nested = Gate(simulated.problem, simulated.sequence).choose()
         assert nested.is_significant
         fresh = simulate(4000, members=4, sequences=4000, seed=seed, draw=1).residual
-        found = weights.exact(simulated.residual, nested.option.granularity).weights
+        found = weights.exact(simulated.residual, nested.option.method.granularity).weights
         found = weights.shrink_weights(found, nested.option.shrink)
         equal = weights.equal_weights(17, 4)
         truth = weights.joint_errors(fresh, equal).mean() - weights.joint_errors(fresh, found).mean()

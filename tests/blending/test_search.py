@@ -9,10 +9,14 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from competition.bench.simulator import simulate
-from competition.blending import search, weights
+from competition.blending import options, search, weights
+from competition.blending.problem import Problem, choose_rows
 from competition.common.errors import UserError
 
-NAMES = ("a:1", "b:2", "c:3", "d:4", "e:5", "f:6")
+
+def problem_of(residual: np.ndarray, **settings: object) -> Problem:
+    names = tuple(f"m:{index}" for index in range(residual.shape[2]))
+    return Problem(residual=residual, names=names, members=len(names), **settings)
 
 
 def gap(residual: np.ndarray, found: np.ndarray, granularity: str) -> float:
@@ -24,7 +28,7 @@ def gap(residual: np.ndarray, found: np.ndarray, granularity: str) -> float:
 def test_the_search_comes_within_a_tenth_of_a_percent_of_the_optimum(granularity: str, studies: int):
     residual = simulate(1000, seed=1).residual[[0, 3, 8, 13, 16]]
     optimum = weights.exact(residual, granularity)
-    found = search.search(residual, NAMES, optimum.joint_mm, granularity=granularity)
+    found = search.search(problem_of(residual), optimum.joint_mm, granularity)
     assert len(found.studies) == studies  # no study for the root, which has no error
     assert gap(residual, found.weights, granularity) < 0.001
     assert found.weights.min() >= 0
@@ -40,7 +44,7 @@ def test_the_search_comes_within_a_tenth_of_a_percent_of_the_optimum(granularity
 
 def test_the_search_improves_on_least_squares():
     residual = simulate(500, seed=1).residual[13:14]
-    found = search.search(residual, NAMES, weights.exact(residual).joint_mm)
+    found = search.search(problem_of(residual), weights.exact(residual).joint_mm)
     anchors = search.least_squares_anchors(residual, "coordinate")
     start = weights.joint_errors(residual, anchors["least squares, coordinate"])[0]
     assert weights.joint_errors(residual, found.weights)[0] < start - 0.01
@@ -48,7 +52,7 @@ def test_the_search_improves_on_least_squares():
 
 def test_the_first_trials_are_the_mean_and_least_squares():
     residual = simulate(300).residual[5:6]
-    study = search.search(residual, NAMES, np.zeros(1), trials=7).studies[0]
+    study = search.search(problem_of(residual), np.zeros(1), trials=7).studies[0]
     assert [trial.user_attrs.get("anchor") for trial in study.trials] == [
         "mean",
         "least squares, global",
@@ -70,17 +74,17 @@ def test_the_first_trials_are_the_mean_and_least_squares():
 def test_a_study_stops_at_the_first_trial_near_the_optimum():
     residual = simulate(300).residual[5:6]
     mean = weights.joint_errors(residual, weights.equal_weights(1, 6))
-    stopped = search.search(residual, NAMES, mean)
+    stopped = search.search(problem_of(residual), mean)
     assert stopped.trials == 1
     assert stopped.studies[0].trials[0].state.is_finished()
-    assert search.search(residual, NAMES, np.zeros(1), trials=9).trials == 9
+    assert search.search(problem_of(residual), np.zeros(1), trials=9).trials == 9
 
 
 @pytest.mark.parametrize("sampler", search.SAMPLERS)
 def test_the_same_seed_tries_the_same_weights(sampler: str):
     residual = simulate(200).residual[5:6]
     first, again, other = (
-        search.search(residual, NAMES, np.zeros(1), seed=seed, sampler=sampler, trials=20) for seed in (0, 0, 1)
+        search.search(problem_of(residual, seed=seed, sampler=sampler), np.zeros(1), trials=20) for seed in (0, 0, 1)
     )
     assert first.weights.tobytes() == again.weights.tobytes()
     values = [[trial.value for trial in found.studies[0].trials] for found in (first, again, other)]
@@ -89,7 +93,7 @@ def test_the_same_seed_tries_the_same_weights(sampler: str):
 
 def test_optuna_reads_all_trials_from_the_journal(tmp_path: Path):
     residual = simulate(200).residual[4:7]
-    found = search.search(residual, NAMES[:6], np.zeros(3), trials=12)
+    found = search.search(problem_of(residual), np.zeros(3), trials=12)
     (tmp_path / "study.journal").write_bytes(search.journal(found.studies))
     storage = JournalStorage(JournalFileBackend(str(tmp_path / "study.journal")))
     assert len(optuna.get_all_study_names(storage)) == 3
@@ -109,7 +113,7 @@ def test_the_verbosity_of_optuna_is_restored_after_a_search():
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.DEBUG)
     try:
-        search.search(simulate(50).residual[5:6], NAMES, np.zeros(1), trials=6)
+        search.search(problem_of(simulate(50).residual[5:6]), np.zeros(1), trials=6)
         assert optuna.logging.get_verbosity() == optuna.logging.DEBUG
     finally:
         optuna.logging.set_verbosity(before)
@@ -117,13 +121,13 @@ def test_the_verbosity_of_optuna_is_restored_after_a_search():
 
 def test_many_rows_are_thinned_within_every_sequence():
     sequences = np.tile([f"S1_Walking_{i}" for i in range(10)], 7)  # interleaved, like Ids of shuffled images
-    rows = search.choose_rows(sequences, 70, limit=30)
+    rows = choose_rows(sequences, 70, limit=30)
     assert (np.diff(rows) > 0).all()
     kept, counts = np.unique(sequences[rows], return_counts=True)
     assert len(kept) == 10
     assert (counts == 3).all()
-    assert search.choose_rows(None, 5, limit=5).tolist() == [0, 1, 2, 3, 4]
-    assert search.choose_rows(None, 9, limit=3).tolist() == [1, 4, 7]
+    assert choose_rows(None, 5, limit=5).tolist() == [0, 1, 2, 3, 4]
+    assert choose_rows(None, 9, limit=3).tolist() == [1, 4, 7]
 
 
 def test_of_many_candidates_only_those_that_least_squares_uses_are_searched():
@@ -131,7 +135,7 @@ def test_of_many_candidates_only_those_that_least_squares_uses_are_searched():
     noise = np.random.default_rng(0).normal(0, 5, (*members.shape[:2], 5 * members.shape[2], 800))
     many = (np.repeat(members, 5, axis=2) + noise).astype(np.float32)  # five epochs of each of six runs
     optimum = weights.exact(many)
-    found = search.search(many, [f"m:{i}" for i in range(30)], optimum.joint_mm)
+    found = search.search(problem_of(many), optimum.joint_mm)
     assert gap(many, found.weights, "coordinate") < 0.002
     for study in found.studies:
         assert {name.split()[1] for name in study.trials[0].params} < {"mean", *(f"m:{i}" for i in range(30))}
@@ -140,5 +144,6 @@ def test_of_many_candidates_only_those_that_least_squares_uses_are_searched():
 
 
 def test_an_unknown_sampler_is_rejected():
+    assert tuple(search.SAMPLERS) == options.SAMPLERS
     with pytest.raises(UserError, match="unknown sampler 'cma': did you mean 'cmaes'"):
-        search.search(simulate(10).residual, NAMES, np.zeros(17), sampler="cma")
+        search.search(problem_of(simulate(10).residual, sampler="cma"), np.zeros(17))
