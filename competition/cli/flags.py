@@ -48,26 +48,23 @@ def add_options(parser: argparse._ActionsContainer, options: "type[DataclassInst
 def add_flag(parser: argparse._ActionsContainer, name: str, hint: Any, flag: Flag, default: object) -> None:
     """Add one flag; `default` is MISSING for a flag that must be given."""
     option = name if flag.positional else _option(name)
+    shown = "" if any(default is unset for unset in (MISSING, None, False)) else f" (default: {default})"
+    text = (flag.help + shown).replace("%", "%%")
     if hint is bool:
-        parser.add_argument(option, action="store_true", help=flag.help)
+        parser.add_argument(option, action="store_true", help=text)
     elif hint == (bool | None):
-        parser.add_argument(option, action=argparse.BooleanOptionalAction, default=None, help=flag.help)
+        parser.add_argument(option, action=argparse.BooleanOptionalAction, default=None, help=text)
     else:
         choose = one_of(name, flag.choices) if flag.choices else None
-        shown = "" if default in (None, MISSING) else f" (default: {default})"
-        more: dict[str, Any] = {}  # argparse rejects `required` for a positional argument, even when it is True
-        if Path in get_args(_without_none(hint)):
-            more["nargs"] = "+"
-        if default is MISSING and not flag.positional:
-            more["required"] = True
-        parser.add_argument(
+        action = parser.add_argument(
             option,
             type=flag.parse or choose or reader(option, hint),
+            nargs="+" if Path in get_args(_without_none(hint)) else None,
             default=None if default is MISSING else default,
             metavar=flag.metavar or "|".join(flag.choices) or None,
-            help=(flag.help + shown).replace("%", "%%"),
-            **more,
+            help=text,
         )
+        action.required = default is MISSING
 
 
 def add_settings(parser: argparse.ArgumentParser, model: str, recipe: Recipe) -> None:
@@ -91,10 +88,9 @@ def reader(option: str, hint: Any, *, none: bool = False) -> Callable[[str], Any
     With `none`, the word none is read as None where the type allows it.
     """
     kind = _without_none(hint)
-    if get_origin(kind) is tuple and (item := get_args(kind)[0]) in _NUMBERS:
-        return numbers(option, _NUMBERS[item][1], item)
     if get_origin(kind) is tuple:
-        return reader(option, item)
+        item = get_args(kind)[0]
+        return numbers(option, _NUMBERS[item][1], item) if item in _NUMBERS else reader(option, item)
     if not (none and NoneType in get_args(hint)):
         return converter(option, _NUMBERS[kind][0], kind) if kind in _NUMBERS else kind
     expected = f"{_NUMBERS[kind][0] if kind in _NUMBERS else 'a value'}, or none"

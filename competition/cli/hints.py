@@ -9,7 +9,7 @@ from competition.common.workspace import Workspace
 
 # flags that are variables of the Makefile; all others go into ARGS
 VARIABLES: Final = (
-    "model", "fold", "run", "epochs", "gpus", "n", "n-test", "method", "file", "competition", "message",
+    "model", "fold", "run", "epochs", "gpus", "n", "n-test", "method", "file", "competition", "message", "yes",
 )  # fmt: skip
 REQUIRED: Final = {  # what the user has to fill in where a command doesn't name it
     "predict": {"run": "<name>"},

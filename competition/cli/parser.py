@@ -6,7 +6,6 @@ The settings of a model are flags of `train`, so the command line is parsed twic
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, get_type_hints
 
 import models
@@ -60,12 +59,16 @@ COMMANDS: Final = {
 
 @dataclass(frozen=True)
 class Invocation:
-    """A parsed command line; `run` calls the subcommand's handler."""
+    """A parsed command line."""
 
     command: str
+    options: object  # of the class that the subcommand names
     workspace: Workspace
     debug: bool
-    run: Callable[[], int | None]
+
+    def run(self) -> int | None:
+        """Run the subcommand and return its exit code, None for 0."""
+        return COMMANDS[self.command].handler(self.options, self.workspace)
 
 
 class Parser(argparse.ArgumentParser):
@@ -91,9 +94,8 @@ def parse(arguments: Sequence[str] | None = None) -> Invocation:
     values = vars(found)
     if recipe is not None:
         values["recipe"] = _create_recipe(found.model, **{name: values[name] for name in settings_of(type(recipe))})
-    subcommand, workspace = COMMANDS[found.command], _create(Workspace, values)
-    run = partial(subcommand.handler, _create(subcommand.options, values), workspace)
-    return Invocation(found.command, workspace, found.debug, run)
+    chosen = _create(COMMANDS[found.command].options, values)
+    return Invocation(found.command, chosen, _create(Workspace, values), found.debug)
 
 
 def _create(kind: type[D], values: Mapping[str, Any]) -> D:

@@ -112,7 +112,9 @@ def submit(options: SubmitOptions, workspace: Workspace) -> None:
         try:
             return active().ask("upload it? [y/N] ").strip().lower() in ("y", "yes")
         except EOFError:
-            raise UserError("submit asks for confirmation, but there is no terminal: add --yes or YES=1") from None
+            what, fix = "submit asks for confirmation, but there is no terminal", "add --yes"
+            given = {"competition": competition, "message": message, "file": str(file), "yes": "1"}
+            raise UserError(what, fix=fix, command=Command("submit", given)) from None
 
     file = options.file or workspace.submissions / "blend" / "submission.csv.gz"
     competition, message = options.competition, options.message

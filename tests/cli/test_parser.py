@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import pytest
 
@@ -11,15 +11,10 @@ import models
 from competition.cli.flags import Flag, add_options, add_settings
 from competition.cli.main import main
 from competition.cli.options import BlendOptions, PredictOptions, ScoreOptions, TrainOptions
-from competition.cli.parser import COMMANDS, Invocation, Parser, parse
+from competition.cli.parser import COMMANDS, Parser, parse
 from competition.common.errors import UserError
 from competition.common.workspace import Workspace
 from models.recipes import Recipe, Setting, ThreeD
-
-
-def _options(invocation: Invocation) -> Any:
-    return invocation.run.args[0]  # type: ignore[attr-defined]  # of functools.partial
-
 
 TRAIN: dict[str, tuple[list[str], dict[str, object]]] = {
     "defaults": ([], {}),
@@ -37,24 +32,24 @@ TRAIN: dict[str, tuple[list[str], dict[str, object]]] = {
 )
 def test_settings_replace_those_of_the_named_model(name: str, model: list[str]):
     arguments, settings = TRAIN[name]
-    options = _options(parse(["train", *arguments, *model, "--fold", "1"]))
+    options = parse(["train", *arguments, *model, "--fold", "1"]).options
     assert isinstance(options, TrainOptions)
     assert (options.model, options.fold, options.run) == ("3dhg-small", "1", None)
     assert options.recipe == models.recipe("3dhg-small", **settings)
 
 
 def test_a_value_that_looks_like_a_flag_is_a_value():
-    options = _options(parse(["train", "--model", "3dhg", "--run", "a --model b --stacks 2", "--init", "--model 2dhg"]))
+    options = parse(["train", "--model", "3dhg", "--run", "a --model b --stacks 2", "--init", "--model 2dhg"]).options
     assert (options.model, options.run, options.init) == ("3dhg", "a --model b --stacks 2", "--model 2dhg")
     assert isinstance(options.recipe, ThreeD)
 
 
 def test_options_have_the_types_of_their_fields():
-    assert _options(parse(["blend", "--files", "a.csv", "b.csv", "--shares", ".6,.4", "--virtual"])) == BlendOptions(
+    assert parse(["blend", "--files", "a.csv", "b.csv", "--shares", ".6,.4", "--virtual"]).options == BlendOptions(
         files=(Path("a.csv"), Path("b.csv")), shares=(0.6, 0.4), virtual=True
     )
-    assert _options(parse(["score"])) == ScoreOptions(file=None, strict=False, json=None)
-    assert _options(parse(["predict", "--run", "none", "--no-flip", "--box", "1,2,30,40"])) == PredictOptions(
+    assert parse(["score"]).options == ScoreOptions(file=None, strict=False, json=None)
+    assert parse(["predict", "--run", "none", "--no-flip", "--box", "1,2,30,40"]).options == PredictOptions(
         run="none", flip=False, box=(1.0, 2.0, 30.0, 40.0)
     )
     workspace = parse(["check", "--data", "/data/pose", "--seed", "3"]).workspace
