@@ -105,7 +105,7 @@ def _describe(facts: Facts, render: Render) -> dict[str, str]:
         case LabelFacts():
             return _describe_labels(facts)
         case FoldFacts(missing=str()):
-            return {facts.folder: f"{facts.missing}; next: {render(Command('folds'))}"}
+            return {facts.folder: f"{facts.missing}; run {render(Command('folds'))}"}
         case FoldFacts():
             held_out = f"strategy {facts.strategy}; held-out images by fold: {_counts(facts.held_out)}"
             leaks = {
@@ -158,7 +158,7 @@ def _where(fault: Fault) -> str:
 
 
 def _fix(fault: Fault, render: Render) -> str:
-    return f"{fault.fix}; next: {render(fault.command)}" if fault.command else fault.fix
+    return f"{fault.fix}; run {render(fault.command)}" if fault.command else fault.fix
 
 
 def score_table(title: str, scores: Scores) -> Table:

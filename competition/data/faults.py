@@ -36,6 +36,9 @@ class Fault:
         places = f" ({len(self.places):,}, the first is {self.places[0]})" if self.places else ""
         return f"{self.where}: {self.what}{places}"
 
+    def __str__(self) -> str:
+        return f"{self.describe()}: {self.fix}"
+
 
 def raise_first(faults: Sequence[Fault]) -> None:
     """Raise DataError for the first fault, with the number of further ones; do nothing when there are none."""

@@ -46,7 +46,7 @@ def test_a_valid_folder_passes_the_check(command: Command, data: Path, capsys):
     assert command("check", data=data) == 0
     out = capsys.readouterr().out
     assert "as named" in out
-    assert "none yet; next: `make folds" in out
+    assert "none yet; run `make folds" in out
     found = check_all(data)
     assert not found.problems
     assert not found.warnings
