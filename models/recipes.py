@@ -202,9 +202,7 @@ class Integral(Recipe):
     augment: bool = True  # a pretrained backbone overfits otherwise
 
     input_size: InputSize = 256
-    backbone: Annotated[str, Setting(help="timm model that extracts the features")] = (
-        "resnet50"  # any with features_only
-    )
+    backbone: Annotated[str, Setting(help="timm model that extracts the features")] = "resnet50"  # needs features_only
     pretrained: Annotated[bool, Setting(help="download pretrained weights of the backbone")] = False
     deconvolution_channels: Annotated[int, Setting(help="channels of each of the three deconvolutions")] = 256  # Sun's
     bins: Annotated[int, Setting(help="depth bins of the volume")] = 64
