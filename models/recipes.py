@@ -48,9 +48,8 @@ class Recipe:
     network: ClassVar[str] = ""  # "module:class", imported when a model is created
 
     epochs: Annotated[int, Setting(help="passes over the training images")] = 4  # as in the 3D runs
-    batch: Annotated[int, Setting(help="images per training step", tune_values=(4, 8, 16, 32))] = (
-        4  # as many as fitted into the authors' GPU
-    )
+    # the default is as many as fitted into the authors' GPU
+    batch: Annotated[int, Setting(help="images per training step", tune_values=(4, 8, 16, 32))] = 4
     optimizer: Annotated[
         str,
         Setting(
@@ -169,12 +168,8 @@ class ThreeD(Recipe):
     network: ClassVar[str] = "models.three_d:ThreeDHourglass"
 
     input_size: InputSize = 256  # maps are a quarter as wide
-    depths: Annotated[tuple[int, ...], Setting(help="depth bins of each stack's volume, separated by commas")] = (
-        1,
-        2,
-        4,
-        64,
-    )  # the poster's. For 8 stacks: 1,2,4,8,16,32,48,64
+    # the default is the poster's; for 8 stacks: 1,2,4,8,16,32,48,64
+    depths: Annotated[tuple[int, ...], Setting(help="depth bins of each stack's volume")] = (1, 2, 4, 64)
     channels: Channels = 256
     cube_mm: CubeMm = 2000.0  # arms stretched upward just fit
     sigma: Sigma = 2.0  # the same length in z, unless the bins are coarse
@@ -207,9 +202,7 @@ class Integral(Recipe):
     augment: bool = True  # a pretrained backbone overfits otherwise
 
     input_size: InputSize = 256
-    backbone: Annotated[str, Setting(help="timm model that extracts the features, one that supports features_only")] = (
-        "resnet50"
-    )
+    backbone: Annotated[str, Setting(help="timm model that extracts the features")] = "resnet50"  # needs features_only
     pretrained: Annotated[bool, Setting(help="download pretrained weights of the backbone")] = False
     deconvolution_channels: Annotated[int, Setting(help="channels of each of the three deconvolutions")] = 256  # Sun's
     bins: Annotated[int, Setting(help="depth bins of the volume")] = 64

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import optuna
@@ -214,10 +214,10 @@ class _MemoryJournal(BaseJournalBackend):  # type: ignore[misc]  # optuna has no
     """A journal in memory, for one process, without locks."""
 
     def __init__(self) -> None:
-        self.logs: list[dict[str, Any]] = []
+        self.logs: list[dict[str, object]] = []
 
-    def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
+    def read_logs(self, log_number_from: int) -> list[dict[str, object]]:
         return self.logs[log_number_from:]
 
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+    def append_logs(self, logs: list[dict[str, object]]) -> None:
         self.logs.extend(logs)

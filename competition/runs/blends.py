@@ -5,12 +5,12 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 import numpy as np
 
 from competition.common.arrays import Float64, Int64
-from competition.common.errors import Command, UserError
+from competition.common.errors import UserError
 from competition.common.files import read_json, read_text, sha256_file, sha256_json, write_bytes
 from competition.common.pose_csv import write_poses
 from competition.common.records import read_record, to_json, write_record
@@ -129,7 +129,7 @@ def write_blend(
     return blend
 
 
-def _facts_sha256(facts: dict[str, Any]) -> str:
+def _facts_sha256(facts: Mapping[str, object]) -> str:
     return sha256_json({key: value for key, value in facts.items() if key not in _UNHASHED})
 
 
@@ -160,4 +160,4 @@ def read_weights(path: Path) -> tuple[list[str], Float64]:
 
 
 def _damaged(path: Path, what: str) -> UserError:
-    return UserError(f"{path}: {what}", fix="blend again", command=Command("blend"))
+    return UserError(f"{path}: {what}", fix="blend again")
