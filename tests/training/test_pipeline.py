@@ -84,7 +84,7 @@ def test_the_weights_of_the_best_epoch_are_saved(
     monkeypatch.setattr(training, "mpjpe", lambda *_: next(errors))
     assert command("train", *TINY, "--epochs", "3", "--fold", "0") == 0
     folder = tmp_path / "runs/3dhg-small/fold0"
-    assert [load_checkpoint(folder / f"{name}.pt")["epoch"] for name in ("best", "last")] == [2, 3]
+    assert [load_checkpoint(folder / f"{name}.pt").epoch for name in ("best", "last")] == [2, 3]
     assert json.loads((folder / "done.json").read_text())["best_epoch"] == 2
 
 
