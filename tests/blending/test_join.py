@@ -32,8 +32,10 @@ def test_virtual_members_are_added_as_candidates(submissions: Path, true: Poses,
 
 def test_refitted_candidates_use_test_poses_of_fold_full(submissions: Path, true: Poses, tmp_path: Path):
     found = candidates(submissions)
-    with pytest.raises(RunError, match="FOLD=full"):
+    with pytest.raises(RunError, match="first train a on everything") as caught:
         refitted(found[0])
+    assert caught.value.command is not None
+    assert caught.value.command.options["fold"] == "full"
     for run in "abc":
         poses = read_poses(submissions / run / "fold0/test_epoch01.csv.gz").pose_mm
         (submissions / run / "foldfull").mkdir()
