@@ -23,7 +23,7 @@ from competition.leaderboard.score import Scores
 from competition.leaderboard.scores import describe_ranks, rank, record_score
 from competition.report.links import find_links
 from competition.runs.folders import write_valid
-from competition.runs.record import append_log
+from competition.runs.record import LogRow, append_log
 from tests.helpers import N_TEST
 
 
@@ -116,7 +116,7 @@ def test_a_row_without_an_out_of_fold_score_gives_the_reason(command: Callable[.
         write_poses(runs / name / fold / "test_epoch01.csv.gz", range(1, N_TEST + 1), test)
     for name in ("mate", "logged"):
         write_valid(runs / name / "fold0/valid_epoch01.npz", np.arange(1, 4), np.zeros((3, 17, 3)))
-    append_log(runs / "logged/fold0", {"epoch": 1, "valid_mpjpe": 100.0})
+    append_log(runs / "logged/fold0", LogRow(epoch=1, valid_mpjpe=100.0))
     write_poses(tmp_path / "a.csv", range(1, N_TEST + 1), test)
     assert command("blend", "--files", str(tmp_path / "a.csv"), "--out", str(runs / "files")) == 0
     capsys.readouterr()

@@ -26,7 +26,7 @@ from competition.runs.blends import weights_csv
 from competition.runs.candidates import candidates as list_candidates
 from competition.runs.candidates import write_submission
 from competition.runs.folders import write_valid
-from competition.runs.record import append_log
+from competition.runs.record import LogRow, append_log
 from tests.helpers import N_TEST, N
 from tests.report.helpers import CHROMIUM, HOSTILE, Page, turn
 
@@ -49,7 +49,7 @@ def add_run(workspace: Workspace, run: str, spread_mm: float, recipe: str = "3dh
             pose_mm = (labels.pose_mm + noise)[rows]
             write_valid(folder / f"valid_epoch{epoch:02d}.npz", labels.id[rows], pose_mm)
             write_poses(folder / f"test_epoch{epoch:02d}.csv.gz", range(1, N_TEST + 1), noise[:N_TEST])
-            append_log(folder, {"epoch": epoch, "valid_mpjpe": mpjpe(pose_mm, labels.pose_mm[rows])})
+            append_log(folder, LogRow(epoch=epoch, valid_mpjpe=mpjpe(pose_mm, labels.pose_mm[rows])))
 
 
 def add_blend(workspace: Workspace, name: str, method: str, names: list[str], weights: np.ndarray) -> None:
