@@ -69,7 +69,7 @@ def board(options: BoardOptions, workspace: Workspace) -> None:
     from competition.cli.tables import board_json, board_table
     from competition.common.files import write_json
     from competition.leaderboard.board import board as read_board
-    from competition.leaderboard.board import sort_rows, warnings
+    from competition.leaderboard.board import notes, sort_rows, warnings
     from competition.report.links import find_links
 
     rows = sort_rows(read_board(workspace.submissions, workspace.folds), options.sort)
@@ -85,8 +85,10 @@ def board(options: BoardOptions, workspace: Workspace) -> None:
     for why, names in unscored.items():
         if why:
             log.info(f"no out-of-fold score: {', '.join(names)}: {why}")
-    for line in warnings(rows, workspace.submissions / "ledger.csv"):
+    for line in warnings(rows):
         log.warning(line)
+    for line in notes(workspace.submissions / "ledger.csv"):
+        log.info(line)
     if links:
         log.info(f"report: {report}#run-{next(iter(links))}, and likewise for the other names")
     elif not report.exists():

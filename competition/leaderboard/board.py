@@ -68,12 +68,8 @@ def with_ranks(rows: Sequence[BoardRow]) -> list[BoardRow]:
     ]
 
 
-def warnings(rows: Sequence[BoardRow], ledger: Path) -> list[str]:
-    """Warn if the public score and the out-of-fold error disagree on the best row, and if many files were scored.
-
-    `rows` come from `with_ranks`; the file `ledger` may be missing.
-    """
-    lines = []
+def warnings(rows: Sequence[BoardRow]) -> list[str]:
+    """Warn if the public score and the out-of-fold error disagree on the best row; `rows` come from `with_ranks`."""
     both = [
         (row.out_of_fold, row.public, row.name)
         for row in rows
@@ -82,17 +78,21 @@ def warnings(rows: Sequence[BoardRow], ledger: Path) -> list[str]:
     if len(both) > 1:
         by_public, by_fold = min(both, key=lambda one: one[1]), min(both, key=lambda one: one[0])
         if by_public[0] > by_fold[0]:
-            lines.append(
+            return [
                 f"{by_public[2]} is best on the public score, {by_fold[2]} out of fold: prefer {by_fold[2]}; "
                 "the out-of-fold score is computed on more rows, and the public score is easily overfitted"
-            )
-    for competition, scores in sorted(public_scores(ledger).items()):
-        if len(scores) > 1:
-            lines.append(
-                f"{len(scores)} files were scored by {competition}: the best score, {min(scores.values()):.2f}, "
-                "is partly due to luck; expect a higher private score"
-            )
-    return lines
+            ]
+    return []
+
+
+def notes(ledger: Path) -> list[str]:
+    """Say how many files a competition has scored, as the best of many scores is lucky; the ledger may be missing."""
+    return [
+        f"{len(scores)} files were scored by {competition}: the best score, {min(scores.values()):.2f}, is partly due "
+        "to luck; expect a higher private score"
+        for competition, scores in sorted(public_scores(ledger).items())
+        if len(scores) > 1
+    ]
 
 
 def board(submissions: Path, folds: Path) -> list[BoardRow]:

@@ -17,7 +17,7 @@ from competition.common.errors import UserError
 from competition.common.files import sha256_file
 from competition.common.pose_csv import write_poses
 from competition.common.workspace import Workspace
-from competition.leaderboard.board import COLUMNS, BoardRow, board, sort_rows, warnings, with_ranks
+from competition.leaderboard.board import COLUMNS, BoardRow, board, notes, sort_rows, warnings, with_ranks
 from competition.leaderboard.ledger import LEDGER, sent_scores
 from competition.leaderboard.score import Scores
 from competition.leaderboard.scores import describe_ranks, rank, record_score
@@ -71,20 +71,19 @@ def test_the_keys_of_the_json_are_those_that_scripts_know():
     ]  # fmt: skip
 
 
-def test_disagreement_of_public_and_out_of_fold_scores_is_warned_about(tmp_path: Path):
-    missing = tmp_path / "ledger.csv"
+def test_disagreement_of_public_and_out_of_fold_scores_is_warned_about():
     rows = with_ranks([row("a", 90.0, 70.0), row("b", 80.0, 75.0), row("c", 60.0)])
-    assert "a is best on the public score, b out of fold" in warnings(rows, missing)[0]
-    assert warnings(with_ranks([row("a", 80.0, 70.0), row("b", 90.0, 75.0)]), missing) == []
-    assert warnings(with_ranks([row("a", 90.0, 70.0)]), missing) == []
+    assert "a is best on the public score, b out of fold" in warnings(rows)[0]
+    assert warnings(with_ranks([row("a", 80.0, 70.0), row("b", 90.0, 75.0)])) == []
+    assert warnings(with_ranks([row("a", 90.0, 70.0)])) == []
 
 
 def test_many_files_scored_by_a_service_are_noted(tmp_path: Path):
     ledger = tmp_path / "ledger.csv"
     sent(ledger, ("pose", "1", "complete", "91.5"), ("pose", "1", "complete", "91.5"), ("pose", "2", "pending", ""))
-    assert warnings([], ledger) == []  # one file, sent twice
+    assert notes(ledger) == []  # one file, sent twice
     sent(ledger, ("pose", "1", "complete", "91.5"), ("pose", "2", "complete", "90.25"), ("x", "3", "complete", "1"))
-    (line,) = warnings([], ledger)
+    (line,) = notes(ledger)
     assert "2 files were scored by pose: the best score, 90.25" in line
 
 
