@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ EPOCHS = 4
 def test_when_one_of_two_processes_dies_both_end_and_the_same_command_resumes(
     command: Command, folds: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):
+    forkserver._forkserver._stop()  # the next one prints to the captured output
     fold = tmp_path / "runs/3dhg-small/fold0"
     train = ("train", *TINY, "--epochs", str(EPOCHS), "--fold", "0", "--gpus", "2")
 

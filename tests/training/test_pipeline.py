@@ -175,7 +175,7 @@ WRONG = {
     "unknown setting": (["train", *TINY, "--lrate", "1"], "unknown flag '--lrate'"),
     "setting of another model": (["train", *TINY, "--backbone", "resnet18"], "unknown flag '--backbone'"),
     "impossible setting": (["train", *TINY, "--epochs", "0"], "epochs"),
-    "not a number": (["train", *TINY, "--lr", "fast"], "invalid float value: 'fast'"),
+    "not a number": (["train", *TINY, "--lr", "fast"], "--lr 'fast': expected a number"),
     "unknown optimizer": (["train", *TINY, "--optimizer", "adamm"], "adamm"),
     "fold out of range": (["train", *TINY, "--fold", "2"], "expected 0 to 1"),
     "unknown precision": (["train", *TINY, "--precision", "fp8"], "did you mean"),
