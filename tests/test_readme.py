@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import models
-from competition.cli.flags import parse
 from competition.cli.main import main
+from competition.cli.parser import parse
 from competition.runs.record import read_log
 from tests.helpers import without_make
 

@@ -1,13 +1,13 @@
 """The command `blend`: reads and checks its inputs, blends runs or CSV files, and prints the results."""
 
-import argparse
 import logging
 from pathlib import Path
 
 from competition.blending import blend
 from competition.cli.hints import render
+from competition.cli.options import BlendOptions
 from competition.cli.tables import blend_table
-from competition.common.console import Console
+from competition.common.console import active
 from competition.common.errors import UserError
 from competition.common.workspace import Workspace
 from competition.data.dataset import Dataset
@@ -18,8 +18,9 @@ from competition.runs.provenance import provenance
 log = logging.getLogger(__name__)
 
 
-def blend_files(options: argparse.Namespace, workspace: Workspace, console: Console, out: Path) -> Path:
+def blend_files(options: BlendOptions, workspace: Workspace, out: Path) -> Path:
     """Blend CSVs that have no out-of-fold poses, so that no error can be estimated."""
+    assert options.files is not None
     if options.runs or options.refit or options.virtual or options.granularity != "auto":
         raise UserError(
             "--files with --runs, --refit, --virtual or --granularity: expected --files without these flags"
@@ -47,7 +48,7 @@ def blend_files(options: argparse.Namespace, workspace: Workspace, console: Cons
     return written
 
 
-def blend_runs(options: argparse.Namespace, workspace: Workspace, console: Console, out: Path) -> Path:
+def blend_runs(options: BlendOptions, workspace: Workspace, out: Path) -> Path:
     """Blend epochs of runs, with weights fitted on their out-of-fold poses."""
     dataset = Dataset(workspace.data)
     true = dataset.true
@@ -67,7 +68,7 @@ def blend_runs(options: argparse.Namespace, workspace: Workspace, console: Conso
         sampler=options.sampler,
         seed=workspace.seed,
     )
-    console.table(blend_table(result.record))
+    active().table(blend_table(result.record))
     for note in result.notes:
         log.info(note)
     return result.submission

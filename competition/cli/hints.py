@@ -1,35 +1,43 @@
-"""Completes the `make` commands in messages, so that they apply to the folders that the user chose."""
+"""Renders the commands in messages as `make` command lines for the folders and the seed that the user chose."""
 
-import re
 import shlex
+from pathlib import Path
+from typing import Final
 
 from competition.common.errors import Command, UserError
 from competition.common.workspace import Workspace
 
-VARIABLES = ("model", "fold", "run", "epochs", "gpus", "method", "file", "competition", "message")  # of the Makefile
-
-# a command in backticks: the target, and the rest of the command
-_MAKE = re.compile(r"`make (check|folds|train|predict|blend|score|board|report|submit|verify|reproduce|data)\b([^`]*)`")
+# flags that are variables of the Makefile; all others go into ARGS
+VARIABLES: Final = (
+    "model", "fold", "run", "epochs", "gpus", "n", "n-test", "method", "file", "competition", "message", "yes",
+)  # fmt: skip
+REQUIRED: Final = {  # what the user has to fill in where a command doesn't name it
+    "predict": {"run": "<name>"},
+    "verify": {"run": "<name>"},
+    "submit": {"competition": "<name>", "message": '"<text>"'},
+}
+SEEDED: Final = ("data", "folds", "train", "blend", "reproduce")
 
 
 def render(command: Command, workspace: Workspace) -> str:
-    """Return the `make` command, in backticks, that runs a subcommand on the folders that the user chose.
+    """Return the command line, in backticks, that runs a subcommand on the user's folders.
 
-    `make data` gets no folder, so that a copied command never generates images in a folder of real data.
+    An option without value is a switch. `make data` gets no folder, so that a copied command never generates images in
+    a folder of real data.
     """
-    default = Workspace()
-    folders = {
-        "DATA": (workspace.data, default.data),
-        "FOLDS": (workspace.folds, default.folds),
-        "SUBMISSIONS": (workspace.submissions, default.submissions),
-    }
-    words = ["make", command.name]
-    words += [f"{name.upper()}={shlex.quote(value)}" for name, value in command.options.items() if name in VARIABLES]
-    if command.name != "data":
-        words += [f"{name}={shlex.quote(str(path))}" for name, (path, usual) in folders.items() if path != usual]
-    if flags := [f"--{name} {value}" for name, value in command.options.items() if name not in VARIABLES]:
+    options = {name: _quote(value) for name, value in command.options.items()}
+    options = {name: value for name, value in REQUIRED.get(command.name, {}).items() if name not in options} | options
+    words = [f"{name.upper().replace('-', '_')}={value}" for name, value in options.items() if name in VARIABLES]
+    words += [f"{name}={_quote(value)}" for name, value in _workspace_variables(command, workspace).items()]
+    flags = [f"--{name} {value}".rstrip() for name, value in options.items() if name not in VARIABLES]
+    if flags:
         words.append(f'ARGS="{" ".join(flags)}"')
-    return f"`{' '.join(words)}`"
+    return f"`{' '.join(['make', command.name, *words])}`"
+
+
+def next_line(workspace: Workspace, *commands: Command) -> str:
+    """Return the line that suggests what to run next."""
+    return f"next: {', '.join(render(command, workspace) for command in commands)}"
 
 
 def describe(error: UserError, workspace: Workspace) -> str:
@@ -37,23 +45,29 @@ def describe(error: UserError, workspace: Workspace) -> str:
     return f"{error}; next: {render(error.command, workspace)}" if error.command else str(error)
 
 
-def complete_commands(text: str, workspace: Workspace) -> str:
-    """Append DATA=, FOLDS= and SUBMISSIONS= to each `make` command in backticks, where they differ from the defaults.
-
-    `make data` stays unchanged, so that a copied command never generates images in a folder of real data.
-    """
-    folders = {"DATA": workspace.data, "FOLDS": workspace.folds, "SUBMISSIONS": workspace.submissions}
+def _workspace_variables(command: Command, workspace: Workspace) -> dict[str, str]:
+    """Return the folders and the seed, as variables of the Makefile, where they differ from the defaults."""
     default = Workspace()
-    defaults = {"DATA": default.data, "FOLDS": default.folds, "SUBMISSIONS": default.submissions}
+    variables = {
+        "DATA": (workspace.data, default.data),
+        "FOLDS": (_folds_to_make(workspace) if command.name == "folds" else workspace.folds, default.folds),
+        "SUBMISSIONS": (workspace.submissions, default.submissions),
+    }
+    if command.name == "data":
+        variables = {}
+    found = {name: str(path) for name, (path, usual) in variables.items() if path != usual}
+    if command.name in SEEDED and workspace.seed != default.seed:
+        found["SEED"] = str(workspace.seed)
+    return found
 
-    def complete(command: re.Match[str]) -> str:
-        target, rest = command.groups()
-        variables = () if target == "data" else tuple(folders)
-        assignments = [
-            f" {variable}={shlex.quote(str(folders[variable]))}"
-            for variable in variables
-            if folders[variable] != defaults[variable] and f"{variable}=" not in rest
-        ]
-        return f"`make {target}{rest}{''.join(assignments)}`"
 
-    return _MAKE.sub(complete, text)
+def _folds_to_make(workspace: Workspace) -> Path:
+    """Return the folder for new folds: where the default one is taken, another data folder gets one of its own."""
+    default = Workspace()
+    taken = workspace.folds == default.folds and (workspace.folds / "folds.csv").exists()
+    own = workspace.data != default.data and taken
+    return workspace.folds / workspace.data.resolve().name if own else workspace.folds
+
+
+def _quote(value: str) -> str:
+    return shlex.quote(value) if value else ""

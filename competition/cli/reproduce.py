@@ -51,7 +51,7 @@ def reproduce(workspace: Workspace, scale: str, *, fold: str = "0", parallel: in
     data, hidden = open_data(workspace), has_answers(workspace.data)
 
     def test_mm(file: Path) -> float | None:
-        return score(workspace.data, file)["all"] if hidden else None
+        return score(data.dataset, file).all if hidden else None
 
     models = {row.model + SCALES[scale]: row for row in POSTER}
     _train(workspace, data, list(models), fold, parallel)

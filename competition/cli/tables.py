@@ -1,8 +1,9 @@
 """Tables for the terminal: checks, scores, blends, the board, benchmarks."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from rich import box
 from rich.table import Table
@@ -10,11 +11,18 @@ from rich.text import Text
 
 from competition.bench.measure import Row
 from competition.common.console import printable
+from competition.common.errors import Command
+from competition.common.records import to_json
+from competition.data.check import NEAR, SPLIT, Findings, FoldFacts, ImageFacts, LabelFacts, ListFacts
 from competition.data.faults import Fault
+from competition.leaderboard.board import BoardRow
+from competition.leaderboard.score import Scores
 from competition.runs.blends import Blend
 
 if TYPE_CHECKING:  # loads torch
     from competition.cli.reproduce import Reproduced
+
+Render: TypeAlias = Callable[[Command], str]  # returns the command as the user would type it
 
 PLACES = 10  # lines, Ids or files listed per fault
 BOARD_COLUMNS = {
@@ -35,42 +43,131 @@ DETAILS = ("kind", "epochs", "best_epoch")  # left out on narrow terminals
 WIDE = 100  # characters
 
 
-def facts_table(title: str, facts: dict[str, dict[str, str]], complete: Callable[[str], str]) -> Table:
-    """Show facts by section; `complete` completes the commands in them."""
+def facts_table(title: str, found: Findings, render: Render) -> Table:
+    """Show the facts that `check` found, by section."""
     table = Table(title=title, show_header=False, title_justify="left")
     table.add_column(style="bold", no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for section, of_section in facts.items():
-        for index, (name, fact) in enumerate(of_section.items()):
-            table.add_row("" if index else section, *map(Text, (name, complete(fact))))  # names may look like markup
+    for section, facts in _sections(found).items():
+        for index, (name, fact) in enumerate(_describe(facts, render).items()):
+            table.add_row("" if index else section, *map(Text, (name, fact)))  # names may look like markup
         table.add_section()
     return table
 
 
-def faults_table(
-    problems: Sequence[Fault], warnings: Sequence[Fault], root: Path, complete: Callable[[str], str]
-) -> Table:
+def faults_table(found: Findings, root: Path, render: Render) -> Table:
     """Show problems and warnings: what, where under `root` (the first places of each), and what to do."""
     table = Table(show_lines=True, expand=True)
     for heading, ratio in (("", None), ("what", 3), ("where", 5), ("what to do", 3)):
         table.add_column(heading, ratio=ratio, overflow="fold")
-    for kind, faults in (("problem", problems), ("warning", warnings)):
+    for kind, faults in (("problem", found.problems), ("warning", found.warnings)):
         for fault in faults:
-            more = f" and {len(fault.places) - PLACES:,} more" if len(fault.places) > PLACES else ""
-            places = f", {len(fault.places):,}: {', '.join(fault.places[:PLACES])}{more}" if fault.places else ""
-            where = str(fault.where).removeprefix(f"{root}/")
-            table.add_row(kind, *map(Text, (fault.what, f"{where}{places}", complete(fault.fix))))
+            where = _where(fault).removeprefix(f"{root}/")
+            table.add_row(kind, *map(Text, (fault.what, where, _fix(fault, render))))
     return table
 
 
-def score_table(title: str, scores: dict[str, Any]) -> Table:
+def findings_json(found: Findings, render: Render) -> dict[str, object]:
+    """Return the findings of `check` as a JSON object."""
+    problems, warnings = (
+        [{"what": fault.what, "where": _where(fault), "fix": _fix(fault, render)} for fault in faults]
+        for faults in (found.problems, found.warnings)
+    )
+    facts = {
+        section: {
+            name: None if value in (math.inf, -math.inf) else value for name, value in to_json(of_section).items()
+        }
+        for section, of_section in _sections(found).items()
+    }
+    return {"problems": problems, "warnings": warnings, "facts": facts}
+
+
+Facts: TypeAlias = ListFacts | LabelFacts | FoldFacts | ImageFacts
+
+
+def _sections(found: Findings) -> dict[str, Facts]:
+    sections: dict[str, Facts | None] = {
+        "training": found.training, "test": found.test, "labels": found.labels, "folds": found.folds,
+        "images": found.images,
+    }  # fmt: skip
+    return {name: facts for name, facts in sections.items() if facts is not None}
+
+
+def _describe(facts: Facts, render: Render) -> dict[str, str]:
+    """Return the text of each fact of a section."""
+    match facts:
+        case ListFacts():
+            groups = {"subjects": facts.subjects, "actions": facts.actions, "cameras": facts.cameras}
+            texts = {name: _counts(counts) or "not in the names" for name, counts in groups.items()}
+            sequences = f"{facts.sequences:,}, counted once for all cameras"
+            return {"images": f"{facts.images:,}", **texts, "sequences": sequences}
+        case LabelFacts():
+            return _describe_labels(facts)
+        case FoldFacts(missing=str()):
+            return {facts.folder: f"{facts.missing}; run {render(Command('folds'))}"}
+        case FoldFacts():
+            held_out = f"strategy {facts.strategy}; held-out images by fold: {_counts(facts.held_out)}"
+            leaks = {
+                "split sequences": f"{facts.split_sequences:,} {SPLIT}",
+                "near copies": f"{facts.near_copies:,} {NEAR}",
+            }
+            return {facts.folder: held_out, **leaks}
+        case ImageFacts():
+            all_ = f"; all: {render(Command('check', {'all': ''}))}" if facts.sampled else ""
+            decoded, duplicates = f"{facts.decoded:,} of {facts.listed:,}{all_}", f"{facts.duplicates:,}"
+            return {"decoded": decoded, "same bytes as another": duplicates, "not in any list": f"{facts.unlisted:,}"}
+
+
+def _describe_labels(facts: LabelFacts) -> dict[str, str]:
+    mean, least, most = (
+        f"{mm:.4g}" for mm in (facts.mean_distance_mm, facts.least_distance_mm, facts.most_distance_mm)
+    )
+    outside = f"{facts.joints_outside:,} of {facts.joints:,}, in {facts.images_with_joints_outside:,} images"
+    x, y = f"{facts.correlation_x:+.2f} in x (right)", f"{facts.correlation_y:+.2f} in y (down)"
+    texts = {
+        "units": f"joints are {mean} from the root on average ({least} to {most}); expected mm",
+        "root": f"at most {facts.root_offset_mm:.2g} mm off (0, 0, 0)",
+        "axes": f"correlation of pose2d and pose3d: {x}, {y}",
+    }
+    if facts.leg_order is not None:
+        swapped = "joints 1-3 are the left leg, as in the real competition; this is harmless"
+        order = "as named" if facts.leg_order < 0 else swapped
+        texts["leg order"] = f"{order} (correlation {facts.leg_order:+.2f})"
+    texts |= {
+        "joints outside the crop": outside,
+        "duplicate poses": f"{facts.duplicate_poses:,}",
+        "MPJPE of the mean pose": f"{facts.mean_pose_mpjpe_mm:.1f} mm, the baseline to beat",
+        "bone lengths, mm": ", ".join(f"{joint} {mm:.0f}" for joint, mm in facts.bones_mm.items()),
+    }
+    if facts.bone_changes_mm:
+        changes = (f"{subject} {mm:.2f} mm" for subject, mm in facts.bone_changes_mm.items())
+        texts["bone lengths change by"] = ", ".join(changes)
+    return texts
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
+
+
+def _where(fault: Fault) -> str:
+    """Return the file, and the number of affected places and the first PLACES of them."""
+    more = f" and {len(fault.places) - PLACES:,} more" if len(fault.places) > PLACES else ""
+    places = f", {len(fault.places):,}: {', '.join(fault.places[:PLACES])}{more}" if fault.places else ""
+    return f"{fault.where}{places}"
+
+
+def _fix(fault: Fault, render: Render) -> str:
+    return f"{fault.fix}; run {render(fault.command)}" if fault.command else fault.fix
+
+
+def score_table(title: str, scores: Scores) -> Table:
     """Show MPJPE in mm by joint and action, and the mean absolute error by axis."""
     table = Table(title=f"{title}, mm", title_justify="left")
     for heading in ("joint", "action", "axis (mean |error|)"):
         table.add_column(heading)
         table.add_column("mm", justify="right")
-    columns = [list(scores[key].items()) for key in ("joint", "action", "axis")]
+    columns = [list(values.items()) for values in (scores.joint, scores.action, scores.axis)]
     for index in range(max(map(len, columns))):
         cells = [pairs[index] if index < len(pairs) else ("", None) for pairs in columns]
         table.add_row(*(text for name, value in cells for text in (name, _mm(value))))
@@ -93,8 +190,11 @@ def blend_table(blend: Blend) -> Table:
     return table
 
 
-def board_table(rows: list[dict[str, Any]], width: int = WIDE) -> Table:
-    """Show runs and blends, MPJPE in mm; terminals narrower than WIDE show fewer columns."""
+def board_table(rows: Sequence[BoardRow], links: Mapping[str, str], width: int = WIDE) -> Table:
+    """Show runs and blends, MPJPE in mm; terminals narrower than WIDE show fewer columns.
+
+    `links` are the addresses of rows in the report, by name.
+    """
     hidden = (
         "" if width >= WIDE else f"\nterminals of at least {WIDE} columns also show kind and epochs; so does --json"
     )
@@ -114,21 +214,29 @@ def board_table(rows: list[dict[str, Any]], width: int = WIDE) -> Table:
         else:
             table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        if row["folds"] is not None and row["of_folds"] not in (None, row["folds"]):
-            row = row | {"folds": f"{row['folds']} of {row['of_folds']}"}
-        cells = [_mm(row[key]) if isinstance(row[key], float) else _text(row[key]) for key in columns]
-        styles = [_board_style(key, row) for key in columns]
-        table.add_row(*(Text(cell, style) for cell, style in zip(cells, styles, strict=True)))
+        table.add_row(*(Text(_board_cell(key, row), _board_style(key, row, links)) for key in columns))
     return table
 
 
-def _board_style(key: str, row: dict[str, Any]) -> str:
+def board_json(rows: Sequence[BoardRow], links: Mapping[str, str]) -> list[dict[str, object]]:
+    """Return the board as JSON objects, each with its address in the report."""
+    return [to_json(row) | {"link": links.get(row.name)} for row in rows]
+
+
+def _board_cell(key: str, row: BoardRow) -> str:
+    if key == "folds" and not row.is_complete:
+        return f"{row.folds} of {row.of_folds}"
+    value = getattr(row, key)
+    return _mm(value) if isinstance(value, float) else _text(value)
+
+
+def _board_style(key: str, row: BoardRow, links: Mapping[str, str]) -> str:
     """Mark the lowest score of a column, runs with missing folds, and names with a link into the report."""
     if key == "name":
-        return f"link {row['link']}" if row.get("link") else ""
+        return f"link {links[row.name]}" if row.name in links else ""
     if key == "folds":
-        return "yellow" if isinstance(row[key], str) else ""
-    return "bold green" if row.get(f"{key.removesuffix('_rank')}_rank") == 1 else ""
+        return "" if row.is_complete else "yellow"
+    return "bold green" if getattr(row, f"{key.removesuffix('_rank')}_rank", None) == 1 else ""
 
 
 def poster_table(rows: "Sequence[Reproduced]", data: str) -> Table:

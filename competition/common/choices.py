@@ -8,6 +8,7 @@ from typing import Final, TypeAlias, TypeVar
 from competition.common.errors import UserError, unknown_message
 
 EPOCHS: Final = ("best", "last", "all")
+T = TypeVar("T")
 N = TypeVar("N", int, float)
 Box: TypeAlias = tuple[float, float, float, float]  # x, y, width, height in pixels of an upright image
 
@@ -23,19 +24,28 @@ def one_of(what: str, known: Sequence[str]) -> Callable[[str], str]:
     return check
 
 
+def converter(what: str, expected: str, convert: Callable[[str], T]) -> Callable[[str], T]:
+    """Return a function that converts a text, and raises UserError where `convert` raises ValueError."""
+
+    def checked(text: str) -> T:
+        try:
+            return convert(text)
+        except (ValueError, OverflowError):
+            raise UserError(f"{what} {text[:60]!r}: expected {expected}") from None
+
+    return checked
+
+
 def numbers(what: str, expected: str, kind: Callable[[str], N]) -> Callable[[str], tuple[N, ...]]:
     """Return a function that parses finite numbers separated by commas, and raises UserError for anything else."""
 
     def parse(text: str) -> tuple[N, ...]:
-        try:
-            found = tuple(kind(cell) for cell in text.split(","))
-            if all(map(math.isfinite, found)):
-                return found
-        except (ValueError, OverflowError):
-            pass
-        raise UserError(f"{what} {text[:60]!r}: expected {expected}")
+        found = tuple(kind(cell) for cell in text.split(","))
+        if not all(map(math.isfinite, found)):
+            raise ValueError
+        return found
 
-    return parse
+    return converter(what, expected, parse)
 
 
 def parse_box(text: str) -> Box:

@@ -109,6 +109,11 @@ class _LineHandler(logging.Handler):
 _active = Console(quiet=True)
 
 
+def active() -> Console:
+    """Return the console that the program activated, for tables and questions; a quiet one if it activated none."""
+    return _active
+
+
 def bar(label: str, total: int | None, after: str = "") -> AbstractContextManager[Advance]:
     """Show progress on the active console (see `Console.bar`); show nothing if there is none."""
     return _active.bar(label, total, after)

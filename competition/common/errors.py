@@ -13,6 +13,9 @@ user, `command` the subcommand to run, which only the command line renders.
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
+
+USER_ERROR: Final = 2  # exit code of the command line
 
 
 @dataclass(frozen=True)

@@ -32,4 +32,10 @@ CAMERAS: Final = ("54138969", "55011271", "58860488", "60457274")
 
 IMAGE_PX: Final = 256  # width and height of every image of the competition
 
-LEFT_COLOUR, RIGHT_COLOUR = "#0072B2", "#D55E00"  # of the limbs, as in page.css; colour-blind-safe (Okabe and Ito)
+# of the limbs in every picture, as in page.css; colour-blind-safe (Okabe and Ito 2008)
+LEFT_COLOUR, RIGHT_COLOUR, MIDDLE_COLOUR = "#0072B2", "#D55E00", "#1d2125"
+
+
+def side_colour(joint: int) -> str:
+    """Return the colour of a joint and of the bone from its parent."""
+    return LEFT_COLOUR if joint in LEFT else RIGHT_COLOUR if joint in RIGHT else MIDDLE_COLOUR

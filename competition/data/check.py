@@ -2,16 +2,15 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from competition.common.arrays import Floats
-from competition.common.console import Advance
-from competition.common.errors import DataError, FoldsError
+from competition.common.console import bar
+from competition.common.errors import Command, DataError, FoldsError
 from competition.common.files import sha256_lines
 from competition.common.skeleton import BONES, IMAGE_PX, JOINTS, ROOT
 from competition.data.faults import Fault, are_finite, axis_correlation, is_file_name, mean_distance, outside_image
@@ -23,37 +22,98 @@ from competition.data.names import ImageName, parse_name
 
 SAMPLE = 20_000  # images to decode, unless all are requested
 BONE_CHANGE_MM = 20.0  # within a subject; rigid bones change by rounding only
+SPLIT = "held-out images whose sequence is also trained on"
+NEAR = f"held-out poses within {NEAR_MM:g} mm of a training pose"
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
+class ListFacts:
+    """A list of images. The counts of images are empty if the names don't contain the group."""
+
+    images: int
+    subjects: dict[str, int]
+    actions: dict[str, int]
+    cameras: dict[str, int]
+    sequences: int  # each counted once for all cameras
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelFacts:
+    """The labelled poses: lengths in mm, and correlations, from -1 to 1."""
+
+    mean_distance_mm: float  # of the joints from the root; mean over the poses, lowest and highest
+    least_distance_mm: float
+    most_distance_mm: float
+    root_offset_mm: float  # largest distance of a coordinate of the root from 0
+    correlation_x: float  # of pose2d and pose3d
+    correlation_y: float
+    leg_order: float | None  # correlation of hips and shoulders, negative if joints 1-3 are the right leg
+    joints: int
+    joints_outside: int  # of the crop
+    images_with_joints_outside: int
+    duplicate_poses: int
+    mean_pose_mpjpe_mm: float
+    bones_mm: dict[str, float]  # mean length by joint at the end
+    bone_changes_mm: dict[str, float]  # largest change of a length within a subject, by subject
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldFacts:
+    """The folds, or the reason why there are none."""
+
+    folder: str
+    missing: str | None = None  # the reason; the other values are unknown then
+    strategy: str | None = None
+    held_out: dict[str, int] = field(default_factory=dict)  # images by fold
+    split_sequences: int | None = None  # held-out images whose sequence is also trained on
+    near_copies: int | None = None  # held-out poses within NEAR_MM of a training pose
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFacts:
+    """The image files."""
+
+    listed: int
+    decoded: int  # fewer than listed if only a sample was requested, or some are missing
+    sampled: bool
+    duplicates: int  # with the same bytes as another
+    unlisted: int  # files that are in no list
+
+
+@dataclass(kw_only=True)
 class Findings:
-    """Results of `check`: facts, problems that would make results wrong, and warnings to review."""
+    """Results of `check`: facts, None if unknown; problems that would make results wrong; warnings to review."""
 
-    facts: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))  # by section
+    training: ListFacts
+    test: ListFacts
+    labels: LabelFacts | None = None
+    folds: FoldFacts | None = None
+    images: ImageFacts | None = None
     problems: list[Fault] = field(default_factory=list)
     warnings: list[Fault] = field(default_factory=list)
     names_match: bool = True  # all names follow the competition's pattern
     folds_match: bool = False  # the folds were made for these images
 
 
-def check(data: Path, folds: Path, *, all_images: bool, advance: Advance) -> Findings:
+def check(data: Path, folds: Path, *, all_images: bool) -> Findings:
     """Validate names, labels, images (a sample, unless `all_images`) and the folds, if there are any.
 
     Raise DataError when the folder has none of a competition's files.
     """
     annotations = data / "annot"
     if not any((annotations / file).is_file() for file in (TRAIN_LIST, TEST_LIST, "train.h5")):
+        expected = f"images/*.jpg, annot/{TRAIN_LIST}, annot/train.h5 and annot/{TEST_LIST}"
         raise DataError(
-            f"no competition at {data}: expected images/*.jpg, annot/{TRAIN_LIST}, annot/train.h5 and "
-            f"annot/{TEST_LIST} there: run `make data` to generate a synthetic competition, or set DATA="
+            f"no competition at {data}: expected {expected} there",
+            fix="generate a synthetic competition, or use another data folder",
+            command=Command("data"),
         )
-    found = Findings()
-    train, faults = read_list(data, TRAIN_LIST)
-    found.problems += faults
-    test, faults = read_list(data, TEST_LIST)
-    found.problems += faults
-    parsed = _check_names(train, "training", annotations / TRAIN_LIST, found)
-    _check_names(test, "test", annotations / TEST_LIST, found)
+    train, train_faults = read_list(data, TRAIN_LIST)
+    test, test_faults = read_list(data, TEST_LIST)
+    parsed, parsed_test = [parse_name(name) for name in train], [parse_name(name) for name in test]
+    found = Findings(training=_list_facts(parsed), test=_list_facts(parsed_test), problems=train_faults + test_faults)
+    _check_names(train, parsed, annotations / TRAIN_LIST, found)
+    _check_names(test, parsed_test, annotations / TEST_LIST, found)
     names = [name for name in (*train, *test) if is_file_name(name)]
     if both := sorted(set(train) & set(test) & set(names)):
         found.problems.append(Fault(annotations / TEST_LIST, "training images in the test list", "remove them", both))
@@ -63,67 +123,65 @@ def check(data: Path, folds: Path, *, all_images: bool, advance: Advance) -> Fin
     if pose2d_px is not None and pose_mm is not None and len(pose2d_px) == len(pose_mm):
         rows = np.flatnonzero(are_finite(pose2d_px) & are_finite(pose_mm))
         if len(rows) > 1:
-            _describe_poses(pose2d_px[rows], pose_mm[rows], found)
             known = [parsed[row] for row in rows] if len(train) == len(pose_mm) else []
-            _check_bones(annotations / "train.h5", known, pose_mm[rows], found)
+            found.labels = _label_facts(pose2d_px[rows], pose_mm[rows], known)
+            _check_bones(annotations / "train.h5", found.labels, found)
     if sound and pose_mm is not None:
-        _check_folds(folds, train, parsed, pose_mm, found)
-    _check_images(data / "images", sorted(set(names)), all_images, advance, found)
+        found.folds = _check_folds(folds, train, parsed, pose_mm, found)
+    found.images = _check_images(data / "images", sorted(set(names)), all_images, found)
     return found
 
 
-def _check_names(images: Sequence[str], what: str, path: Path, found: Findings) -> list[ImageName | None]:
-    names = [parse_name(image) for image in images]
+def _list_facts(names: Sequence[ImageName | None]) -> ListFacts:
     parsed = [name for name in names if name is not None]
-    facts = found.facts[what]
-    facts["images"] = f"{len(images):,}"
+    return ListFacts(
+        images=len(names),
+        subjects=_counts(name.subject for name in parsed),
+        actions=_counts(name.action for name in parsed),
+        cameras=_counts(name.camera for name in parsed),
+        sequences=len({name.sequence for name in parsed}),
+    )
+
+
+def _check_names(images: Sequence[str], names: Sequence[ImageName | None], path: Path, found: Findings) -> None:
     if odd := [image for image, name in zip(images, names, strict=True) if name is None and is_file_name(image)]:
         found.names_match = False
-        fix = '`make folds ARGS="--strategy sequence"` (groups by the part before the frame number) or holdout'
-        found.warnings.append(Fault(path, "names not like S1_Directions_1.54138969_000001.jpg", fix, odd))
-    parts: dict[str, Callable[[ImageName], str]] = {
-        "subjects": lambda name: name.subject,
-        "actions": lambda name: name.action,
-        "cameras": lambda name: name.camera,
-    }
-    for label, part in parts.items():
-        facts[label] = _counts(map(part, parsed)) or "not in the names"
-    facts["sequences"] = f"{len({name.sequence for name in parsed}):,}, counted once for all cameras"
-    return names
+        fix = "make folds with the strategy sequence, which groups by the part before the frame number, or holdout"
+        command = Command("folds", {"strategy": "sequence"})
+        found.warnings.append(Fault(path, "names not like S1_Directions_1.54138969_000001.jpg", fix, odd, command))
 
 
-def _describe_poses(pose2d_px: Floats, pose_mm: Floats, found: Findings) -> None:
-    facts = found.facts["labels"]
-    size_mm = mean_distance(pose_mm)
-    least, most, mean = (f"{size:.4g}" for size in (size_mm.min(), size_mm.max(), size_mm.mean()))
-    facts["units"] = f"joints are {mean} from the root on average ({least} to {most}); expected mm"
-    facts["root"] = f"at most {np.abs(pose_mm[:, ROOT]).max():.2g} mm off (0, 0, 0)"
-    x, y = (axis_correlation(pose2d_px, pose_mm, axis) for axis in (0, 1))
-    facts["axes"] = f"correlation of pose2d and pose3d: {x:+.2f} in x (right), {y:+.2f} in y (down)"
+def _label_facts(pose2d_px: Floats, pose_mm: Floats, names: Sequence[ImageName | None]) -> LabelFacts:
+    distance_mm = mean_distance(pose_mm)
     hips, shoulders = (pose2d_px[:, a, 0] - pose2d_px[:, b, 0] for a, b in ((1, 4), (11, 14)))
-    if hips.std() > 0 and shoulders.std() > 0:
-        sign = float(np.corrcoef(hips, shoulders)[0, 1])
-        order = "as named" if sign < 0 else "joints 1-3 are the left leg, as in the real competition; this is harmless"
-        facts["leg order"] = f"{order} (correlation {sign:+.2f})"
+    varied = hips.std() > 0 and shoulders.std() > 0
     outside = outside_image(pose2d_px, IMAGE_PX)
-    facts["joints outside the crop"] = f"{outside.sum():,} of {outside.size:,}, in {outside.any(axis=1).sum():,} images"
-    duplicates = len(pose_mm) - len({row.tobytes() for row in pose_mm})
-    facts["duplicate poses"] = f"{duplicates:,}"
     mean_mm = pose_mm.mean(axis=0, dtype=np.float64)
-    facts["MPJPE of the mean pose"] = f"{np.linalg.norm(pose_mm - mean_mm, axis=2).mean():.1f} mm, the baseline to beat"
-
-
-def _check_bones(path: Path, names: Sequence[ImageName | None], pose_mm: Floats, found: Findings) -> None:
-    facts = found.facts["labels"]
     lengths_mm = np.stack([np.linalg.norm(pose_mm[:, b] - pose_mm[:, a], axis=1) for a, b in BONES], axis=1)  # [N, 16]
-    means = zip(BONES, lengths_mm.mean(axis=0), strict=True)
-    facts["bone lengths, mm"] = ", ".join(f"{JOINTS[joint]} {mean:.0f}" for (_, joint), mean in means)
+    bones = zip(BONES, lengths_mm.mean(axis=0).tolist(), strict=True)
     subjects = np.array([name.subject if name else "" for name in names])
     known = sorted(set(subjects.tolist()) - {""})
-    change = {subject: float(np.ptp(lengths_mm[subjects == subject], axis=0).max()) for subject in known}
-    if change:
-        facts["bone lengths change by"] = ", ".join(f"{subject} {mm:.2f} mm" for subject, mm in change.items())
-    if loose := [f"{subject} by {mm:.0f} mm" for subject, mm in change.items() if mm > BONE_CHANGE_MM]:
+    return LabelFacts(
+        mean_distance_mm=float(distance_mm.mean()),
+        least_distance_mm=float(distance_mm.min()),
+        most_distance_mm=float(distance_mm.max()),
+        root_offset_mm=float(np.abs(pose_mm[:, ROOT]).max()),
+        correlation_x=axis_correlation(pose2d_px, pose_mm, 0),
+        correlation_y=axis_correlation(pose2d_px, pose_mm, 1),
+        leg_order=float(np.corrcoef(hips, shoulders)[0, 1]) if varied else None,
+        joints=int(outside.size),
+        joints_outside=int(outside.sum()),
+        images_with_joints_outside=int(outside.any(axis=1).sum()),
+        duplicate_poses=len(pose_mm) - len({row.tobytes() for row in pose_mm}),
+        mean_pose_mpjpe_mm=float(np.linalg.norm(pose_mm - mean_mm, axis=2).mean()),
+        bones_mm={JOINTS[joint]: mean for (_, joint), mean in bones},
+        bone_changes_mm={one: float(np.ptp(lengths_mm[subjects == one], axis=0).max()) for one in known},
+    )
+
+
+def _check_bones(path: Path, facts: LabelFacts, found: Findings) -> None:
+    loose = [f"{subject} by {mm:.0f} mm" for subject, mm in facts.bone_changes_mm.items() if mm > BONE_CHANGE_MM]
+    if loose:
         fix = (
             "image list and train.h5 in different order, several people with one name, or noisy labels? "
             "inspect a few of the images"
@@ -133,37 +191,36 @@ def _check_bones(path: Path, names: Sequence[ImageName | None], pose_mm: Floats,
 
 def _check_folds(
     folder: Path, images: Sequence[str], names: Sequence[ImageName | None], pose_mm: Floats, found: Findings
-) -> None:
-    facts = found.facts["folds"]
+) -> FoldFacts:
     path = folder / "folds.csv"
     if not path.exists():
-        facts[str(folder)] = "none yet: run `make folds`"
-        return
+        return FoldFacts(folder=str(folder), missing="none yet")
     try:
         fold, meta = read_folds(folder, sha256_lines(images))
     except FoldsError as error:
-        facts[str(folder)] = str(error)
-        return
+        return FoldFacts(folder=str(folder), missing=str(error))
     found.folds_match = True
-    held_out = Counter(fold[fold >= 0].tolist())
-    facts[str(folder)] = f"strategy {meta.strategy}; held-out images by fold: {_counts(held_out.elements())}"
     sequences = [name.sequence if name else None for name in names]
-    for label, what, leaks in (
-        ("split sequences", "held-out images whose sequence is also trained on", split_groups(sequences, fold)),
-        ("near copies", f"held-out poses within {NEAR_MM:g} mm of a training pose", near_copies(pose_mm, fold)),
-    ):
-        facts[label] = f"{leaks.sum():,} {what}"
+    split, near = split_groups(sequences, fold), near_copies(pose_mm, fold)
+    for what, leaks in ((SPLIT, split), (NEAR, near)):
         if leaks.any():
             places = [images[int(row)] for row in np.flatnonzero(leaks)]
-            fix = '`make folds ARGS="--strategy subject"` (or sequence) with another FOLDS=, or remove the copies'
-            found.warnings.append(Fault(path, f"{what}: scores will be too good", fix, places))
+            fix = "make folds by subject (or sequence) in another folder, or remove the copies"
+            command = Command("folds", {"strategy": "subject"})
+            found.warnings.append(Fault(path, f"{what}: scores will be too good", fix, places, command))
+    return FoldFacts(
+        folder=str(folder),
+        strategy=meta.strategy,
+        held_out={str(number): count for number, count in sorted(Counter(fold[fold >= 0].tolist()).items())},
+        split_sequences=int(split.sum()),
+        near_copies=int(near.sum()),
+    )
 
 
-def _check_images(folder: Path, images: Sequence[str], all_images: bool, advance: Advance, found: Findings) -> None:
-    facts = found.facts["images"]
+def _check_images(folder: Path, images: Sequence[str], all_images: bool, found: Findings) -> ImageFacts | None:
     if not folder.is_dir():
         found.problems.append(Fault(folder, f"no such folder, expected {len(images):,} images there", "copy it there"))
-        return
+        return None
     missing = missing_images(folder, images)
     if missing:
         found.problems.append(Fault(folder, "missing images", "copy them there, or correct the names", missing))
@@ -173,21 +230,26 @@ def _check_images(folder: Path, images: Sequence[str], all_images: bool, advance
     broken: dict[tuple[str, str], list[str]] = defaultdict(list)
     first: dict[bytes, str] = {}
     duplicates = []
-    for name in sample:
-        if (fault := _decode(folder / name)) is not None:
-            broken[fault.what, fault.fix].append(name + fault.detail)
-        else:
-            digest = hashlib.sha256((folder / name).read_bytes()).digest()
-            if first.setdefault(digest, name) != name:
-                duplicates.append(f"{name} same as {first[digest]}")
-        advance(1, "")
+    with bar("images", len(sample)) as advance:
+        for name in sample:
+            if (fault := _decode(folder / name)) is not None:
+                broken[fault.what, fault.fix].append(name + fault.detail)
+            else:
+                digest = hashlib.sha256((folder / name).read_bytes()).digest()
+                if first.setdefault(digest, name) != name:
+                    duplicates.append(f"{name} same as {first[digest]}")
+            advance(1, "")
     found.problems += [Fault(folder, what, fix, names) for (what, fix), names in broken.items()]
     if duplicates:
         fix = "remove the duplicates, or keep them: each copy counts"
         found.warnings.append(Fault(folder, "images with the same bytes as another", fix, duplicates))
-    facts["decoded"] = f"{len(sample):,} of {len(images):,}" + ' (ARGS="--all" decodes all)' * (step > 1)
-    facts["same bytes as another"] = f"{len(duplicates):,}"
-    facts["not in any list"] = f"{sum(1 for _ in folder.iterdir()) - len(present):,}"
+    return ImageFacts(
+        listed=len(images),
+        decoded=len(sample),
+        sampled=step > 1,
+        duplicates=len(duplicates),
+        unlisted=sum(1 for _ in folder.iterdir()) - len(present),
+    )
 
 
 def _decode(path: Path) -> ImageFault | None:
@@ -201,5 +263,5 @@ def _decode(path: Path) -> ImageFault | None:
     return None
 
 
-def _counts(values: Any) -> str:
-    return ", ".join(f"{value} {count:,}" for value, count in sorted(Counter(values).items()))
+def _counts(values: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(values).items()))

@@ -1,6 +1,6 @@
 """Faults of image lists and labels: what is wrong, where, and how to fix it.
 
-`make check` lists all faults; functions that read the data raise DataError for the first one.
+The command `check` lists all faults; functions that read the data raise DataError for the first one.
 """
 
 from collections.abc import Sequence
@@ -31,16 +31,24 @@ class Fault:
     places: Sequence[str] = ()  # affected lines, Ids or files; empty when all of `where` is affected
     command: Command | None = None  # to run next
 
-    def __str__(self) -> str:
+    def describe(self) -> str:
+        """Return where and what in one line, with the number of places and the first of them."""
         places = f" ({len(self.places):,}, the first is {self.places[0]})" if self.places else ""
-        return f"{self.where}: {self.what}{places}: {self.fix}"
+        return f"{self.where}: {self.what}{places}"
+
+    def __str__(self) -> str:
+        return f"{self.describe()}: {self.fix}"
 
 
 def raise_first(faults: Sequence[Fault]) -> None:
     """Raise DataError for the first fault, with the number of further ones; do nothing when there are none."""
-    if faults:
-        more = f" ({len(faults) - 1} more kinds of problem: `make check` lists them)" if len(faults) > 1 else ""
-        raise DataError(f"{faults[0]}{more}", command=faults[0].command)
+    if not faults:
+        return
+    first, more = faults[0], len(faults) - 1
+    if more:
+        fix = f"{first.fix} ({more} more kinds of problem, which `check` lists)"
+        raise DataError(first.describe(), fix=fix, command=first.command or Command("check"))
+    raise DataError(first.describe(), fix=first.fix, command=first.command)
 
 
 def is_file_name(name: str) -> bool:

@@ -79,7 +79,7 @@ def read_list(data: Path, file: str) -> tuple[list[str], list[Fault]]:
     try:
         lines = read_text(path, what="image list").split("\n")
     except UserError as error:
-        return [], [Fault(path, str(error).removeprefix(f"image list: {path} "), "copy it again")]
+        return [], [Fault(path, error.what.removeprefix(f"image list: {path} "), error.fix or "copy it again")]
     names = [line.rstrip(" \t") for line in lines]
     while names and not names[-1]:
         names.pop()

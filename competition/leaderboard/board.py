@@ -5,9 +5,11 @@ test set decides the final ranking.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Final
 
+from competition.common.errors import UserError, unknown_message
 from competition.common.files import sha256_file
 from competition.leaderboard.ledger import public_scores, sent_scores
 from competition.leaderboard.scores import latest_scores, rank, scores_of
@@ -15,97 +17,135 @@ from competition.runs.blends import blend_folders, read_blend
 from competition.runs.candidates import Candidate, best_epoch, candidates, expected_folds
 from competition.runs.folders import fold_folders, run_folders
 
-Row: TypeAlias = dict[str, Any]
 
-RANKED: Final = ("out_of_fold", "public", "private")
+@dataclass(frozen=True, kw_only=True)
+class BoardRow:
+    """A run or a blend on the board; scores are MPJPE in mm, None if unknown."""
+
+    name: str
+    kind: str  # run or blend (METHOD)
+    folds: int | None = None  # with files; None for a blend, as are the next three
+    of_folds: int | None = None  # of the folds that the run was trained on, if they are those in use
+    epochs: int | None = None  # complete in all folds
+    best_epoch: int | None = None
+    out_of_fold: float | None = None
+    in_sample: bool = False  # a blend scored on the rows that its weights were fitted on
+    why: str = ""  # there is no out-of-fold score
+    all: float | None = None
+    public: float | None = None
+    private: float | None = None
+    out_of_fold_rank: int | None = None
+    public_rank: int | None = None
+    private_rank: int | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether no fold is known to be missing."""
+        return self.folds is None or self.of_folds in (None, self.folds)
 
 
-def with_ranks(rows: Sequence[Row]) -> list[Row]:
-    """Add ranks such as `public_rank` to every row of the board.
+COLUMNS: Final = tuple(field.name for field in fields(BoardRow))
+
+
+def sort_rows(rows: Sequence[BoardRow], column: str) -> list[BoardRow]:
+    """Sort by one of COLUMNS, unknown values last; raise UserError for another column."""
+    if column not in COLUMNS:
+        raise UserError(unknown_message("column", column, COLUMNS))
+    return sorted(rows, key=lambda row: (getattr(row, column) is None, getattr(row, column)))
+
+
+def with_ranks(rows: Sequence[BoardRow]) -> list[BoardRow]:
+    """Rank the rows by each score.
 
     The out-of-fold rank leaves out runs with missing folds, and blends scored on the rows that their weights were
     fitted on.
     """
-    ranked = [dict(row) for row in rows]
-    for key in RANKED:
-        scores = [row[key] if key != "out_of_fold" or _comparable(row) else None for row in ranked]
-        for row, position in zip(ranked, rank(scores), strict=True):
-            row[f"{key}_rank"] = position
-    return ranked
+    out_of_fold = rank([row.out_of_fold if row.is_complete and not row.in_sample else None for row in rows])
+    public, private = rank([row.public for row in rows]), rank([row.private for row in rows])
+    return [
+        replace(row, out_of_fold_rank=of_fold, public_rank=of_public, private_rank=of_private)
+        for row, of_fold, of_public, of_private in zip(rows, out_of_fold, public, private, strict=True)
+    ]
 
 
-def _comparable(row: Row) -> bool:
-    return not row["in_sample"] and row["folds"] in (None, row["of_folds"] or row["folds"])
-
-
-def warnings(rows: Sequence[Row], ledger: Path) -> list[str]:
-    """Warn if the public score and the out-of-fold error disagree on the best row, and if many files were scored.
-
-    `rows` come from `with_ranks`; the file `ledger` may be missing.
-    """
-    lines = []
-    both = [row for row in rows if row["out_of_fold_rank"] is not None and row["public"] is not None]
+def warnings(rows: Sequence[BoardRow]) -> list[str]:
+    """Warn if the public score and the out-of-fold error disagree on the best row; `rows` come from `with_ranks`."""
+    both = [
+        (row.out_of_fold, row.public, row.name)
+        for row in rows
+        if row.out_of_fold_rank is not None and row.out_of_fold is not None and row.public is not None
+    ]
     if len(both) > 1:
-        by_public = min(both, key=lambda row: row["public"])
-        by_fold = min(both, key=lambda row: row["out_of_fold"])
-        if by_public["out_of_fold"] > by_fold["out_of_fold"]:
-            lines.append(
-                f"warning: {by_public['name']} is best on the public score, {by_fold['name']} out of fold: prefer "
-                f"{by_fold['name']}; the out-of-fold score is computed on more rows, and "
-                "the public score is easily overfitted"
-            )
-    for competition, scores in sorted(public_scores(ledger).items()):
-        if len(scores) > 1:
-            lines.append(
-                f"note: {len(scores)} files were scored by {competition}: the best score, {min(scores.values()):.2f}, "
-                "is partly due to luck; expect a higher private score"
-            )
-    return lines
+        by_public, by_fold = min(both, key=lambda one: one[1]), min(both, key=lambda one: one[0])
+        if by_public[0] > by_fold[0]:
+            return [
+                f"{by_public[2]} is best on the public score, {by_fold[2]} out of fold: prefer {by_fold[2]}; "
+                "the out-of-fold score is computed on more rows, and the public score is easily overfitted"
+            ]
+    return []
 
 
-def board(submissions: Path, folds: Path) -> list[dict[str, Any]]:
+def notes(ledger: Path) -> list[str]:
+    """Say how many files a competition has scored, as the best of many scores is lucky; the ledger may be missing."""
+    return [
+        f"{len(scores)} files were scored by {competition}: the best score, {min(scores.values()):.2f}, is partly due "
+        "to luck; expect a higher private score"
+        for competition, scores in sorted(public_scores(ledger).items())
+        if len(scores) > 1
+    ]
+
+
+def board(submissions: Path, folds: Path) -> list[BoardRow]:
     """List runs and blends with their out-of-fold MPJPE, their public and private scores if known, and their ranks.
 
-    `of_folds` is the number of folds in `folds` for runs trained on them. Without a score on hidden answers, the
-    public score is the one in the ledger for the same file.
+    Without a score on hidden answers, the public score is the one in the ledger for the same file.
     """
-    scores = latest_scores(submissions)
-    by_run: dict[str, list[Any]] = {}
+    by_run: dict[str, list[Candidate]] = {}
     for candidate in candidates(submissions):
         by_run.setdefault(candidate.run, []).append(candidate)
-    rows = []
-    for run in run_folders(submissions):
-        of_run = by_run.get(run.name, [])
-        best = best_epoch(of_run)
-        row = {"name": run.name, "kind": "run", "folds": len(fold_folders(run)), "of_folds": expected_folds(run, folds)}
-        row["epochs"] = len(of_run)
-        row |= {"best_epoch": best.epoch if best else None, "out_of_fold": best.valid_mpjpe if best else None}
-        row["in_sample"], row["why"] = False, "" if row["out_of_fold"] is not None else _unscored(run, of_run)
-        rows.append(row | scores_of(run / "submission.csv.gz", scores))
-    for folder in blend_folders(submissions):
-        blend = read_blend(folder)
-        row = {
-            "name": folder.name,
-            "kind": f"blend ({blend.method})",
-            "folds": None,
-            "of_folds": None,
-            "epochs": None,
-        }
-        row |= {"best_epoch": None, "out_of_fold": blend.out_of_fold, "in_sample": blend.in_sample}
-        row["why"] = "" if row["out_of_fold"] is not None else "a blend of files, which has no out-of-fold poses"
-        rows.append(row | scores_of(folder / "submission.csv.gz", scores))
-    sent = sent_scores(submissions / "ledger.csv")
+    rows = [_run_row(run, by_run.get(run.name, []), folds) for run in run_folders(submissions)]
+    rows += [_blend_row(folder) for folder in blend_folders(submissions)]
+    latest, sent = latest_scores(submissions), sent_scores(submissions / "ledger.csv")
+    scored = []
     for row in rows:
-        file = submissions / str(row["name"]) / "submission.csv.gz"
-        if row["public"] is None and sent and file.exists():
-            row["public"] = sent.get(sha256_file(file))
-    return with_ranks(rows)
+        file = submissions / row.name / "submission.csv.gz"
+        found = scores_of(file, latest)
+        public = found.public
+        if public is None and sent and file.exists():
+            public = sent.get(sha256_file(file))
+        scored.append(replace(row, all=found.all, public=public, private=found.private))
+    return with_ranks(scored)
+
+
+def _run_row(run: Path, of_run: Sequence[Candidate], folds: Path) -> BoardRow:
+    best = best_epoch(of_run)
+    return BoardRow(
+        name=run.name,
+        kind="run",
+        folds=len(fold_folders(run)),
+        of_folds=expected_folds(run, folds),
+        epochs=len(of_run),
+        best_epoch=best.epoch if best else None,
+        out_of_fold=best.valid_mpjpe if best else None,
+        why="" if best else _unscored(run, of_run),
+    )
+
+
+def _blend_row(folder: Path) -> BoardRow:
+    blend = read_blend(folder)
+    return BoardRow(
+        name=folder.name,
+        kind=f"blend ({blend.method})",
+        out_of_fold=blend.out_of_fold,
+        in_sample=blend.in_sample,
+        why="" if blend.out_of_fold is not None else "a blend of files, which has no out-of-fold poses",
+    )
 
 
 def _unscored(run: Path, of_run: Sequence[Candidate]) -> str:
     """Explain why a run has no out-of-fold MPJPE."""
     if of_run:
-        return "log.jsonl is missing; `make blend` reports the error of a blend with this run"
+        return "log.jsonl is missing; a blend with this run reports its error"
     if fold_folders(run):
         return "no epoch is complete in all folds"
     return "trained on everything, so no images were held out"

@@ -13,8 +13,8 @@ from typing import Final, NamedTuple
 
 SITE: Final = "https://www.kaggle.com"
 _JOIN: Final = f"signed in as the token's owner, open {SITE}/competitions/{{competition}}/rules and accept the rules"
-_FAILURES: Final = {  # pattern of the client's output, in order of priority, and the fix
-    "client not installed": ("No module named", "it or a package that it needs is missing: run `make setup`"),
+_FAILURES: Final = {  # pattern of the client's output, in order of priority, and what to do
+    "client not installed": ("No module named", "it or a package that it needs is missing, install requirements.txt"),
     "no credentials": (
         "Authentication required|401 Client Error|Unauthenticated",
         f"none, or not valid: create a token at {SITE}/settings/api and export KAGGLE_API_TOKEN",
@@ -35,28 +35,18 @@ class Failure(NamedTuple):
     """The reason why a call of the client failed."""
 
     status: str  # for the ledger
-    message: str  # for the user, with the fix
+    what: str  # for the user
+    fix: str = ""
 
 
 def call(arguments: list[str], competition: str, seconds: float) -> tuple[str, Failure | None]:
     """Run the client; return its standard output, and the failure if its exit code is not 0."""
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "kaggle",
-        "competitions",
-        *arguments,
-    ]  # -P: ignore a local folder kaggle
-    environment = os.environ | {
-        "PYTHONUTF8": "1",
-        "VERBOSE": "",
-        "VERBOSE_OUTPUT": "",
-    }  # verbose output has credentials
+    command = [sys.executable, "-P", "-m", "kaggle", "competitions", *arguments]  # -P: ignore a local folder kaggle
+    environment = os.environ | {"PYTHONUTF8": "1", "VERBOSE": "", "VERBOSE_OUTPUT": ""}  # it has credentials if verbose
     try:
         done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds)
     except subprocess.TimeoutExpired:
-        return "", Failure("timeout", f"timeout: no answer within {seconds:g} s: check the network")
+        return "", Failure("timeout", f"timeout, no answer within {seconds:g} s", "check the network")
     printed, errors = (text.decode(errors="replace") for text in (done.stdout, done.stderr))
     return printed, diagnose(f"{printed}\n{errors}", competition) if done.returncode else None
 
@@ -67,7 +57,7 @@ def diagnose(printed: str, competition: str) -> Failure:
     lines = [line for line in lines if not line.startswith((" ", "Traceback")) and "remaining today" not in line]
     for status, (pattern, fix) in _FAILURES.items():
         if match := next((line for line in lines if re.search(pattern, line, re.IGNORECASE)), None):
-            return Failure(status, f"{status}: {fix.format(competition=competition)} (client: {scrub(match)})")
+            return Failure(status, f"{status} (client: {scrub(match)})", fix.format(competition=competition))
     return Failure("client failed", f"the client printed {scrub(lines[-1]) if lines else 'nothing'}")
 
 

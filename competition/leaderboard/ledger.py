@@ -1,39 +1,54 @@
 """SUBMISSIONS/ledger.csv: the record of uploads and their public scores."""
 
-import csv
-import io
-import re
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
-from competition.common.errors import UserError
-from competition.common.files import locked, read_text, write_text
+from competition.common.files import locked, write_text
+from competition.common.table_csv import read_table, table_csv
 
-LEDGER: Final = ("time", "competition", "file", "sha256", "run", "out_of_fold", "message", "ref", "status", "public")
-Row: TypeAlias = dict[str, str]
-_NUMBER: Final = re.compile(r"-?\d+(\.\d+)?([eE][-+]?\d+)?")
+PENDING, COMPLETE = "pending", "complete"
 
 
-def read_ledger(path: Path) -> list[Row]:
-    """Read the ledger, oldest row first; empty if there is none; raise UserError if the file is invalid."""
-    reader = csv.DictReader(io.StringIO(read_text(path, what="ledger") if path.exists() else ",".join(LEDGER)))
-    rows = list(reader)
-    ragged = any(None in row or None in row.values() for row in rows)
-    if ragged or tuple(reader.fieldnames or ()) != LEDGER:
-        raise UserError(f"{path}: expected a header and rows of {', '.join(LEDGER)}: fix this file or move it away")
-    for line, row in enumerate(rows, start=2):
-        if row["public"] and not _NUMBER.fullmatch(row["public"]):
-            raise UserError(f"{path}:{line}: public score {row['public'][:40]!r}, expected a number: fix this file")
-    return rows
+@dataclass(frozen=True, kw_only=True)
+class Upload:
+    """One upload of a file, as text: its fields are the columns of the ledger."""
+
+    time: str = ""
+    competition: str = ""
+    file: str = ""
+    sha256: str = ""
+    run: str = ""  # run:epoch or a blend; empty if unknown
+    out_of_fold: str = ""  # MPJPE in mm
+    message: str = ""
+    ref: str = ""  # the competition's number of the submission
+    status: str = ""  # sending, PENDING, COMPLETE or failed: REASON
+    public: str = ""  # score
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What stays the same while the status changes."""
+        return self.time, self.competition, self.file, self.sha256
+
+    def is_of(self, competition: str, sha256: str) -> bool:
+        """Return whether this is an upload of the file with this hash to this competition."""
+        return (self.competition, self.sha256) == (competition, sha256)
 
 
-def write_row(path: Path, row: Row) -> None:
-    """Add a row to the ledger, or replace its earlier state."""
+LEDGER: Final = tuple(field.name for field in fields(Upload))
+
+
+def read_ledger(path: Path) -> list[Upload]:
+    """Read the ledger, oldest upload first; empty if there is none; raise UserError if the file is invalid."""
+    rows = read_table(path, LEDGER, what="ledger", numbers=("public",)) if path.exists() else []
+    return [Upload(**row) for row in rows]
+
+
+def record_upload(path: Path, upload: Upload) -> None:
+    """Add an upload to the ledger, or replace its earlier state."""
     with locked(path.parent):  # another upload may be running
-        rows = {tuple(one[key] for key in LEDGER[:4]): one for one in [*read_ledger(path), row]}
-        text = io.StringIO(newline="")
-        csv.writer(text, lineterminator="\n").writerows([LEDGER, *(one.values() for one in rows.values())])
-        write_text(path, text.getvalue())
+        uploads = {one.identity: one for one in [*read_ledger(path), upload]}
+        write_text(path, table_csv(LEDGER, map(astuple, uploads.values())))
 
 
 def sent_scores(ledger: Path) -> dict[str, float]:
@@ -45,7 +60,7 @@ def sent_scores(ledger: Path) -> dict[str, float]:
 def public_scores(ledger: Path) -> dict[str, dict[str, float]]:
     """Return the public scores by competition, then by the file's sha256."""
     sent: dict[str, dict[str, float]] = {}
-    for row in read_ledger(ledger):
-        if row["status"] == "complete" and row["public"]:
-            sent.setdefault(row["competition"], {})[row["sha256"]] = float(row["public"])
+    for upload in read_ledger(ledger):
+        if upload.status == COMPLETE and upload.public:
+            sent.setdefault(upload.competition, {})[upload.sha256] = float(upload.public)
     return sent

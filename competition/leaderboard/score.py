@@ -3,43 +3,54 @@
 Only this module opens DATA/solution, and only for the command `score`.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from competition.common.arrays import Float64
-from competition.common.errors import DataError, SubmissionError
+from competition.common.errors import Command, DataError, SubmissionError
 from competition.common.files import read_text
 from competition.common.metrics import joint_errors, mean_absolute_axis
 from competition.common.pose_csv import Poses, check_plausible, parse_poses, read_poses
 from competition.common.skeleton import AXES, JOINTS
-from competition.data.labels import read_test
+from competition.data.dataset import Dataset
 from competition.data.names import parse_name
 
 
-def score(data: Path, file: Path, *, strict: bool = False) -> dict[str, Any]:
-    """Score a submission in mm: MPJPE of all, public and private rows, per joint and action; mean |error| per axis.
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """The scores of a file on the hidden answers, in mm; None for a part without rows."""
+
+    all: float  # MPJPE, as are those that follow
+    public: float | None
+    private: float | None
+    joint: dict[str, float]
+    axis: dict[str, float]  # mean |error|
+    action: dict[str, float]
+
+
+def score(dataset: Dataset, file: Path, *, strict: bool = False) -> Scores:
+    """Score a submission: MPJPE of all, public and private rows, per joint and action; mean |error| per axis.
 
     Raises DataError without hidden answers (a real competition), SubmissionError for an invalid file.
     """
-    test = read_test(data)
-    truth, usage = read_solution(data)
+    names = [parse_name(image) for image in dataset.test.images]
+    truth, usage = read_solution(dataset.folder)
     poses = read_poses(file, truth.id)
     if strict:
         check_plausible(poses, file)
     errors = joint_errors(poses.pose_mm, truth.pose_mm)  # [N, 17]
-    names = [parse_name(image) for image in test.images]
     actions = np.array(["unknown" if name is None else name.action for name in names])
-    return {
-        "all": float(errors.mean()),
-        "public": _mean(errors[usage == "Public"]),
-        "private": _mean(errors[usage == "Private"]),
-        "joint": dict(zip(JOINTS, errors.mean(axis=0).tolist(), strict=True)),
-        "axis": dict(zip(AXES, mean_absolute_axis(poses.pose_mm, truth.pose_mm).tolist(), strict=True)),
-        "action": {action: float(errors[actions == action].mean()) for action in sorted(set(actions.tolist()))},
-    }
+    return Scores(
+        all=float(errors.mean()),
+        public=_mean(errors[usage == "Public"]),
+        private=_mean(errors[usage == "Private"]),
+        joint=dict(zip(JOINTS, errors.mean(axis=0).tolist(), strict=True)),
+        axis=dict(zip(AXES, mean_absolute_axis(poses.pose_mm, truth.pose_mm).tolist(), strict=True)),
+        action={action: float(errors[actions == action].mean()) for action in sorted(set(actions.tolist()))},
+    )
 
 
 def has_answers(data: Path) -> bool:
@@ -52,7 +63,9 @@ def read_solution(data: Path) -> tuple[Poses, npt.NDArray[np.str_]]:
     path = data / "solution" / "test.csv"
     if not path.exists():
         raise DataError(
-            f"no hidden answers at {path}: only a synthetic competition has them; use `make submit` for a score"
+            f"no hidden answers at {path}",
+            fix="only a synthetic competition has them; submit the file to the real competition",
+            command=Command("submit"),
         )
     lines = read_text(path, what="solution").rstrip("\n").split("\n")
     cells = [line.rpartition(",") for line in lines]
@@ -61,7 +74,7 @@ def read_solution(data: Path) -> tuple[Poses, npt.NDArray[np.str_]]:
     try:
         poses = parse_poses("\n".join(head for head, _, _ in cells), path)
     except SubmissionError as error:
-        raise DataError(str(error)) from None
+        raise DataError(error.what, fix=error.fix, command=error.command) from None
     ids = np.array([int(head.partition(",")[0]) for head, _, _ in cells[1:]])
     usage = np.array([last for _, _, last in cells[1:]])[np.argsort(ids)]
     return poses, usage

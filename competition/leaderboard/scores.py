@@ -1,67 +1,78 @@
 """SUBMISSIONS/scores.csv: scores of files on the hidden answers, and their ranks."""
 
-import csv
 import datetime
-import io
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from competition.common.errors import UserError
 from competition.common.files import locked, read_text, sha256_file, write_text
+from competition.common.table_csv import read_table, table_csv
+from competition.leaderboard.score import Scores
 
 DIGITS: Final = 4  # of the recorded scores; scores equal in them are tied
-SCORES = ("time", "file", "sha256", "all", "public", "private")
+PARTS: Final = ("all", "public", "private")
 
 
-def record_score(submissions: Path, file: Path, scores: dict[str, Any]) -> None:
-    """Append a row to SUBMISSIONS/scores.csv."""
+@dataclass(frozen=True, kw_only=True)
+class ScoredFile:
+    """The scores of one file, MPJPE in mm: its fields are the columns of scores.csv."""
+
+    time: str = ""
+    file: str = ""
+    sha256: str = ""
+    all: float | None = None
+    public: float | None = None
+    private: float | None = None
+
+
+SCORES: Final = tuple(field.name for field in fields(ScoredFile))
+UNSCORED: Final = ScoredFile()
+
+
+def record_score(submissions: Path, file: Path, scores: Scores) -> None:
+    """Append a file's scores to SUBMISSIONS/scores.csv."""
     path = submissions / "scores.csv"
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    row = [now, str(file), sha256_file(file), *map(_cell, (scores["all"], scores["public"], scores["private"]))]
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\n")
+    cells = [now, str(file), sha256_file(file), *map(_cell, (scores.all, scores.public, scores.private))]
     with locked(submissions):  # another process may score a file at the same time
-        if not path.exists():
-            writer.writerow(SCORES)
-        writer.writerow(row)
-        before = read_text(path, what="scores") if path.exists() else ""
-        write_text(path, before + buffer.getvalue())
+        before = read_text(path, what="scores") if path.exists() else table_csv(SCORES, [])
+        write_text(path, before + table_csv(None, [cells]))
 
 
 def describe_ranks(submissions: Path, file: Path) -> str:
     """Describe a file's ranks among all scored files that still exist unchanged; "" if it has none."""
     latest = latest_scores(submissions)
-    scores = {path: scores_of(path, latest) for path in latest}
-    known = {path: score for path, score in scores.items() if score["all"] is not None}
-    parts = []
-    for part in ("public", "private"):
-        position = dict(zip(known, rank([score[part] for score in known.values()]), strict=True))[file.resolve()]
-        if position is not None:
-            parts.append(f"{part} {position}")
+    known = {path: found for path in latest if (found := scores_of(path, latest)).all is not None}
+    ranks = {
+        "public": rank([found.public for found in known.values()]),
+        "private": rank([found.private for found in known.values()]),
+    }
+    place = list(known).index(file.resolve())
+    parts = [f"{part} {of_part[place]}" for part, of_part in ranks.items() if of_part[place] is not None]
     return f"rank among {len(known)} files scored here: {', '.join(parts)} (equal scores share a rank)" if parts else ""
 
 
 def _cell(score: float | None) -> str:
-    return "" if score is None else f"{score:.4f}"
+    return "" if score is None else f"{score:.{DIGITS}f}"
 
 
-def latest_scores(submissions: Path) -> dict[Path, dict[str, str]]:
-    """Read the last row of each file in scores.csv, by absolute path; raise UserError if the file is invalid."""
+def latest_scores(submissions: Path) -> dict[Path, ScoredFile]:
+    """Read the last scores of each file in scores.csv, by absolute path; raise UserError if the file is invalid."""
     path = submissions / "scores.csv"
-    if not path.exists():
-        return {}
-    reader = csv.DictReader(io.StringIO(read_text(path, what="scores")))
-    if tuple(reader.fieldnames or ()) != SCORES:
-        raise UserError(f"{path}:1: columns {reader.fieldnames}, expected {', '.join(SCORES)}: move the file away")
-    return {Path(row["file"]).resolve(): row for row in reader}
+    found = {}
+    for row in read_table(path, SCORES, what="scores", numbers=PARTS) if path.exists() else []:
+        whole, public, private = (float(row[part]) if row[part] else None for part in PARTS)
+        found[Path(row["file"]).resolve()] = ScoredFile(
+            time=row["time"], file=row["file"], sha256=row["sha256"], all=whole, public=public, private=private
+        )
+    return found
 
 
-def scores_of(file: Path, scores: dict[Path, dict[str, str]]) -> dict[str, float | None]:
-    """Return a file's latest scores, all None if it has no scores or has changed since."""
-    row = scores.get(file.resolve())
-    known = row is not None and file.exists() and row["sha256"] == sha256_file(file)
-    return {key: float(row[key]) if known and row and row[key] else None for key in ("all", "public", "private")}
+def scores_of(file: Path, latest: dict[Path, ScoredFile]) -> ScoredFile:
+    """Return a file's latest scores, UNSCORED if it has none or has changed since."""
+    found = latest.get(file.resolve(), UNSCORED)
+    return found if file.exists() and found.sha256 == sha256_file(file) else UNSCORED
 
 
 def rank(scores: Sequence[float | None]) -> list[int | None]:

@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from competition.common.skeleton import JOINTS
-from competition.report.charts import Figure, dots
+from competition.report.blocks import Block, Chart, Pairs, Paragraph, Section, Table, skipped
+from competition.report.charts import dots
 from competition.report.evidence import Entry, Evidence
-from competition.report.markup import Section, chart, paragraph, skipped, table
 
 AXIS_WORDS = ("x (right)", "y (down)", "z (away)")
 
@@ -28,18 +28,20 @@ def breakdown(evidence: Evidence) -> Section:
         return skipped(key, title, evidence.why_empty)
     joint = [entry.error_mm.mean(axis=0).tolist() for entry in entries]
     axis = [entry.axis_mm.mean(axis=0).tolist() for entry in entries]
-    parts = [_draw("joint", "By joint", entries, JOINTS, joint)]
+    charts = [_draw("joint", "By joint", entries, JOINTS, joint)]
     if evidence.names is not None:
         action, camera = (np.array([getattr(name, part) for name in evidence.names]) for part in ("action", "camera"))
-        parts.append(_draw("action", "By action", entries, *_by_groups(entries, action)))
-    parts.append(_draw("axis", "By axis of the camera", entries, AXIS_WORDS, axis, "mean |error|, mm"))
+        charts.append(_draw("action", "By action", entries, *_by_groups(entries, action)))
+    charts.append(_draw("axis", "By axis of the camera", entries, AXIS_WORDS, axis, "mean |error|, mm"))
     if evidence.names is not None:
-        parts.append(_draw("camera", "By camera", entries, *_by_groups(entries, camera)))
-    body = paragraph("Out-of-fold errors of each run at its best epoch, over all its held-out images.")
-    body += f'<div class="pairs">{"".join(html for _, _, html in parts)}</div>'
+        charts.append(_draw("camera", "By camera", entries, *_by_groups(entries, camera)))
+    blocks: list[Block] = [
+        Paragraph("Out-of-fold errors of each run at its best epoch, over all its held-out images."),
+        Pairs(charts=charts),
+    ]
     if evidence.names is None:
-        body += paragraph("Charts by action and camera are left out, as the image names don't contain them.")
-    return Section(key=key, title=title, body=body, figures={part: figure for part, figure, _ in parts})
+        blocks.append(Paragraph("Charts by action and camera are left out, as the image names don't contain them."))
+    return Section(key=key, title=title, blocks=blocks)
 
 
 def _by_groups(entries: Sequence[Entry], groups: npt.NDArray[np.str_]) -> tuple[list[str], list[list[float | None]]]:
@@ -54,14 +56,14 @@ def _draw(
     names: Sequence[str],
     values: Sequence[Sequence[float | None]],
     unit: str = "MPJPE, mm",
-) -> tuple[str, Figure, str]:
-    """Draw values [entries][names]; return the figure's name, the figure and the HTML around it."""
+) -> tuple[str, Chart]:
+    """Draw values [entries][names]; return the chart and the heading above it."""
     labels = [entry.name for entry in entries]
-    figure = dots(labels, values, names, unit)
     of_best = [(value, name) for name, value in zip(names, values[0], strict=True) if value is not None]
     (low, lowest), (high, highest) = min(of_best), max(of_best)
     alternative = f"Out-of-fold error {heading.lower()}. {labels[0]}: lowest {lowest} at {low:.1f} mm, "
     alternative += f"highest {highest} at {high:.1f} mm."
     rows = list(zip(names, *values, strict=True))
-    numbers = table(f"{unit}, {heading.lower()}", (part, *labels), rows, digits=1)
-    return part, figure, f"<div><h3>{heading}</h3>{chart(part, figure, alternative, numbers)}</div>"
+    numbers = Table(caption=f"{unit}, {heading.lower()}", headings=(part, *labels), rows=rows, digits=1)
+    chart = Chart(name=part, figure=dots(labels, values, names, unit), alternative=alternative, numbers=numbers)
+    return heading, chart

@@ -1,21 +1,35 @@
-"""Figures for plotly.js as plain dictionaries; page.js applies the theme's fonts and replaces INK names by colours.
+"""Figures for plotly.js; page.js applies the theme's fonts and replaces INK names by colours.
 
 Plotly interprets some HTML in every text, so names chosen by users go through `plain`.
 """
 
 import html
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Final, TypeAlias
 
 from competition.common.skeleton import LEFT_COLOUR, RIGHT_COLOUR
-
-Figure: TypeAlias = dict[str, Any]  # {"data": [...], "layout": {...}}
 
 PALETTE: Final = (LEFT_COLOUR, RIGHT_COLOUR, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito 2008
 SYMBOLS: Final = ("circle", "square", "diamond", "triangle-up", "x", "cross")
 INK: Final = ("text", "muted")  # placeholders for the theme's colours
 LONGEST_NAME: Final = 28  # characters, so that legends fit on a phone
+
+Options: TypeAlias = dict[str, object]  # of a trace or an axis, by plotly's names
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A figure: its traces, its height in px and its axes."""
+
+    data: list[Options]
+    height: int
+    xaxis: Options
+    yaxis: Options
+
+    def to_json(self) -> Options:
+        """Return the figure as plotly.js expects it."""
+        return {"data": self.data, "layout": {"height": self.height, "xaxis": self.xaxis, "yaxis": self.yaxis}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +37,8 @@ class Series:
     """One run's points in a chart."""
 
     name: str
-    x: Sequence[Any]
-    y: Sequence[Any]
+    x: Sequence[float | None]
+    y: Sequence[float | str | None]
     text: Sequence[str] | None = None  # hover label of each point
     sizes: Sequence[int] | None = None  # of the markers, px
     style: int | None = None  # index of colour and symbol; the position in the chart when unset
@@ -47,7 +61,7 @@ def points(
 ) -> Figure:
     """Draw each series as points, optionally joined by lines, with a legend above."""
     styles = [_style(place if one.style is None else one.style) for place, one in enumerate(series)]
-    data = [
+    data: list[Options] = [
         {
             "type": "scatter",
             "mode": "lines+markers" if lines else "markers",
@@ -61,8 +75,7 @@ def points(
         }
         for one, (colour, symbol) in zip(series, styles, strict=True)
     ]
-    layout = {"height": height + 24 * len(series), "xaxis": {"title": x_title}, "yaxis": {"title": y_title}}
-    return {"data": data, "layout": layout}
+    return Figure(data=data, height=height + 24 * len(series), xaxis={"title": x_title}, yaxis={"title": y_title})
 
 
 def dots(names: Sequence[str], values: Sequence[Sequence[float | None]], rows: Sequence[str], x_title: str) -> Figure:
@@ -70,13 +83,12 @@ def dots(names: Sequence[str], values: Sequence[Sequence[float | None]], rows: S
     series = [Series(name=name, x=of_name, y=rows) for name, of_name in zip(names, values, strict=True)]
     height = 110 + max(24, min(52, 150 // len(rows))) * len(rows)
     figure = points(series, x_title=x_title, y_title="", height=height, hover="%{y}: %{x:.1f} mm")
-    figure["layout"]["yaxis"] = {"autorange": "reversed", "type": "category", "showgrid": True, "dtick": 1}
-    return figure
+    return replace(figure, yaxis={"autorange": "reversed", "type": "category", "showgrid": True, "dtick": 1})
 
 
 def identity(figure: Figure, low: float, high: float) -> Figure:
     """Add the line y = x and give both axes the same range."""
-    line = {
+    line: Options = {
         "type": "scatter",
         "mode": "lines",
         "name": "equal",
@@ -85,8 +97,8 @@ def identity(figure: Figure, low: float, high: float) -> Figure:
         "line": {"color": "muted", "dash": "dot", "width": 1.5},
         "hoverinfo": "skip",
     }
-    layout = figure["layout"] | {key: figure["layout"][key] | {"range": [low, high]} for key in ("xaxis", "yaxis")}
-    return {"data": [line, *figure["data"]], "layout": layout}
+    span: Options = {"range": [low, high]}
+    return replace(figure, data=[line, *figure.data], xaxis=figure.xaxis | span, yaxis=figure.yaxis | span)
 
 
 def heat(
@@ -104,7 +116,7 @@ def heat(
         z.append(list(of_row))
         text.append([f"{plain(f'{rows[row]} {inner[part]}')}, {plain(column)}" for column in columns])
     # columns are numbered: names that become equal when shortened would share one column
-    data = {
+    data: Options = {
         "type": "heatmap",
         "x": list(range(len(columns))),
         "y": list(range(len(z))),
@@ -118,14 +130,14 @@ def heat(
         "xgap": 2,
         "colorbar": {"thickness": 10, "outlinewidth": 0, "len": 0.5, "title": {"text": "weight"}},
     }
-    horizontal = {"tickvals": data["x"], "ticktext": [plain(column) for column in columns], "showgrid": False}
-    vertical = {
+    horizontal: Options = {"tickvals": data["x"], "ticktext": [plain(column) for column in columns], "showgrid": False}
+    vertical: Options = {
         "tickvals": [pitch * row + (len(inner) - 1) / 2 for row in range(len(rows))],
         "ticktext": [plain(row) for row in rows],
         "autorange": "reversed",
         "showgrid": False,
     }
-    return {"data": [data], "layout": {"height": 150 + 10 * len(z), "xaxis": horizontal, "yaxis": vertical}}
+    return Figure(data=[data], height=150 + 10 * len(z), xaxis=horizontal, yaxis=vertical)
 
 
 def _style(number: int) -> tuple[str, str]:

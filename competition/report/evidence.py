@@ -3,19 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from competition.common.arrays import Float64, Int64
 from competition.common.errors import DataError
-from competition.common.files import read_json
 from competition.common.metrics import joint_errors
 from competition.common.pose_csv import Poses
 from competition.common.workspace import Workspace
-from competition.data.labels import Labels, read_labels
+from competition.data.dataset import Dataset
+from competition.data.labels import Labels
 from competition.data.names import ImageName, parse_name
-from competition.leaderboard.board import board
+from competition.leaderboard.board import BoardRow, board
 from competition.runs.candidates import (
     Candidate,
     candidates,
@@ -52,7 +52,8 @@ class Evidence:
     """All input of the sections."""
 
     workspace: Workspace
-    board: list[dict[str, Any]]  # rows of the command `board`
+    dataset: Dataset
+    board: list[BoardRow]
     candidates: list[Candidate]
     labels: Labels | None
     why_empty: str  # why there are no entries; "" if there are some
@@ -75,23 +76,17 @@ class Evidence:
 
     def read_poses(self, entry: Entry) -> Poses:
         """Read the out-of-fold poses of an entry from its files; they are too large to keep in memory."""
-        assert self.labels is not None
-        return read_out_of_fold(entry.candidate, true_poses(self.labels))
-
-
-def true_poses(labels: Labels) -> Poses:
-    """Return the labelled poses in mm by Id."""
-    return Poses(labels.id, labels.pose_mm.astype(np.float64))
+        return read_out_of_fold(entry.candidate, self.dataset.true)
 
 
 def gather(workspace: Workspace) -> Evidence:
     """Read everything available; without readable labels there are no entries, and `why_empty` holds the reason."""
-    found = candidates(workspace.submissions)
+    found, dataset = candidates(workspace.submissions), Dataset(workspace.data)
     labels, why_empty = None, "No run has out-of-fold poses in all its folds yet."
     entries: list[Entry] = []
     notes: list[str] = []
     try:
-        labels = read_labels(workspace.data)
+        labels = dataset.labels
     except DataError as error:
         why_empty = f"The labels can't be read ({error})."
     if labels is not None:
@@ -99,26 +94,24 @@ def gather(workspace: Workspace) -> Evidence:
         for run in sorted({c.run for c in found} - {c.run for c in known}):
             notes.append(f"{run} was trained on other images than those in {workspace.data}: its errors are left out.")
         if known:
-            entries, further = _entries(known, labels, workspace)
+            entries, further = _entries(known, dataset.true, workspace)
             why_empty = ""
             notes += further
-    manifest = workspace.data / "manifest.json"
-    synthetic = manifest.exists() and read_json(manifest, what="manifest").get("synthetic") is True
     return Evidence(
         workspace=workspace,
+        dataset=dataset,
         board=board(workspace.submissions, workspace.folds),
         candidates=found,
         labels=labels,
         why_empty=why_empty,
         entries=entries,
         notes=notes,
-        synthetic=synthetic,
+        synthetic=dataset.is_synthetic,
     )
 
 
-def _entries(known: Sequence[Candidate], labels: Labels, workspace: Workspace) -> tuple[list[Entry], list[str]]:
+def _entries(known: Sequence[Candidate], true: Poses, workspace: Workspace) -> tuple[list[Entry], list[str]]:
     """Evaluate the best epoch of each run; return the entries and notes about them."""
-    true = true_poses(labels)
     scored = [
         (len(c.valid_files) < (expected_folds(workspace.submissions / c.run, workspace.folds) or 0), mpjpe, c)
         for c in select(known, score=lambda candidate: out_of_fold_mpjpe(candidate, true))

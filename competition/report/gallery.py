@@ -1,17 +1,18 @@
 """Shows the best, median and worst out-of-fold images of the best run, with both skeletons in a 3D viewer."""
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from competition.common.arrays import Float32, Float64
+from competition.common.drawing import draw_pose
 from competition.common.errors import DataError
 from competition.data.images import check_images, read_image
 from competition.data.names import parse_name
+from competition.report.blocks import Card, Gallery, Paragraph, Section, skipped
 from competition.report.evidence import Evidence
-from competition.report.markup import Section, escape, paragraph, skipped
-from competition.report.viewer import as_data_url, draw_pose, shown_pose, viewer, viewer_data
+from competition.report.viewer import ShownPose, Viewer, as_data_url, shown_pose
 
 EACH: Final = 4  # images of each kind
 
@@ -39,8 +40,8 @@ def gallery(evidence: Evidence) -> Section:
     if not chosen["Best"]:
         return skipped(key, title, f"There are only {len(entry.id)} out-of-fold images, too few for a gallery.")
     predicted = evidence.read_poses(entry)
-    groups: list[str] = []
-    shown: list[dict[str, Any]] = []
+    groups: list[tuple[str, list[Card]]] = []
+    shown: list[ShownPose] = []
     try:
         check_images(
             evidence.workspace.data, [labels.images[entry.id[row] - 1] for rows in chosen.values() for row in rows]
@@ -54,15 +55,14 @@ def gallery(evidence: Evidence) -> Section:
                 cards.append(_card(len(shown), kind, place + 1, name, error_mm, picture))
                 caption = f"Id {place + 1}, {_description(name)}: {error_mm:.1f} mm"
                 shown.append(shown_pose(caption, predicted.pose_mm[row], labels.pose_mm[place].astype(np.float64)))
-            groups.append(f'<h3>{kind}</h3><div class="cards">{"".join(cards)}</div>')
+            groups.append((kind, cards))
     except DataError as error:
         return skipped(key, title, f"An image can't be shown: {error}.")
-    body = paragraph(
+    text = (
         f"Out-of-fold images of the best run ({entry.name}), sorted by error, with the true pose drawn over each. "
         "Choose an image to see its predicted and true poses in 3D."
     )
-    body += f'<div class="gallery"><div class="groups">{"".join(groups)}</div>{viewer(truth=True)}</div>'
-    return Section(key=key, title=title, body=body, gallery=viewer_data(shown))
+    return Section(key=key, title=title, blocks=[Paragraph(text), Gallery(groups=groups, viewer=Viewer(poses=shown))])
 
 
 def _picture(path: Path, pose_px: Float32) -> str:
@@ -75,10 +75,7 @@ def _description(name: str) -> str:
     return name if parsed is None else f"{parsed.subject} {parsed.action}, camera {parsed.camera}"
 
 
-def _card(number: int, kind: str, id_: int, name: str, error_mm: float, picture: str) -> str:
+def _card(pose: int, kind: str, id_: int, name: str, error_mm: float, picture: str) -> Card:
     alternative = f"{kind}: {_description(name)}, with the true pose drawn over it"
-    return (
-        f'<button type="button" class="card" data-pose="{number}" aria-pressed="{"true" if number == 0 else "false"}" '
-        f'title="{escape(name)}"><img src="{picture}" width="256" height="256" alt="{escape(alternative)}">'
-        f"<span><b>{error_mm:.1f} mm</b> Id {id_}</span></button>"
-    )
+    score = f"{error_mm:.1f} mm"
+    return Card(pose=pose, name=name, picture=picture, alternative=alternative, score=score, label=f"Id {id_}")

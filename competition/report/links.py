@@ -1,19 +1,19 @@
 """Links from the board into the report."""
 
-from html import escape
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
+
+from markupsafe import escape
 
 from competition.common.files import read_text
 
 ANCHOR: Final = "run-"  # followed by the name of a run or blend: the id of its row in the report
 
 
-def link_rows(rows: list[dict[str, Any]], report: Path) -> None:
-    """Add a `link` into the report to every row of the board; None if the report doesn't contain it."""
+def find_links(names: Iterable[str], report: Path) -> dict[str, str]:
+    """Return the addresses of the rows of runs and blends in the report, by name; only of those that it contains."""
     text = read_text(report, what="report") if report.exists() else ""
-    for row in rows:
-        anchor = ANCHOR + row["name"]
-        known = f'id="{escape(anchor)}"' in text
-        row["link"] = f"{report.resolve().as_uri()}#{quote(anchor)}" if known else None
+    known = [name for name in names if f'id="{escape(ANCHOR + name)}"' in text]
+    return {name: f"{report.resolve().as_uri()}#{quote(ANCHOR + name)}" for name in known}

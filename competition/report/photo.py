@@ -1,7 +1,5 @@
 """Writes the pose in a photo as CSV, as a PNG picture and as an HTML page with a 3D view."""
 
-import csv
-import io
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,11 +9,14 @@ import numpy as np
 from competition.common.arrays import Float64, Image
 from competition.common.choices import Box
 from competition.common.console import printable
+from competition.common.drawing import draw_pose
 from competition.common.files import write_bytes, write_text
 from competition.common.skeleton import AXES, JOINTS
-from competition.report.markup import Section, escape, page, paragraph, table
+from competition.common.table_csv import table_csv
+from competition.report.blocks import Numbers, Paragraph, Photo, Section, Table
+from competition.report.markup import page
 from competition.report.pictures import pose_picture
-from competition.report.viewer import as_data_url, draw_pose, shown_pose, viewer, viewer_data
+from competition.report.viewer import Viewer, as_data_url, shown_pose
 
 
 class Written(NamedTuple):
@@ -42,41 +43,26 @@ def write_photo(
 
 def pose_csv(pose_mm: Float64) -> str:
     """Format a pose [17, 3] as CSV, one row per joint: joint,x,y,z in mm."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("joint", *AXES))
-    writer.writerows(
-        (joint, *(f"{v + 0.0:.3f}" for v in of_joint)) for joint, of_joint in zip(JOINTS, pose_mm.tolist(), strict=True)
-    )
-    return text.getvalue()
+    rows = zip(JOINTS, pose_mm.tolist(), strict=True)
+    return table_csv(("joint", *AXES), ((joint, *(f"{v + 0.0:.3f}" for v in of_joint)) for joint, of_joint in rows))
 
 
-def photo_page(
-    name: str,
-    trained: str,
-    crop: Image,
-    pose_px: Float64,
-    pose_mm: Float64,
-) -> str:
+def photo_page(name: str, trained: str, crop: Image, pose_px: Float64, pose_mm: Float64) -> str:
     """Build the page of a photo: RGB crop [S, S, 3], and the pose in pixels of the crop [17, 2] and in mm [17, 3]."""
     size = 2 * len(crop)  # enlarged, so that lines look fine
     large = np.asarray(cv2.resize(crop, (size, size), interpolation=cv2.INTER_CUBIC), np.uint8)
-    picture = as_data_url(draw_pose(large, 2 * pose_px + 0.5, sides=True))  # integers at pixel centres
-    body = (
-        f'<div class="gallery photo"><figure><img src="{picture}" width="{size}" height="{size}" '
-        'alt="The input of the networks, with the predicted pose drawn over it">'
-        "<figcaption>The input of the networks. They don't predict where the person is in it: the pose is scaled "
-        f"and centred to fit the crop.</figcaption></figure>{viewer(truth=False)}</div>"
+    photo = Photo(
+        picture=as_data_url(draw_pose(large, 2 * pose_px + 0.5, sides=True)),  # integers at pixel centres
+        side_px=size,
+        alternative="The input of the networks, with the predicted pose drawn over it",
+        caption="The input of the networks. They don't predict where the person is in it: the pose is scaled and "
+        "centred to fit the crop.",
+        viewer=Viewer(poses=[shown_pose("mean of the networks", pose_mm, None)]),
     )
-    rows = [(joint, *of_joint) for joint, of_joint in zip(JOINTS, pose_mm.tolist(), strict=True)]
-    body += paragraph(
+    text = (
         "Relative to the pelvis, in camera axes: x right, y down, z away. The distance to the camera is not estimated."
     )
-    body += f"<details><summary>The numbers</summary>{table('Joints, mm', ('joint', *AXES), rows, digits=1)}</details>"
-    section = Section(
-        key="pose",
-        title="Pose",
-        body=body,
-        gallery=viewer_data([shown_pose("mean of the networks", pose_mm, None)]),
-    )
-    return page(name, f"<p>Predicted by {escape(trained)}.</p>", [section])
+    rows = [(joint, *of_joint) for joint, of_joint in zip(JOINTS, pose_mm.tolist(), strict=True)]
+    numbers = Numbers(table=Table(caption="Joints, mm", headings=("joint", *AXES), rows=rows, digits=1))
+    section = Section(key="pose", title="Pose", blocks=[photo, Paragraph(text), numbers])
+    return page(name, [Paragraph(f"Predicted by {trained}.")], [section])

@@ -9,9 +9,8 @@ from matplotlib.figure import Figure
 from competition.common.arrays import Float64, Image
 from competition.common.console import printable
 from competition.common.figures import png
-from competition.common.skeleton import AXES, BONES, LEFT, LEFT_COLOUR, RIGHT, RIGHT_COLOUR
+from competition.common.skeleton import AXES, BONES, side_colour
 
-MIDDLE_COLOUR = "#1d2125"  # as in the report
 VIEWS = {  # title: (horizontal axis, vertical axis), description
     "camera view": ((0, 1), "x and height"),
     "from the right of the image": ((2, 1), "depth z and height"),
@@ -47,5 +46,5 @@ def pose_picture(image: Image, pose_px: Float64, pose_mm: Float64, caption: str)
 def _draw_bones(axes: Axes, points: Float64, colour: str | None, width: float) -> None:
     """Draw the bones between points [17, 2], coloured by side unless a colour is given."""
     for parent, joint in BONES:
-        side = LEFT_COLOUR if joint in LEFT else RIGHT_COLOUR if joint in RIGHT else MIDDLE_COLOUR
-        axes.plot(*points[[parent, joint]].T, color=colour or side, linewidth=width, solid_capstyle="round")
+        shade = side_colour(joint) if colour is None else colour
+        axes.plot(*points[[parent, joint]].T, color=shade, linewidth=width, solid_capstyle="round")

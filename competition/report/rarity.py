@@ -7,9 +7,9 @@ import numpy.typing as npt
 
 from competition.common.arrays import Float32, Float64
 from competition.common.seeds import generator
+from competition.report.blocks import Chart, Paragraph, Section, Table, skipped
 from competition.report.charts import Series, points
 from competition.report.evidence import Evidence
-from competition.report.markup import Section, chart, paragraph, skipped, table
 
 MOST_ROWS: Final = 2000
 MOST_REFERENCES: Final = 5000
@@ -66,11 +66,13 @@ def rarity(evidence: Evidence) -> Section:
     of_bin = quantile_bins(distance_mm, count)
     middle = [float(distance_mm[of_bin == number].mean()) for number in range(count) if (of_bin == number).any()]
     series = []
+    errors_mm: list[list[float | None]] = []
     for entry in evidence.entries:
         there = np.isin(ids, entry.id)
         error_mm = np.full(len(ids), np.nan)
         error_mm[there] = entry.row_mm[np.searchsorted(entry.id, ids[there])]
         y = [_mean(error_mm[of_bin == number]) for number in range(count) if (of_bin == number).any()]
+        errors_mm.append(y)
         series.append(Series(name=entry.name, x=middle, y=y))
     figure = points(
         series,
@@ -79,19 +81,19 @@ def rarity(evidence: Evidence) -> Section:
         lines=True,
         hover="%{y:.1f} mm at a distance of %{x:.1f} mm",
     )
-    best = series[0]
-    sentence = (
-        f"The best run ({best.name}) has {_mm(best.y[0])} on the most common and {_mm(best.y[-1])} on the rarest poses."
-    )
-    body = paragraph(
+    common, rare = _mm(errors_mm[0][0]), _mm(errors_mm[0][-1])
+    sentence = f"The best run ({series[0].name}) has {common} on the most common and {rare} on the rarest poses."
+    text = (
         f"{len(ids):,} out-of-fold images in {len(middle)} bins of equal size, from common to rare poses. A pose is "
         f"rare if no other subject has a similar one: the distance is the MPJPE to the nearest of {len(references):,} "
         f"labelled poses of other subjects. {sentence}"
     )
-    rows = list(zip(middle, *(one.y for one in series), strict=True))
-    numbers = table("MPJPE in mm by rarity", ("distance, mm", *(one.name for one in series)), rows, digits=1)
-    body += chart("rarity", figure, f"Out-of-fold error by rarity of the pose. {sentence}", numbers)
-    return Section(key=key, title=title, body=body, figures={"rarity": figure})
+    rows = list(zip(middle, *errors_mm, strict=True))
+    headings = ("distance, mm", *(one.name for one in series))
+    numbers = Table(caption="MPJPE in mm by rarity", headings=headings, rows=rows, digits=1)
+    alternative = f"Out-of-fold error by rarity of the pose. {sentence}"
+    chart = Chart(name="rarity", figure=figure, alternative=alternative, numbers=numbers)
+    return Section(key=key, title=title, blocks=[Paragraph(text), chart])
 
 
 def _mean(values: Float64) -> float | None:

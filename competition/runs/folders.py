@@ -3,9 +3,13 @@
 SUBMISSIONS/<run>/fold<k>/  config.json log.jsonl valid_epoch01.npz test_epoch01.csv.gz last.pt best.pt done.json
 """
 
+import lzma
 import os
 import re
+import struct
+import tokenize
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,10 @@ FULL = "full"  # the fold that trains on all images and has no validation set
 _VALID = re.compile(r"valid_epoch(\d{2,})\.(npz|csv|csv\.gz)")
 _TEST = re.compile(r"test_epoch(\d{2,})\.(csv|csv\.gz)")
 _FOLD = re.compile(r"fold\d+")
+_DAMAGED = (  # raised by zipfile, the decompressors and numpy for damaged bytes
+    OSError, EOFError, ValueError, LookupError, TypeError, ArithmeticError, RuntimeError, SyntaxError, MemoryError,
+    struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+)  # fmt: skip
 MAX_NPZ_BYTES = 1 << 29  # 2.6 million poses; larger files are rejected as decompression bombs
 
 
@@ -77,7 +85,7 @@ def _read_arrays(path: Path, *names: str) -> list[npt.NDArray[Any]]:
             if not all(isinstance(array, np.ndarray) for array in arrays):  # an entry that isn't an .npy file
                 raise ValueError("not an array")
             return arrays
-    except Exception as error:  # zipfile, zlib and numpy raise many types on damaged bytes
+    except _DAMAGED as error:
         reason = " ".join(str(error).split())[:80]
         raise RunError(f"{path}: expected an npz with arrays id and pose ({reason})") from None
     raise RunError(f"{path}: more than {MAX_NPZ_BYTES >> 20} MiB when decompressed: too large for poses")

@@ -6,21 +6,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from competition.common.arrays import Floats, Image
-from competition.common.skeleton import ACTIONS, BONES, LEFT, RIGHT
+from competition.common.arrays import Floats
+from competition.common.drawing import draw_pose
+from competition.common.skeleton import ACTIONS
 
 COLUMNS = 8
 TILE_PX = 160
 LABEL_PX = 110
-_LEFT_RGB, _RIGHT_RGB, _MIDDLE_RGB = (255, 140, 0), (0, 160, 255), (255, 255, 255)
-
-
-def draw_skeleton(image: Image, pose_px: Floats) -> None:
-    """Draw a skeleton, joints [17, 2] in pixels, onto an RGB image: the subject's left orange, its right blue."""
-    for parent, joint in BONES:
-        colour = _LEFT_RGB if joint in LEFT else _RIGHT_RGB if joint in RIGHT else _MIDDLE_RGB
-        ends = [tuple(round(value * 16) for value in pose_px[end].tolist()) for end in (parent, joint)]
-        cv2.line(image, ends[0], ends[1], colour, 2, cv2.LINE_AA, 4)
 
 
 def draw_sheet(folder: Path, names: Sequence[str], pose_px: Floats) -> bytes:
@@ -40,7 +32,7 @@ def draw_sheet(folder: Path, names: Sequence[str], pose_px: Floats) -> bytes:
                 image = cv2.imread(str(folder / names[index]), cv2.IMREAD_COLOR_RGB)
                 assert image is not None, names[index]
                 if column % 2:
-                    draw_skeleton(image, pose_px[index])
+                    image = draw_pose(image, pose_px[index], sides=True)
                 tile = cv2.resize(image, (TILE_PX, TILE_PX), interpolation=cv2.INTER_AREA)
             tiles.append(tile)
         rows.append(np.hstack(tiles))

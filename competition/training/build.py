@@ -39,7 +39,7 @@ def build(job: Job, data: Data, device: torch.device, precision: str, world: Wor
     if not last.exists() and job.init is not None:
         path = fold_folder(job.workspace.run(job.init), job.fold) / "best.pt"
         check_init_run(job, data)
-        load_weights(model, load_checkpoint(path), path)
+        load_weights(model, load_checkpoint(path).model, path)
     ema = None if recipe.ema is None else ModelEmaV3(model, decay=recipe.ema, use_warmup=True)
     network: nn.Module = model
     if world.size > 1:

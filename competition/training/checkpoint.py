@@ -2,11 +2,12 @@
 
 import sys
 import zipfile
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
+from torch import Tensor
 
 import models
 from competition.common.errors import Command, RunError
@@ -16,34 +17,60 @@ from models.contract import Module
 FORMAT = 2
 _FIX = "delete it to train again"
 
+Weights: TypeAlias = dict[str, Tensor]
 
-def save_checkpoint(
-    path: Path,
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """The progress within an epoch."""
+
+    step: int  # completed steps
+    loss_sum: Tensor  # over these steps
+    rng: Tensor  # state of torch's generator after them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A network after `epoch` epochs; to resume training also the states of what trains it."""
+
+    recipe: str  # name of the model
+    settings: dict[str, object]  # of the recipe
+    epoch: int
+    model: Weights
+    optimizer: dict[str, object] | None = None
+    ema: Weights | None = None  # averaged weights
+    part: Part | None = None  # of the next epoch
+
+
+def checkpoint_of(
     name: str,
     model: Module,
     *,
     epoch: int,
-    optimizer: dict[str, Any] | None = None,
-    ema: dict[str, Any] | None = None,
-    part: dict[str, Any] | None = None,
-) -> None:
-    """Save a network after `epoch` epochs.
-
-    To resume training, also pass the states of the optimizer and of the averaged weights, and in `part` the progress
-    within the next epoch.
-    """
+    optimizer: dict[str, object] | None = None,
+    ema: Weights | None = None,
+    part: Part | None = None,
+) -> Checkpoint:
+    """Return the checkpoint of a network."""
     settings = asdict(model.recipe)
     if "pretrained" in settings:
         settings["pretrained"] = False  # the file holds the weights: rebuilding must not download others
+    return Checkpoint(
+        recipe=name, settings=settings, epoch=epoch, model=model.state_dict(), optimizer=optimizer, ema=ema, part=part
+    )
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint."""
     state = {
         "format": FORMAT,
-        "recipe": name,
-        "settings": settings,
-        "epoch": epoch,
-        "model": model.state_dict(),
-        "optimizer": optimizer,
-        "ema": ema,
-        "part": part,
+        "recipe": checkpoint.recipe,
+        "settings": checkpoint.settings,
+        "epoch": checkpoint.epoch,
+        "model": checkpoint.model,
+        "optimizer": checkpoint.optimizer,
+        "ema": checkpoint.ema,
+        "part": None if checkpoint.part is None else vars(checkpoint.part),
     }
     with atomic(path) as handle:  # not a path: torch would write its name into the archive
         try:
@@ -66,7 +93,7 @@ def _canonical(value: Any) -> Any:
     return sys.intern(value) if type(value) is str else value
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint without executing code in it; raise RunError if it is missing, damaged or of another format."""
     try:
         _reject_compressed(path)
@@ -76,9 +103,13 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:  # torch and pickle raise errors of any kind for damaged bytes
         reason = str(error).strip().split("\n")[0][:100]
         raise RunError(f"{path} is not a readable checkpoint ({reason})", fix=_FIX) from None
-    if not isinstance(state, dict) or state.get("format") != FORMAT or not _is_complete(state):
+    if not isinstance(state, dict) or state.pop("format", None) != FORMAT or not _is_complete(state):
         raise RunError(f"{path} is not a checkpoint of this toolkit (format {FORMAT})", fix=_FIX)
-    return state
+    try:
+        part = None if state["part"] is None else Part(**state["part"])
+        return Checkpoint(**state | {"part": part})
+    except TypeError:
+        raise RunError(f"{path} is damaged: it has other keys than a checkpoint of this toolkit", fix=_FIX) from None
 
 
 def _reject_compressed(path: Path) -> None:
@@ -90,27 +121,26 @@ def _reject_compressed(path: Path) -> None:
             raise ValueError(f"compressed: {size:,} bytes when decompressed")
 
 
-def _is_complete(state: dict[str, Any]) -> bool:
+def _is_complete(state: dict[object, object]) -> bool:
     types = {"recipe": str, "settings": dict, "epoch": int, "model": dict}
     return {"optimizer", "ema", "part"} <= set(state) and all(isinstance(state.get(k), v) for k, v in types.items())
 
 
-def load_weights(model: Module, state: dict[str, Any], path: Path) -> None:
+def load_weights(model: Module, weights: Weights, path: Path) -> None:
     """Load a checkpoint's weights into a network; raise RunError if their shapes differ."""
     try:
-        model.load_state_dict(state["model"])
+        model.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError) as error:
         detail = " ".join(str(error).split())[:160]
-        raise RunError(f"{path}: weights of {state['recipe']} don't fit this network: {detail}") from None
+        raise RunError(f"{path}: its weights don't fit this network: {detail}") from None
 
 
-def load_model(path: Path) -> tuple[Module, dict[str, Any]]:
-    """Create the network of a checkpoint with the weights used for prediction; return it and the checkpoint."""
-    state = load_checkpoint(path)
+def load_model(path: Path) -> tuple[Module, str]:
+    """Create the network of a checkpoint with the weights used for prediction; return it and its name."""
+    checkpoint = load_checkpoint(path)
     try:
-        model = models.create(state["recipe"], **state["settings"])
+        model = models.create(checkpoint.recipe, **checkpoint.settings)
     except (ValueError, TypeError) as error:
         raise RunError(f"{path} doesn't fit the models in this clone: {error}") from None
-    averaged = state["ema"]
-    load_weights(model, state if averaged is None else state | {"model": averaged}, path)
-    return model, state
+    load_weights(model, checkpoint.model if checkpoint.ema is None else checkpoint.ema, path)
+    return model, checkpoint.recipe

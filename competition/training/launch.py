@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver
 from multiprocessing.queues import SimpleQueue
-from typing import TypeAlias
+from pathlib import Path
+from typing import NoReturn, TypeAlias
 
 import torch
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
@@ -28,6 +29,7 @@ from competition.training.loop import train
 
 Reports: TypeAlias = "SimpleQueue[tuple[UserError | OSError, str]]"  # errors and their tracebacks
 FIRST_SECONDS = 2.0  # by which the launcher notices the process that died first
+LAST_LETTERS = 4000  # of a process's standard error
 
 
 def train_on_gpus(job: Job, data: Data, gpus: int) -> None:
@@ -57,11 +59,14 @@ def train_on_gpus(job: Job, data: Data, gpus: int) -> None:
         except SignalException as error:
             raise SystemExit(TERMINATED) if error.sigval == signal.SIGTERM else KeyboardInterrupt from None
         except ChildFailedError as error:
-            _raise_failure(error, reports)
+            _raise_failure(error, reports, Path(folder))
 
 
-def _raise_failure(error: ChildFailedError, reports: Reports) -> None:
-    """Raise the error that a process reported, or one for the way in which the first process ended."""
+def _raise_failure(error: ChildFailedError, reports: Reports, logs: Path) -> NoReturn:
+    """Raise the error that a process reported, or one for the way in which the first process ended.
+
+    `logs` contains what the processes wrote to their standard errors.
+    """
     if not reports.empty():
         reported, trace = reports.get()
         raise reported from RuntimeError(trace)
@@ -74,7 +79,9 @@ def _raise_failure(error: ChildFailedError, reports: Reports) -> None:
             fix="out of memory? lower --gpus, or --batch in a new run; the same command resumes from the last "
             "checkpoint",
         )
-    raise RuntimeError("a training process died: the same command resumes from the last checkpoint") from error
+    output = "".join(path.read_text(errors="replace")[-LAST_LETTERS:] for path in sorted(logs.rglob("stderr.log")))
+    what = "a training process died: the same command resumes from the last checkpoint"
+    raise RuntimeError(f"{output}\n{what}") from error
 
 
 def _train_rank(job: Job, data: Data, threads: int, reports: Reports) -> None:

@@ -6,7 +6,7 @@ a few shapes; here all matrices of one shape are orthogonalised together.
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from typing import Any, Final
 
 import torch
@@ -54,13 +54,13 @@ class Muon(torch.optim.Optimizer):
             if vectors:
                 self._update_vectors(group, vectors)
 
-    def _update_matrices(self, group: dict[str, Any], values: list[Tensor]) -> None:
+    def _update_matrices(self, group: MutableMapping[str, Any], values: list[Tensor]) -> None:
         momenta = self._state(values, "momentum")
         torch._foreach_lerp_(momenta, gradients(values), 1 - group["momentum"])
         for value, update in zip(values, orthogonalize(momenta, self.dtype), strict=True):
             value.add_(update, alpha=-group["lr"])
 
-    def _update_vectors(self, group: dict[str, Any], values: list[Tensor]) -> None:
+    def _update_vectors(self, group: MutableMapping[str, Any], values: list[Tensor]) -> None:
         first, second = group["betas"]
         step = group.get("step", 0) + 1
         group["step"] = step

@@ -106,8 +106,8 @@ def find_weights(folder: Path, epoch: int | None) -> tuple[Path, int]:
 
     Raise RunError if neither is of that epoch.
     """
-    states = {path: load_checkpoint(path) for path in (folder / "best.pt", folder / "last.pt")}
-    saved = {path: state["epoch"] for path, state in states.items() if state["part"] is None}
+    checkpoints = {path: load_checkpoint(path) for path in (folder / "best.pt", folder / "last.pt")}
+    saved = {path: checkpoint.epoch for path, checkpoint in checkpoints.items() if checkpoint.part is None}
     for path, number in saved.items():
         if epoch in (None, number):
             return path, number
@@ -119,7 +119,7 @@ def load_network(checkpoint: Path, decoder: str | None, device: torch.device) ->
 
     Raise RunError for an unknown decoder or a network without one.
     """
-    model, state = load_model(checkpoint)
+    model, name = load_model(checkpoint)
     if decoder is not None:
         if not isinstance(model, HeatmapModule):
             raise RunError(f"{checkpoint} predicts coordinates directly", fix="leave out --decoder")
@@ -128,4 +128,4 @@ def load_network(checkpoint: Path, decoder: str | None, device: torch.device) ->
         except ValueError as error:
             raise RunError(str(error)) from None
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return model.eval(), str(state["recipe"])
+    return model.eval(), name

@@ -1,7 +1,6 @@
 """A network in training: its state, one step, and what a checkpoint saves of it."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from timm.scheduler.scheduler import Scheduler
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from competition.common.errors import RunError
 from competition.common.seeds import derive
-from competition.training.checkpoint import load_weights, save_checkpoint
+from competition.training.checkpoint import Checkpoint, Part, checkpoint_of, load_weights, save_checkpoint
 from competition.training.failures import NOT_FINITE_FIX
 from competition.training.jobs import Job
 from competition.training.loader import Batch
@@ -118,31 +117,31 @@ class Trainer:
                 fix=f"{NOT_FINITE_FIX}; the last checkpoint is unchanged",
             )
         if best:
-            save_checkpoint(self.job.folder / "best.pt", self.job.name, self.predictor, epoch=self.epoch)
-        part = {"step": self.step, "loss_sum": self.loss_sum.cpu(), "rng": torch.get_rng_state()} if self.step else {}
-        save_checkpoint(
-            self.job.folder / "last.pt",
+            averaged = checkpoint_of(self.job.name, self.predictor, epoch=self.epoch)
+            save_checkpoint(self.job.folder / "best.pt", averaged)
+        part = Part(step=self.step, loss_sum=self.loss_sum.cpu(), rng=torch.get_rng_state()) if self.step else None
+        checkpoint = checkpoint_of(
             self.job.name,
             self.model,
             epoch=self.epoch,
             optimizer=self.optimizer.state_dict(),
             ema=None if self.ema is None else self.ema.module.state_dict(),
-            part=part or None,
+            part=part,
         )
+        save_checkpoint(self.job.folder / "last.pt", checkpoint)
 
-    def resume(self, state: dict[str, Any]) -> None:
-        """Continue from the state of a checkpoint; raise RunError if it doesn't fit."""
-        path = self.job.folder / "last.pt"
-        load_weights(self.model, state, path)
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Continue from a checkpoint; raise RunError if it doesn't fit."""
+        path, part = self.job.folder / "last.pt", checkpoint.part
+        load_weights(self.model, checkpoint.model, path)
         try:
-            self.optimizer.load_state_dict(state["optimizer"])
+            self.optimizer.load_state_dict(checkpoint.optimizer or {})
             if self.ema is not None:
-                self.ema.module.load_state_dict(state["ema"])
-            self.epoch = state["epoch"]
-            if state["part"] is not None:
-                self.step = state["part"]["step"]
-                self.rng = state["part"]["rng"] if self.world.size == 1 else None  # only rank 0's state is saved
-                self.loss_sum = state["part"]["loss_sum"]
+                self.ema.module.load_state_dict(checkpoint.ema or {})
+            self.epoch = checkpoint.epoch
+            if part is not None:
+                self.step, self.loss_sum = part.step, part.loss_sum
+                self.rng = part.rng if self.world.size == 1 else None  # only rank 0's state is saved
         except (ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
             reason = " ".join(str(error).split())[:100]
             raise RunError(

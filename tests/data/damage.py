@@ -71,4 +71,4 @@ def exif_segment(orientation: int) -> bytes:
 
 
 def check_all(root: Path) -> Findings:
-    return check(root, root.parent / "folds", all_images=True, advance=lambda count, text: None)
+    return check(root, root.parent / "folds", all_images=True)

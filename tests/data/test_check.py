@@ -1,5 +1,6 @@
 """`make check`: problems, warnings and facts."""
 
+import json
 import re
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from competition.cli.tables import faults_table
 from competition.data import labels as dataset
-from competition.data.check import check
+from competition.data.check import ImageFacts, check
 from tests.data.damage import blank, change_labels, change_lines, check_all, encoded, with_value
 from tests.helpers import Command, N
 
@@ -34,8 +35,8 @@ def test_check_lists_all_problems_with_up_to_ten_places_each(command: Command, o
     found = check_all(own_data)
     (missing,) = (problem for problem in found.problems if problem.what == "missing images")
     assert len(missing.places) == 13  # including [bold].jpg
-    where = next(iter(faults_table([missing], [], own_data, str).columns[2].cells)).plain
-    assert where.startswith("images, 13: ")
+    cells = faults_table(found, own_data, lambda command: command.name).columns[2].cells
+    (where,) = (cell.plain for cell in cells if cell.plain.startswith("images, 13: "))
     assert where.endswith(" and 3 more")
     assert where.count(".jpg") == 10
     assert str(own_data) not in where
@@ -45,21 +46,41 @@ def test_a_valid_folder_passes_the_check(command: Command, data: Path, capsys):
     assert command("check", data=data) == 0
     out = capsys.readouterr().out
     assert "as named" in out
-    assert "run `make folds" in out
+    assert "none yet; run `make folds" in out
     found = check_all(data)
     assert not found.problems
     assert not found.warnings
-    assert found.facts["training"]["images"] == str(N)
-    assert found.facts["training"]["subjects"].startswith("S1 8, S5 8")
-    assert found.facts["images"]["decoded"] == "52 of 52"
-    assert found.facts["images"]["same bytes as another"] == "0"
+    assert found.training.images == N
+    assert found.training.subjects | {"S1": 8, "S5": 8} == found.training.subjects
+    assert found.images == ImageFacts(listed=52, decoded=52, sampled=False, duplicates=0, unlisted=0)
+    assert "52 of 52" in out
+
+
+def test_the_findings_are_also_written_as_json(command: Command, own_data: Path, tmp_path: Path):
+    file = tmp_path / "check.json"
+    assert command("check", "--json", str(file), data=own_data) == 0
+    (own_data / "annot/valid_images.txt").write_text("holiday.jpg\n")
+    valid = json.loads(file.read_text())
+    assert command("check", "--json", str(file), data=own_data) == 2
+    found = json.loads(file.read_text())
+    assert list(valid) == list(found) == ["problems", "warnings", "facts"]
+    assert list(valid["facts"]) == ["training", "test", "labels", "folds", "images"]
+    assert valid["facts"]["training"]["images"] == N
+    assert valid["facts"]["labels"]["leg_order"] < 0
+    assert valid["facts"]["folds"]["missing"] == "none yet"
+    assert [list(problem) for problem in found["problems"]] == [["what", "where", "fix"]]
+    assert found["problems"][0]["where"] == f"{own_data / 'images'}, 1: holiday.jpg"
+    (names,) = found["warnings"]
+    assert "`make folds" in names["fix"]
+    assert f"DATA={own_data} " in names["fix"]
+    assert 'ARGS="--strategy sequence"`' in names["fix"]
 
 
 def test_only_a_sample_of_a_large_folder_is_decoded_without_all(data: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("competition.data.check.SAMPLE", 10)
-    found = check(data, data / "folds", all_images=False, advance=lambda count, text: None)
-    assert found.facts["images"]["decoded"] == '9 of 52 (ARGS="--all" decodes all)'
-    assert check_all(data).facts["images"]["decoded"] == "52 of 52"
+    found = check(data, data / "folds", all_images=False)
+    assert (found.images.decoded, found.images.listed, found.images.sampled) == (9, 52, True)
+    assert check_all(data).images.decoded == 52
 
 
 @pytest.mark.parametrize("there", ["nothing", "pictures"])
@@ -93,13 +114,13 @@ def test_check_warns_about_odd_names_duplicates_and_bone_lengths(own_data: Path)
     ] == [f"{names[4]} same as holiday.jpg"]
     (loose,) = odd["bones whose length changes within a subject"]
     assert re.fullmatch(r"S\d+ by 1\d\d mm", loose)
-    assert found.facts["images"]["not in any list"] == "1"  # replaced by holiday.jpg in the list
+    assert found.images.unlisted == 1  # replaced by holiday.jpg in the list
 
 
 def test_check_warns_about_leaks_between_folds(command: Command, own_data: Path, tmp_path: Path):
     def leaks(*arguments: str) -> list[str]:
         assert command("folds", "--force", *arguments, data=own_data) == 0
-        found = check(own_data, tmp_path / "folds", all_images=True, advance=lambda count, text: None)
+        found = check(own_data, tmp_path / "folds", all_images=True)
         assert not found.problems
         return [warning.what for warning in found.warnings]
 
@@ -115,5 +136,5 @@ def test_check_warns_about_leaks_between_folds(command: Command, own_data: Path,
     change_labels("pose3d", copy)(own_data)
     assert any(what.startswith("held-out poses within 1 mm of a training pose") for what in leaks())
     (own_data / "annot/train_images.txt").write_text("\n".join([*rows[:-2], rows[-1], rows[-2]]))
-    found = check(own_data, tmp_path / "folds", all_images=True, advance=lambda count, text: None)
-    assert "lists other images" in next(iter(found.facts["folds"].values()))
+    found = check(own_data, tmp_path / "folds", all_images=True)
+    assert "lists other images" in found.folds.missing

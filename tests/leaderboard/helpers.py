@@ -1,5 +1,6 @@
 """Helpers for the tests of the upload."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from competition.common.errors import UserError
 from competition.common.workspace import Workspace
-from competition.leaderboard.ledger import read_ledger
+from competition.leaderboard.ledger import Upload, read_ledger
 from competition.leaderboard.submit import Timeouts, submit
 from tests.leaderboard.fake_kaggle import SIGNED, TOKEN
 
@@ -21,17 +22,32 @@ def pose_mm_of(seed: int = 0) -> np.ndarray:
     return pose_mm
 
 
+class Lines(logging.Handler):
+    """Collects the lines that `submit` prints."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
 class Sender:
-    """Uploads to the competition; records the questions asked and the notes printed."""
+    """Uploads to the competition; records the questions asked and the lines printed."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         self.asked: list[str] = []
-        self.noted: list[str] = []
+        printed = Lines()
+        self.noted = printed.lines
+        logger = logging.getLogger("competition.leaderboard.submit")
+        logger.handlers = [printed]
+        logger.setLevel(logging.INFO)
 
-    def __call__(self, file: Path, competition: str = "human-pose", message: str = "wide", **rest) -> dict[str, str]:
+    def __call__(self, file: Path, competition: str = "human-pose", message: str = "wide", **rest) -> Upload:
         rest = {"timeouts": QUICK, "confirm": lambda text: self.asked.append(text) is None} | rest
-        return submit(self.workspace, file, competition=competition, message=message, note=self.noted.append, **rest)
+        return submit(self.workspace, file, competition=competition, message=message, **rest)
 
     def fails(self, file: Path, **rest) -> str:
         """Return the one-line error; check that neither it nor the ledger contains a credential."""
@@ -46,5 +62,5 @@ class Sender:
         assert line.startswith(str(file))
         return line
 
-    def ledger(self) -> list[dict[str, str]]:
+    def ledger(self) -> list[Upload]:
         return read_ledger(self.workspace.submissions / "ledger.csv")

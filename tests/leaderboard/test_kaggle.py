@@ -16,8 +16,8 @@ def test_a_missing_client_is_reported(
 ):
     venv.create(tmp_path / "bare", with_pip=False, symlinks=True)
     monkeypatch.setattr(client.sys, "executable", str(tmp_path / "bare/bin/python"))
-    assert "make setup" in send.fails(file)
-    assert send.ledger()[0]["status"] == "failed: client not installed"
+    assert "install requirements.txt" in send.fails(file)
+    assert send.ledger()[0].status == "failed: client not installed"
 
 
 @pytest.mark.parametrize(
@@ -41,8 +41,8 @@ def test_a_missing_client_is_reported(
 def test_the_output_of_the_client_is_classified(printed: str, status: str):
     failure = client.diagnose(printed, "human-pose")
     assert failure.status == status
-    assert "\n" not in failure.message
-    assert "{" not in failure.message
+    assert "\n" not in failure.what
+    assert "{" not in failure.what + failure.fix
 
 
 @pytest.mark.parametrize("kept", ["kaggle.json", "access_token", "credentials.json"])

@@ -2,16 +2,17 @@
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from competition.common.errors import SubmissionError, UserError
+from competition.common.errors import Command, SubmissionError, UserError
 from competition.common.files import sha256_file
 from competition.common.pose_csv import read_poses, write_poses
 from competition.common.workspace import Workspace
-from competition.leaderboard.ledger import LEDGER, write_row
+from competition.leaderboard.ledger import Upload, record_upload
 from competition.leaderboard.submit import Timeouts
 from competition.runs.origin import find_origin
 from tests.leaderboard.fake_kaggle import TOKEN, FakeKaggle
@@ -32,10 +33,10 @@ def test_uploads_the_exact_bytes_and_reads_the_score(service: FakeKaggle, send: 
     assert list(service.uploads.values()) == [file.read_bytes()]
     assert service.submissions[0]["description"] == message
     assert service.submissions[0]["fileName"] == "submission.csv.gz"
-    assert (row["ref"], row["status"], row["public"]) == ("9001", "complete", "45.671")
+    assert (row.ref, row.status, row.public) == ("9001", "complete", "45.671")
     assert send.ledger() == [row]
-    assert row["message"] == message
-    assert row["time"].endswith("+00:00")
+    assert row.message == message
+    assert row.time.endswith("+00:00")
     assert service.calls.count("ListSubmissions") == 4  # before, not there yet, pending, scored
     assert "submission 9001: public score 45.671" in send.noted[-1]
 
@@ -58,7 +59,7 @@ def test_a_failure_of_the_service_is_reported_in_one_line_and_recorded(
 ):
     service.faults = fault
     assert message in send.fails(file)
-    assert [(row["status"], row["ref"], row["public"]) for row in send.ledger()] == [(f"failed: {status}", "", "")]
+    assert [(row.status, row.ref, row.public) for row in send.ledger()] == [(f"failed: {status}", "", "")]
 
 
 @needs_client
@@ -66,38 +67,48 @@ def test_nothing_is_sent_without_valid_credentials(
     service: FakeKaggle, send: Sender, file: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("KAGGLE_API_TOKEN", "KGAT_of_someone_else")
-    assert "no credentials: none, or not valid" in send.fails(file)
+    line = send.fails(file)
+    assert "failed: no credentials (client: " in line
+    assert ": none, or not valid: create a token" in line
     assert set(service.calls) == {"IntrospectToken"}
-    assert send.ledger()[0]["status"] == "failed: no credentials"
+    assert send.ledger()[0].status == "failed: no credentials"
 
 
 @needs_client
 def test_an_unknown_competition_and_a_failure_with_exit_code_0(service: FakeKaggle, send: Sender, file: Path):
-    assert "unknown competition: expected NAME of https://" in send.fails(file, competition="human-poise")
+    line = send.fails(file, competition="human-poise")
+    assert "unknown competition (client: " in line
+    assert ": expected NAME of https://" in line
     assert service.uploads == {}
     service.refusal = "Your team has used its daily allowance today " + TOKEN  # exit code 0
-    assert "daily limit: send it tomorrow (UTC) (client: Your team has used its daily" in send.fails(file)
-    assert [row["status"] for row in send.ledger()] == ["failed: unknown competition", "failed: daily limit"]
+    line = send.fails(file)
+    assert "daily limit (client: Your team has used its daily" in line
+    assert line.endswith(": send it tomorrow (UTC)")
+    assert [row.status for row in send.ledger()] == ["failed: unknown competition", "failed: daily limit"]
 
 
 @needs_client
 def test_a_rejection_by_the_scorer_is_reported(service: FakeKaggle, send: Sender, file: Path):
     service.outcome, service.lists_until_scored = "ERROR", 0
     assert "submission 9000, but its scorer rejected it" in send.fails(file)
-    assert [(row["status"], row["ref"]) for row in send.ledger()] == [("failed: scorer error", "9000")]
+    assert [(row.status, row.ref) for row in send.ledger()] == [("failed: scorer error", "9000")]
 
 
 @needs_client
 def test_the_same_command_waits_for_a_late_score_without_a_new_upload(service: FakeKaggle, send: Sender, file: Path):
     service.lists_until_scored = 1000
-    line = send.fails(file, timeouts=Timeouts(score=0))
+    with pytest.raises(UserError) as caught:
+        send(file, timeouts=Timeouts(score=0))
+    line = str(caught.value)
+    options = {"file": str(file), "competition": "human-pose", "message": "wide"}
+    assert caught.value.command == Command("submit", options)
     assert "submission 9000, but no score came within 0 s" in line
     assert "run the same command again" in line
-    assert [(row["status"], row["ref"]) for row in send.ledger()] == [("pending", "9000")]
+    assert [(row.status, row.ref) for row in send.ledger()] == [("pending", "9000")]
     service.add("wide", status="COMPLETE", publicScore="99.9")  # the same message, sent by other means
     service.lists_until_scored = 0
     row = send(file)
-    assert (row["ref"], row["status"], row["public"]) == ("9000", "complete", "45.671")
+    assert (row.ref, row.status, row.public) == ("9000", "complete", "45.671")
     assert send.ledger() == [row]
     assert len(send.asked) == service.calls.count("CreateSubmission") == 1
     assert "not uploading it again" in send.noted[-2]
@@ -106,14 +117,14 @@ def test_the_same_command_waits_for_a_late_score_without_a_new_upload(service: F
 @needs_client
 def test_a_submission_that_was_not_listed_is_found_later(service: FakeKaggle, send: Sender, file: Path):
     service.add("wide", status="COMPLETE", publicScore="99.9")
-    row = dict.fromkeys(LEDGER, "") | {"competition": "human-pose", "sha256": sha256_file(file), "message": "wide"}
+    upload = Upload(competition="human-pose", sha256=sha256_file(file), message="wide")
     ledger = send.workspace.submissions / "ledger.csv"
-    write_row(ledger, row | {"time": "2026-11-01", "ref": "9000", "status": "complete", "public": "99.9"})
-    write_row(ledger, row | {"time": "2026-11-02", "status": "pending"})
+    record_upload(ledger, replace(upload, time="2026-11-01", ref="9000", status="complete", public="99.9"))
+    record_upload(ledger, replace(upload, time="2026-11-02", status="pending"))
     service.add("wide")
     service.lists_until_scored = 0
-    assert send(file)["ref"] == "9001"
-    assert [(row["ref"], row["public"]) for row in send.ledger()] == [("9000", "99.9"), ("9001", "45.671")]
+    assert send(file).ref == "9001"
+    assert [(row.ref, row.public) for row in send.ledger()] == [("9000", "99.9"), ("9001", "45.671")]
     assert "CreateSubmission" not in service.calls
 
 
@@ -123,16 +134,17 @@ def test_a_service_that_does_not_answer_causes_a_timeout(service: FakeKaggle, se
     line = send.fails(file, timeouts=Timeouts(send=2))
     assert "no answer within 2 s" in line
     assert "it may have arrived: check https://www.kaggle.com/competitions/human-pose/submissions" in line
-    assert send.ledger()[0]["status"] == "failed: timeout"
+    assert send.ledger()[0].status == "failed: timeout"
 
 
 @needs_client
 def test_a_network_failure_is_reported(service: FakeKaggle, send: Sender, file: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("http_proxy", "http://someone:secret@127.0.0.1:9")
     line = send.fails(file)
-    assert "network down: check the network and the proxy" in line
+    assert "network down (client: " in line
+    assert line.endswith(": check the network and the proxy")
     assert "secret" not in line
-    assert send.ledger()[0]["status"] == "failed: network down"
+    assert send.ledger()[0].status == "failed: network down"
 
 
 def _broken(file: Path, name: str) -> None:
@@ -244,12 +256,12 @@ def test_the_question_describes_a_blend(workspace: Workspace, send: Sender, tmp_
 
 
 def test_the_question_lists_earlier_uploads_of_the_same_file(send: Sender, file: Path):
-    row = dict.fromkeys(LEDGER, "") | {"competition": "human-pose", "sha256": sha256_file(file), "status": "complete"}
+    upload = Upload(competition="human-pose", sha256=sha256_file(file), status="complete")
     ledger = send.workspace.submissions / "ledger.csv"
-    write_row(ledger, row | {"time": "2026-11-01", "ref": "1", "public": "45.6"})
-    write_row(ledger, row | {"time": "2026-11-02", "status": "sending"})  # interrupted
-    write_row(ledger, row | {"time": "2026-11-03", "status": "failed: no credentials"})  # was never uploaded
-    write_row(ledger, row | {"time": "2026-11-04", "competition": "another"})
+    record_upload(ledger, replace(upload, time="2026-11-01", ref="1", public="45.6"))
+    record_upload(ledger, replace(upload, time="2026-11-02", status="sending"))  # interrupted
+    record_upload(ledger, replace(upload, time="2026-11-03", status="failed: no credentials"))  # was never uploaded
+    record_upload(ledger, replace(upload, time="2026-11-04", competition="another"))
     send.fails(file, confirm=lambda text: bool(send.asked.append(text)))
     before = [line for line in send.asked[0].splitlines() if line.startswith("  before ")]
     assert before == [

@@ -1,7 +1,6 @@
 """The interface of every model, the published numbers of parameters, and the errors about invalid settings."""
 
 import dataclasses
-import inspect
 import subprocess
 import sys
 
@@ -10,7 +9,6 @@ import timm
 import torch
 
 import models
-from models import recipes
 from models.hourglass import StackedHourglass
 from models.integral import IntegralRegression
 from models.lifter import Lifter
@@ -308,15 +306,6 @@ def test_backbone_without_the_stride_or_for_other_image_sizes_raises(monkeypatch
     monkeypatch.setattr(timm, "create_model", fixed_size)
     with pytest.raises(ValueError, match=r"\Abackbone resnet18 .*96 pixels.*: shape .+\Z"):
         models.create("integral", backbone="resnet18", input_size=96)
-
-
-def test_every_field_of_every_recipe_has_a_comment() -> None:
-    source = inspect.getsource(recipes)
-    for recipe in (models.recipe(name) for name in NAMES):
-        for field in dataclasses.fields(recipe):
-            lines = [line for line in source.splitlines() if line.startswith(f"    {field.name}: ")]
-            assert lines, field.name
-            assert all("  # " in line for line in lines), field.name
 
 
 @pytest.mark.parametrize("name", ["2dhg", "3dhg"])

@@ -6,23 +6,27 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from competition.common.errors import UserError
+from competition.common.console import Advance
+from competition.common.errors import Command, UserError
 from competition.common.metrics import mpjpe
 from competition.common.pose_csv import write_poses
 from competition.common.workspace import Workspace
 from competition.data.labels import read_labels
+from competition.leaderboard.score import Scores
 from competition.leaderboard.scores import record_score
 from competition.report.compose import SECTIONS, write_report
 from competition.runs.blends import weights_csv
 from competition.runs.candidates import candidates as list_candidates
 from competition.runs.candidates import write_submission
 from competition.runs.folders import write_valid
-from competition.runs.record import append_log
+from competition.runs.record import LogRow, append_log
 from tests.helpers import N_TEST, N
 from tests.report.helpers import CHROMIUM, HOSTILE, Page, turn
 
@@ -45,7 +49,7 @@ def add_run(workspace: Workspace, run: str, spread_mm: float, recipe: str = "3dh
             pose_mm = (labels.pose_mm + noise)[rows]
             write_valid(folder / f"valid_epoch{epoch:02d}.npz", labels.id[rows], pose_mm)
             write_poses(folder / f"test_epoch{epoch:02d}.csv.gz", range(1, N_TEST + 1), noise[:N_TEST])
-            append_log(folder, {"epoch": epoch, "valid_mpjpe": mpjpe(pose_mm, labels.pose_mm[rows])})
+            append_log(folder, LogRow(epoch=epoch, valid_mpjpe=mpjpe(pose_mm, labels.pose_mm[rows])))
 
 
 def add_blend(workspace: Workspace, name: str, method: str, names: list[str], weights: np.ndarray) -> None:
@@ -75,7 +79,8 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     add_blend(workspace, "blend", "exact", ["3dhg-small:2", "2dhg-mine:2"], shares)
     add_blend(workspace, "blend-mean", "mean", ["3dhg-small:2", "2dhg-mine:2"], np.full((17, 3, 2), 0.5))
     for name in ("3dhg-small", "blend"):
-        record_score(workspace.submissions, workspace.submissions / name / "submission.csv.gz", dict(SCORES))
+        scores = Scores(**SCORES, joint={}, axis={}, action={})
+        record_score(workspace.submissions, workspace.submissions / name / "submission.csv.gz", scores)
     return workspace
 
 
@@ -183,9 +188,15 @@ def test_the_page_makes_no_requests(report: Path):
     assert "http" not in policy
 
 
-def test_the_page_is_reproducible(report: Path, whole: Workspace, tmp_path: Path):
+def test_the_page_is_reproducible(report: Path, whole: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     steps: list[str] = []
-    again = write_report(whole, tmp_path / "again.html", lambda count, text: steps.extend([text] * count))
+
+    @contextmanager
+    def bar(label: str, total: int) -> Iterator[Advance]:
+        yield lambda count, text: steps.extend([text] * count)
+
+    monkeypatch.setattr("competition.report.compose.bar", bar)
+    again = write_report(whole, tmp_path / "again.html")
     assert again.read_bytes() == report.read_bytes()
     assert len(steps) == len(SECTIONS) == len(KEYS)
 
@@ -208,8 +219,9 @@ def test_the_hidden_answers_are_never_read(
 
 
 def test_a_report_without_runs_is_an_error(workspace: Workspace, tmp_path: Path):
-    with pytest.raises(UserError, match=r"^no runs under .*: train one with `make train MODEL=3dhg-small`$"):
+    with pytest.raises(UserError, match=r"^no runs under .*: train one$") as caught:
         write_report(workspace, tmp_path / "report.html")
+    assert caught.value.command == Command("train", {"model": "3dhg-small"})
     assert not (tmp_path / "report.html").exists()
 
 

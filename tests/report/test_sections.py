@@ -1,4 +1,4 @@
-"""The report's sections: computation, drawing and escaping."""
+"""The report's sections: computation and escaping."""
 
 from pathlib import Path
 
@@ -10,7 +10,6 @@ from competition.common.metrics import mpjpe
 from competition.report.charts import plain
 from competition.report.gallery import choose_rows
 from competition.report.rarity import nearest_of_others, quantile_bins
-from competition.report.viewer import draw_pose
 from competition.runs.blends import read_weights, weights_csv
 
 
@@ -38,16 +37,6 @@ def test_gallery_rows_have_the_lowest_median_and_highest_errors():
     assert choose_rows(error_mm[:2])["Best"] == []
 
 
-def test_draw_pose_uses_pixel_positions():
-    pose_px = np.full((17, 2), (20, 10), np.float32)
-    image = np.full((32, 48, 3), 100, np.uint8)
-    drawn = draw_pose(image, pose_px)
-    assert (drawn[10, 20] > 200).all()
-    assert (drawn[10, 16] < 60).all()  # the dark rim
-    assert (drawn[20, 10] == 100).all()
-    assert (image == 100).all()
-
-
 def test_plain_escapes_and_shortens_names():
     assert plain("<a href='x'>&") == "&lt;a href='x'&gt;&amp;"
     assert len(plain("x" * 99)) == 28
@@ -67,12 +56,3 @@ def test_damaged_weights_are_rejected(tmp_path: Path, old: str, new: str, messag
     path.write_text(text.replace(old, new, 1))
     with pytest.raises(UserError, match=message):
         read_weights(path)
-
-
-def test_left_and_right_have_their_colours():
-    points = np.zeros((17, 2), np.float32)
-    points[[5, 6]] = (8, 8), (24, 8)  # left shank
-    points[[2, 3]] = (8, 40), (24, 40)  # right shank
-    drawn = draw_pose(np.full((48, 48, 3), 100, np.uint8), points, sides=True)
-    assert drawn[8, 20].tolist() == [0x00, 0x72, 0xB2]
-    assert drawn[40, 20].tolist() == [0xD5, 0x5E, 0x00]

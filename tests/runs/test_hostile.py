@@ -4,6 +4,7 @@ import io
 import json
 import pickle
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from competition.common.errors import RunError, UserError
 from competition.common.files import parse_json
 from competition.common.pose_csv import write_poses
+from competition.common.records import from_json
 from competition.runs.candidates import candidates
 from competition.runs.folders import read_valid
 from competition.runs.record import read_log
@@ -125,11 +127,22 @@ def test_json_is_parsed_strictly(command: Command, tmp_path: Path, name: str, ca
         read_log(fold)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Claims:
+    a: int
+    b: int | None = None
+
+
 def test_json_values_of_wrong_types_are_rejected():
-    assert parse_json('{"a": 1}', "x", {"a": int, "b": int | None}) == {"a": 1, "b": None}
-    for text in ('{"a": "1"}', '{"a": null}', "{}", '{"a": [1]}'):
-        with pytest.raises(UserError, match=r"x: 'a' is (str|NoneType|list), expected int"):
-            parse_json(text, "x", {"a": int})
+    assert from_json(Claims, parse_json('{"a": 1}', "x"), "x") == Claims(a=1)
+    for text, message in (
+        ('{"a": "1"}', "x: 'a' is str, expected int"),
+        ('{"a": null}', "x: 'a' is NoneType, expected int"),
+        ("{}", "x lacks 'a'"),
+        ('{"a": [1]}', "x: 'a' is list, expected int"),
+    ):
+        with pytest.raises(UserError, match=message):
+            from_json(Claims, parse_json(text, "x"), "x")
 
 
 def test_a_log_with_invalid_rows_is_rejected(tmp_path: Path):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ EPOCHS = 4
 def test_when_one_of_two_processes_dies_both_end_and_the_same_command_resumes(
     command: Command, folds: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):
+    forkserver._forkserver._stop()  # the next one prints to the captured output
     fold = tmp_path / "runs/3dhg-small/fold0"
     train = ("train", *TINY, "--epochs", str(EPOCHS), "--fold", "0", "--gpus", "2")
 
@@ -96,7 +98,10 @@ def test_a_signal_ends_all_processes_and_training_resumes_with_the_same_files(
     assert state["epoch"] >= 1
     assert command("train", *train, "--run", "stopped") == 0
     assert command("train", *train, "--run", "reference") == 0
-    assert contents(tmp_path / "runs/stopped/fold0") == contents(tmp_path / "runs/reference/fold0")
+    stopped, reference = (contents(tmp_path / f"runs/{run}/fold0") for run in ("stopped", "reference"))
+    for files in (stopped, reference):  # the logged loss of the interrupted epoch is that of the main process
+        del files["log.jsonl"], files["done.json"]
+    assert stopped == reference
 
 
 def _members(group: int) -> list[int]:

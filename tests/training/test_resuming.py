@@ -69,7 +69,7 @@ def test_more_epochs_continue_a_run_only_at_a_constant_learning_rate(
         del files["best.pt"]
         assert files["done.json"][0]["files"].pop("best.pt")  # type: ignore[index]
     assert more == reference
-    best, expected = (load_checkpoint(tmp_path / f"runs/{run}/fold0/best.pt")["model"] for run in ("more", "reference"))
+    best, expected = (load_checkpoint(tmp_path / f"runs/{run}/fold0/best.pt").model for run in ("more", "reference"))
     assert all(torch.equal(best[name], weight) for name, weight in expected.items())
 
     assert command(*train, "--epochs", "1", "--run", "reference") == 2
@@ -77,7 +77,7 @@ def test_more_epochs_continue_a_run_only_at_a_constant_learning_rate(
     assert command(*train, "--epochs", "2", "--run", "reference", "--lr", "0.5") == 2
     error = capsys.readouterr().err
     assert "lr 0.001 -> 0.5" in error
-    assert "--run" in error
+    assert "another name for the run" in error
     assert command(*train, "--epochs", "1", "--run", "falling", "--schedule", "halve") == 0
     assert command(*train, "--epochs", "2", "--run", "falling", "--schedule", "halve") == 2
 

@@ -1,0 +1,75 @@
+"""Commands in messages apply to the folders and the seed that the user chose, and are complete."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from competition.cli.hints import describe, next_line, render
+from competition.cli.main import main
+from competition.common.errors import Command, UserError
+from competition.common.workspace import Workspace
+
+OWN = Workspace(data=Path("/data/pose"), folds=Path("folds/real"), submissions=Path("my runs"), seed=3)
+FOLDERS = "DATA=/data/pose FOLDS=folds/real SUBMISSIONS='my runs'"
+
+RENDERED = {
+    "defaults": (Command("board"), Workspace(), "make board"),
+    "folders": (Command("board"), OWN, f"make board {FOLDERS}"),
+    "a command that uses the seed": (Command("folds"), OWN, f"make folds {FOLDERS} SEED=3"),
+    "data gets no folder": (Command("data", {"n-test": "9"}), OWN, "make data N_TEST=9 SEED=3"),
+    "variables": (Command("train", {"model": "3dhg", "fold": "0"}), Workspace(), "make train MODEL=3dhg FOLD=0"),
+    "flags": (
+        Command("folds", {"strategy": "sequence", "force": ""}),
+        Workspace(),
+        'make folds ARGS="--strategy sequence --force"',
+    ),
+    "both": (
+        Command("score", {"file": "a b.csv", "json": "c d.json"}),
+        Workspace(),
+        "make score FILE='a b.csv' ARGS=\"--json 'c d.json'\"",
+    ),
+    "what the user has to fill in": (
+        Command("submit", {"file": "a.csv"}),
+        Workspace(),
+        'make submit COMPETITION=<name> MESSAGE="<text>" FILE=a.csv',
+    ),
+    "nothing to fill in": (Command("verify", {"run": "3dhg"}), Workspace(), "make verify RUN=3dhg"),
+}
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_commands_are_rendered_for_make(name: str):
+    command, workspace, expected = RENDERED[name]
+    assert render(command, workspace) == f"`{expected}`"
+
+
+def test_a_filled_in_command_is_a_line_of_shell():
+    line = render(Command("submit"), OWN).strip("`").replace("<name>", "pose").replace("<text>", "John's first")
+    assert shlex.split(line)[2:4] == ["COMPETITION=pose", "MESSAGE=John's first"]
+
+
+def test_new_folds_of_other_data_get_a_folder_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    real = Workspace(data=Path("/data/pose"))
+    assert render(Command("folds"), real) == "`make folds DATA=/data/pose`"
+    Path("folds").mkdir()
+    Path("folds/folds.csv").write_text("of other data")
+    assert render(Command("folds"), real) == "`make folds DATA=/data/pose FOLDS=folds/pose`"
+    assert render(Command("folds"), Workspace()) == "`make folds`"
+    assert render(Command("train"), real) == "`make train DATA=/data/pose`"
+
+
+def test_an_error_ends_with_its_command():
+    error = UserError("no folds", fix="make them", command=Command("folds"))
+    assert describe(error, OWN) == f"no folds: make them; next: `make folds {FOLDERS} SEED=3`"
+    assert describe(UserError("no folds"), OWN) == "no folds"
+    assert (
+        next_line(OWN, Command("board"), Command("report")) == f"next: `make board {FOLDERS}`, `make report {FOLDERS}`"
+    )
+
+
+def test_commands_in_errors_name_the_users_folders(data: Path, tmp_path: Path, capsys):
+    folders = ["--data", str(data), "--folds", str(tmp_path / "folds"), "--submissions", str(tmp_path / "runs")]
+    assert main(["train", "--model", "3dhg-small", *folders]) == 2
+    assert f"`make folds DATA={data} FOLDS={tmp_path}/folds SUBMISSIONS={tmp_path}/runs`" in capsys.readouterr().err
