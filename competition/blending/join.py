@@ -4,6 +4,7 @@ Nothing is joined by row position. Candidates are sorted by (run, epoch) first, 
 """
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ from competition.common.pose_csv import Poses
 from competition.common.skeleton import AXES, JOINTS
 from competition.runs.blends import MemberErrors
 from competition.runs.candidates import Candidate, read_out_of_fold, read_test_poses
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +134,7 @@ def _read_residuals(
         errors.append(MemberErrors(name=candidate.name, mpjpe=mpjpe(poses.pose_mm, of_rows), rows=len(poses.id)))
         digest = hashlib.sha256(poses.id.tobytes() + pose_mm.tobytes()).hexdigest()
         if digest in seen:
-            notes.append(f"warning: {candidate.name} is a copy of {seen[digest]}: they share one weight")
+            log.warning(f"{candidate.name} is a copy of {seen[digest]}: they share one weight")
         seen.setdefault(digest, candidate.name)
         common &= np.isin(ids, poses.id, assume_unique=True)
         if not common.any():

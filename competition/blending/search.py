@@ -36,7 +36,8 @@ TRIALS = 1000  # per study; nearly all stop well before
 SIGMA = 0.3  # first step of CMA-ES, where 1 is the estimated distance to the optimum
 BOUND = 10.0  # of z, likewise
 LEAST_SHARE = 1e-3  # candidates below it don't count as used
-LEAST_LOSS = 0.01  # relative; unused candidates whose weight would cost more than this aren't searched
+LEAST_LOSS = 0.002  # relative; unused candidates whose weight would cost more than this aren't searched
+MOST_DIRECTIONS = 30  # per study, as trials become slow
 FLATTEST = 1e-4  # relative to the largest second derivative; along flatter directions, steps are no longer
 
 
@@ -131,12 +132,14 @@ def _directions(residual: Float32, start: Float64) -> Float64:
     """Return directions [K, A, M] from weights [A, M], residuals [J, 3, M, N]; each keeps the sum of weights.
 
     A step of 1 along any of them raises the error by about half of its value, as far as the second derivative tells.
-    Candidates with no weight at the start are left out if any weight would raise the error much.
+    Candidates with no weight at the start are left out if any weight would raise the error much, and of many
+    directions those that promise least.
     """
     axes, candidates = start.shape
     gram, error = weights.weighted_gram(residual, np.broadcast_to(start, (len(residual), 3, candidates)))
     curvature = gram.mean(axis=0) if axes == 3 else gram.mean(axis=0).sum(axis=0, keepdims=True)  # [A, M, M]
-    found = []
+    found = [np.zeros((0, axes, candidates))]
+    promise = [np.zeros(0)]  # how much the error would fall along each, if it were quadratic
     for axis in range(axes):
         slope = curvature[axis] @ start[axis]
         loss = slope - slope @ start[axis]
@@ -150,7 +153,9 @@ def _directions(residual: Float32, start: Float64) -> Float64:
         of_axis = np.zeros((len(lengths), axes, candidates))
         of_axis[:, axis, kept] = (basis @ vectors * lengths).T
         found.append(of_axis)
-    return np.concatenate(found) if found else np.zeros((0, axes, candidates))
+        promise.append(np.square(of_axis[:, axis] @ slope))
+    best = np.sort(np.argsort(-np.concatenate(promise), kind="stable")[:MOST_DIRECTIONS])
+    return np.concatenate(found)[best]
 
 
 def _to_simplex(values: Float64) -> Float64:

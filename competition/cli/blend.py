@@ -6,7 +6,7 @@ from pathlib import Path
 from competition.blending import blend
 from competition.cli.hints import render
 from competition.cli.options import BlendOptions
-from competition.cli.tables import blend_table
+from competition.cli.tables import blend_table, members_table
 from competition.common.console import active
 from competition.common.errors import UserError
 from competition.common.workspace import Workspace
@@ -68,6 +68,7 @@ def blend_runs(options: BlendOptions, workspace: Workspace, out: Path) -> Path:
         sampler=options.sampler,
         seed=workspace.seed,
     )
+    active().table(members_table(result.record.members))
     active().table(blend_table(result.record))
     for note in result.notes:
         log.info(note)

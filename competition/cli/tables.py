@@ -17,7 +17,7 @@ from competition.data.check import NEAR, SPLIT, Findings, FoldFacts, ImageFacts,
 from competition.data.faults import Fault
 from competition.leaderboard.board import BoardRow
 from competition.leaderboard.score import Scores
-from competition.runs.blends import Blend
+from competition.runs.blends import Blend, MemberErrors
 
 if TYPE_CHECKING:  # loads torch
     from competition.cli.reproduce import Reproduced
@@ -176,10 +176,10 @@ def score_table(title: str, scores: Scores) -> Table:
 
 def blend_table(blend: Blend) -> Table:
     """Compare the methods of a blend: MPJPE in mm on the out-of-fold rows that the weights were fitted on."""
-    candidates = printable(", ".join(blend.candidates))
+    gap = "" if blend.gap_percent is None else f"\nthe search ended {blend.gap_percent:.3f} % above the exact optimum"
     table = Table(
-        title=f"{candidates}: {blend.n_rows:,} out-of-fold rows, MPJPE in mm", title_justify="left",
-        caption="nested: on groups not used for fitting the weights, corrected for fitting on fewer groups",
+        title=f"methods, {blend.n_rows:,} common out-of-fold rows, MPJPE in mm", title_justify="left",
+        caption=f"nested: on groups not used for fitting the weights, corrected for fitting on fewer groups{gap}",
         caption_justify="left",
     )  # fmt: skip
     table.add_column("method")
@@ -187,6 +187,17 @@ def blend_table(blend: Blend) -> Table:
         table.add_column(heading, justify="right")
     for row in blend.table:
         table.add_row(row.method, _mm(row.mpjpe_in_sample), _mm(row.mpjpe_nested), _mm(row.seconds))
+    return table
+
+
+def members_table(members: Sequence[MemberErrors]) -> Table:
+    """Show the members of a blend alone: MPJPE in mm on their own out-of-fold rows."""
+    table = Table(title="members, out of fold", title_justify="left")
+    table.add_column("member")
+    for heading in ("MPJPE", "rows"):
+        table.add_column(heading, justify="right")
+    for member in members:
+        table.add_row(Text(printable(member.name)), _mm(member.mpjpe), f"{member.rows:,}")
     return table
 
 

@@ -65,8 +65,9 @@ def test_the_files_of_a_blend_have_the_documented_contents(submissions: Path, tr
     assert facts["format"] == 1
     assert set(facts) >= {
         "method", "granularity", "shrink", "candidates", "n_rows", "groups", "mpjpe_mean", "mpjpe_blend_in_sample",
-        "mpjpe_nested", "gain_nested", "gain_nested_se", "mpjpe_optimum", "gap_percent", "shipped", "why", "seconds",
-        "table", "inputs",
+        "mpjpe_nested", "gain_nested", "gain_nested_se", "best_simple", "gain_over_best_simple",
+        "gain_over_best_simple_se", "mpjpe_optimum", "gap_percent", "shipped", "shipped_method", "why", "seconds",
+        "table", "members", "inputs",
     }  # fmt: skip
     assert facts["candidates"] == ["a:1", "b:1", "c:1"]
     assert (facts["method"], facts["granularity"], facts["n_rows"]) == (method, "coordinate", ROWS)
@@ -220,6 +221,36 @@ def test_auto_ships_the_mean_of_equal_members_but_an_explicit_granularity_ships(
     assert "granularity coordinate" in explicit["why"]
     assert "requested" in explicit["why"]
     assert explicit["gain_nested"] < 0  # the loss is reported
+
+
+def test_the_best_single_candidate_ships_if_the_others_only_harm(submissions: Path, true: Poses, tmp_path: Path):
+    random = np.random.default_rng(0)
+    for name in "bc":  # random poses around the truth, far worse than a
+        error = 900 * random.standard_normal((ROWS + TEST_ROWS, 17, 3)) * (np.arange(17) > 0)[:, None]
+        write_run(submissions, name, true.id, true.pose_mm + error[:ROWS], error[ROWS:].round(3))
+    found = candidates(submissions)
+    result = blend(found, true, TEST_IDS, tmp_path / "out", subjects=SUBJECTS, sequences=SEQUENCES)
+    record = result.record
+    assert record.best_simple == record.best_single == "a:1"
+    assert record.gain_nested is not None
+    assert record.gain_nested_se is not None
+    assert record.gain_nested > 100 > record.gain_nested_se
+    assert record.shipped == "blend"
+    single = next(row for row in record.table if row.method == "best single")
+    assert {member.name: member.rows for member in record.members} == {"a:1": ROWS, "b:1": ROWS, "c:1": ROWS}
+    own = {member.name: member.mpjpe for member in record.members}
+    assert own["a:1"] == pytest.approx(out_of_fold_mpjpe(found[0], true))
+    assert own["a:1"] == pytest.approx(single.mpjpe_in_sample, rel=1e-5)
+    assert result.weights is not None
+    if record.shipped_method == "best single":
+        assert "a:1" in record.why
+        assert (record.gain_over_best_simple, record.gain_over_best_simple_se) == (0, 0)
+        np.testing.assert_array_equal(result.weights, mean_of(17, 3, [0]))
+    else:  # weights that gain a little over it
+        assert record.gain_over_best_simple is not None
+        assert record.gain_over_best_simple_se is not None
+        assert record.gain_over_best_simple > record.gain_over_best_simple_se
+    assert result.weights[1:, :, 0].min() > 0.9
 
 
 @pytest.mark.parametrize(

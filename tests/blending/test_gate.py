@@ -3,17 +3,19 @@
 import numpy as np
 import pytest
 
+from competition.bench.blending import fitted_weights, shipped_option
 from competition.bench.simulator import Simulated, simulate
 from competition.blending import weights
 from competition.blending.gate import (
     MEAN,
-    OPTIONS,
+    SINGLE,
     Gate,
     NestedGain,
     Option,
     assign_folds,
     clustered_error,
     corrected_error,
+    options,
     row_errors,
 )
 from competition.blending.methods import BestSingle, Exact, Greedy, Optuna
@@ -118,17 +120,17 @@ def test_the_mean_wins_within_one_standard_error_and_simpler_options_within_a_qu
     unit = np.repeat([-1.0, 1.0], 10)  # 20 sequences of one row each
     unit /= clustered_error(unit, np.arange(20))
     tied, best = Option(Optuna("joint"), 0.25), Option(Optuna("coordinate"))
-    worse = dict.fromkeys(OPTIONS, 9.0) | {MEAN: gain, tied: simpler, best: 0.0}
+    worse = dict.fromkeys(options(2, MEAN), 9.0) | {MEAN: gain, tied: simpler, best: 0.0}
     monkeypatch.setattr(Gate, "_held_out_errors", lambda _, option, __: 50 + worse[option] + unit * (worse[option] > 0))
     names = np.arange(20).astype(str)
-    assert gate_of(np.ones((17, 3, 2, 20), np.float32), names)._choose(set()) == expected
+    assert gate_of(np.ones((17, 3, 2, 20), np.float32), names)._choose(set()) == (MEAN, expected)
 
 
 def test_a_gain_is_significant_above_one_standard_error():
     option = Option(Optuna("axis"))
-    assert NestedGain(option, 80, 79, 1.0, 0.9).is_significant
-    for chosen, error in ((option, 1.0), (MEAN, 0.9)):
-        assert not NestedGain(chosen, 80, 79, 1.0, error).is_significant
+    assert NestedGain(option, SINGLE, 80, 74, 6.0, 0.9, 1.0, 0.9).is_significant
+    for chosen, error in ((option, 1.0), (SINGLE, 0.9)):
+        assert not NestedGain(chosen, SINGLE, 80, 74, 6.0, 0.9, 1.0, error).is_significant
 
 
 def test_full_weights_are_chosen_if_shrinking_loses_part_of_the_gain():
@@ -139,15 +141,22 @@ def test_full_weights_are_chosen_if_shrinking_loses_part_of_the_gain():
     assert nested.is_significant
 
 
-def test_a_few_sequences_of_equal_members_get_no_weights():
+def test_with_few_sequences_of_equal_members_hardly_anything_is_lost():
     """With eight sequences of six members that differ only by chance, any weights lose on fresh sequences."""
+
+    def draw(random: np.random.Generator, sequences: int, frames: int) -> Simulated:
+        sequence = np.repeat(np.arange(sequences), frames)
+        of_sequence = random.standard_normal((17, 3, 7, sequences))[..., sequence]
+        errors = of_sequence + random.standard_normal((17, 3, 7, sequences * frames))
+        residual = 40 * (errors[:, :, :1] + errors[:, :, 1:])  # the first is shared by all members
+        return Simulated(residual.astype(np.float32), np.array([f"s{number}" for number in sequence]))
+
+    equal = weights.equal_weights(17, 6)
     for seed in range(3):
         random = np.random.default_rng(seed)
-        sequence = np.repeat(np.arange(8), 40)
-        shared = random.standard_normal((17, 3, 1, 8))[..., sequence] + random.standard_normal((17, 3, 1, 320))
-        own = random.standard_normal((17, 3, 6, 8))[..., sequence] + random.standard_normal((17, 3, 6, 320))
-        names = np.array([f"s{number}" for number in sequence])
-        assert not gate_of((40 * (shared + own)).astype(np.float32), names).choose().is_significant
+        seen, fresh = draw(random, 8, 40), draw(random, 1000, 1).residual
+        shipped = fitted_weights(seen.problem, shipped_option(Gate(seen.problem, seen.sequence).choose()))
+        assert weights.joint_errors(fresh, shipped).mean() < weights.joint_errors(fresh, equal).mean() + 0.2
 
 
 def test_the_mean_is_chosen_if_members_differ_only_by_chance():
@@ -172,8 +181,53 @@ def test_the_nested_gain_agrees_with_the_gain_on_fresh_sequences():
         assert nested.is_significant
         fresh = simulate(4000, members=4, sequences=4000, seed=seed, draw=1).residual
         found = weights.exact(simulated.residual, nested.option.method.granularity).weights
-        found = weights.shrink_weights(found, nested.option.shrink)
         equal = weights.equal_weights(17, 4)
+        found = weights.shrink_weights(found, nested.option.shrink, equal)
         truth = weights.joint_errors(fresh, equal).mean() - weights.joint_errors(fresh, found).mean()
         assert abs(nested.gain_mm - truth) < 3 * nested.gain_se_mm
         assert truth > 0
+
+
+def unequal(levels: tuple[float, ...], sequences: int, seed: int = 0) -> Simulated:
+    return simulate(40 * sequences, members=len(levels), sequences=sequences, seed=seed, levels=levels)
+
+
+def test_the_best_single_member_is_the_simple_option_if_the_mean_is_clearly_worse():
+    seen = unequal((1.0, 3.0), 20)
+    choice = Gate(seen.problem, seen.sequence).choose()
+    assert choice.simple == SINGLE
+    assert choice.gain_mm > choice.simple_gain_mm  # the mean is easier to beat
+    seen = unequal((1.0, 1.0, 1.0), 20)
+    assert Gate(seen.problem, seen.sequence).choose().simple == MEAN
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_ships_is_hardly_worse_than_the_best_single_member(seed: int):
+    levels = ((1.0, 2.9), (1.0, 1.3, 2.2), (2.5, 1.0, 1.2, 2.9))[seed]
+    seen = unequal(levels, 20, seed)
+    choice = Gate(seen.problem, seen.sequence).choose()
+    fresh = simulate(4000, members=len(levels), sequences=4000, seed=seed, draw=1, levels=levels).residual
+    shipped = fitted_weights(seen.problem, shipped_option(choice))
+    assert weights.joint_errors(fresh, shipped).mean() < weights.single_errors(fresh).min() + 0.2
+
+
+def test_the_simple_option_has_no_gain_over_itself():
+    seen = unequal((1.0, 3.0), 10)
+    simple = Gate(seen.problem, seen.sequence).evaluate_simple()
+    assert simple.option == simple.simple == SINGLE
+    assert (simple.simple_gain_mm, simple.simple_gain_se_mm) == (0, 0)
+    assert simple.gain_mm > simple.gain_se_mm
+
+
+def test_weights_are_shrunk_toward_the_simple_option():
+    seen = unequal((1.0, 1.2, 2.9), 20)
+    option = next(one for one in options(3, SINGLE) if one.shrink == 0.5 and one.method == Optuna("joint"))
+    free = fitted_weights(seen.problem, option._replace(shrink=0.0))
+    shrunk = fitted_weights(seen.problem, option)
+    np.testing.assert_allclose(shrunk, (free + weights.mean_of(17, 3, [0])) / 2)
+    assert str(option) == "joint weights (shrunk by 0.5 toward the best single)"
+
+
+def test_a_search_above_the_optimum_reduces_the_gain():
+    gain = NestedGain(Option(Optuna("axis")), MEAN, 80, 74, 6.0, 0.9, 6.0, 0.9).worsened(0.5)
+    assert (gain.nested_mm, gain.gain_mm, gain.simple_gain_mm) == (74.5, 5.5, 5.5)

@@ -53,7 +53,11 @@ def test_a_single_candidate_is_copied_with_a_note(submissions: Path, true: Poses
     assert any("b:1 is the only candidate" in note for note in result.notes)
 
 
-def test_copies_constant_poses_and_unverified_folds_are_noted(submissions: Path, true: Poses, tmp_path: Path):
+def test_copies_constant_poses_and_unverified_folds_are_reported(
+    submissions: Path, true: Poses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    warned: list[str] = []
+    monkeypatch.setattr("competition.blending.join.log.warning", warned.append)
     source = submissions / "a"
     poses = np.concatenate([np.load(source / f"fold{k}/valid_epoch01.npz")["pose"] for k in (0, 1)])
     ids = np.concatenate([np.load(source / f"fold{k}/valid_epoch01.npz")["id"] for k in (0, 1)])
@@ -62,7 +66,7 @@ def test_copies_constant_poses_and_unverified_folds_are_noted(submissions: Path,
     write_run(submissions, "flat", true.id, np.tile(true.pose_mm.mean(axis=0), (ROWS, 1, 1)), test)
     result = blend(candidates(submissions), true, TEST_IDS, tmp_path / "out")
     text = "\n".join(result.notes)
-    assert "copy:1 is a copy of a:1" in text
+    assert warned == ["copy:1 is a copy of a:1: they share one weight"]
     assert "flat:1 predicts the same pose for every image" in text
     assert "copy: its folds can't be verified" in text
     assert result.facts["mpjpe_blend_in_sample"] <= result.facts["mpjpe_mean"]

@@ -115,9 +115,9 @@ def test_every_method_fits_a_subset_and_applies_to_other_rows(problem: Problem):
 
 
 def test_only_weights_can_be_shrunk():
-    assert Median(members=3).shrunk(0.0)
+    assert Median(members=3).shrunk(0.0, Median(members=3))
     with pytest.raises(ValueError, match="Median can't be shrunk"):
-        Median(members=3).shrunk(0.5)
+        Median(members=3).shrunk(0.5, Median(members=3))
 
 
 def test_parts_of_a_problem_are_joined_again(problem: Problem):

@@ -188,13 +188,14 @@ def test_duplicate_candidates_share_their_weight():
     np.testing.assert_allclose(twice.weights[1:, :, 2], twice.weights[1:, :, 3], atol=1e-3)
 
 
-def test_shrinking_ends_at_the_mean_and_rejects_factors_outside_0_to_1():
-    chosen = random_weights(17, 3, 4)
-    np.testing.assert_array_equal(weights.shrink_weights(chosen, 0), chosen)
-    np.testing.assert_allclose(weights.shrink_weights(chosen, 1), 0.25)
-    np.testing.assert_allclose(weights.shrink_weights(np.array([[[1.0, 0]] * 3]), 0.5)[0, 0], [0.75, 0.25])
+def test_shrinking_ends_at_other_weights_and_rejects_factors_outside_0_to_1():
+    chosen, equal = random_weights(17, 3, 4), weights.equal_weights(17, 4)
+    np.testing.assert_array_equal(weights.shrink_weights(chosen, 0, equal), chosen)
+    np.testing.assert_allclose(weights.shrink_weights(chosen, 1, equal), 0.25)
+    half = weights.shrink_weights(np.array([[[1.0, 0]] * 3]), 0.5, weights.equal_weights(1, 2))
+    np.testing.assert_allclose(half[0, 0], [0.75, 0.25])
     with pytest.raises(ValueError, match=r"shrink must be between 0 and 1 inclusive, but got 1\.5"):
-        weights.shrink_weights(chosen, 1.5)
+        weights.shrink_weights(chosen, 1.5, equal)
 
 
 def test_an_unknown_granularity_suggests_the_nearest():

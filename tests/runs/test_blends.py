@@ -22,8 +22,9 @@ from competition.runs.provenance import Provenance
 
 KEYS = [
     "format", "method", "granularity", "shrink", "candidates", "n_rows", "groups", "mpjpe_mean",
-    "mpjpe_blend_in_sample", "mpjpe_nested", "gain_nested", "gain_nested_se", "mpjpe_optimum", "gap_percent", "shipped",
-    "why", "seconds", "best_single", "gain_joint", "gain_axis", "table", "provenance", "inputs", "outputs",
+    "mpjpe_blend_in_sample", "mpjpe_nested", "gain_nested", "gain_nested_se", "best_simple",
+    "gain_over_best_simple", "gain_over_best_simple_se", "mpjpe_optimum", "gap_percent", "shipped", "shipped_method",
+    "why", "seconds", "best_single", "gain_joint", "gain_axis", "table", "members", "provenance", "inputs", "outputs",
     "facts_sha256",
 ]  # fmt: skip
 TEST_ID, POSE = np.arange(1, 3), np.ones((2, 17, 3))
