@@ -108,11 +108,8 @@ def notes_on_gain(blend: Blend, plan: Plan) -> list[str]:
     best = sorted(blend.gain_joint.items(), key=lambda pair: -pair[1])[:3]
     by_joint = ", ".join(f"{joint} {gain:.2f}" for joint, gain in best)
     notes.append(f"gain over the mean in sample, mm: by axis {by_axis}; most at {by_joint}")
-    if (
-        plan.groups is not None
-        and blend.gain_nested is not None
-        and (plan.choice is None or blend.best_simple != "mean")
-    ):  # otherwise `why` includes it
+    is_in_why = plan.choice is not None and blend.best_simple == "mean"
+    if plan.groups is not None and blend.gain_nested is not None and not is_in_why:
         error = f"standard error {blend.gain_nested_se:.2f}"
         notes.append(f"gain over the mean on held-out {plan.groups.by}s: {blend.gain_nested:.2f} mm ({error})")
     return [*notes, plan.limitation] if plan.limitation else notes
