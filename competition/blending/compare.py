@@ -8,7 +8,7 @@ import numpy as np
 from competition.blending.fitted import Fitted, Weights
 from competition.blending.gate import NestedGain
 from competition.blending.methods import Method, Optuna
-from competition.blending.plan import Plan, best_simple
+from competition.blending.plan import Plan, best_simple, describe_gain
 from competition.blending.problem import Problem
 from competition.common.arrays import Float64
 from competition.common.skeleton import AXES, JOINTS
@@ -61,7 +61,9 @@ def describe(problem: Problem, plan: Plan, results: dict[str, MethodResult]) -> 
     searched_mm = searched.mpjpe
     if searched.raw is not searched.fitted:
         searched_mm = float(searched.raw.joint_errors(problem).mean())
-    nested = shipped.nested
+    nested, why = shipped.nested, plan.why
+    if nested and plan.groups and plan.choice and plan.choice.is_significant:
+        why += f": gain {describe_gain(problem, nested, plan.groups)}"  # of the weights that were found
     return Blend(
         method=plan.method.name,
         granularity=plan.method.granularity if plan.method.granularities else None,
@@ -81,7 +83,7 @@ def describe(problem: Problem, plan: Plan, results: dict[str, MethodResult]) -> 
         gap_percent=100 * (searched_mm / optimum_mm - 1) if optimum_mm > 0 else None,
         shipped="mean" if _is_mean(shipped.fitted, mean.fitted) else "blend",
         shipped_method=f"optuna {plan.ships}" if isinstance(plan.ships.method, Optuna) else str(plan.ships),
-        why=plan.why,
+        why=why,
         best_single=problem.names[int(_values(single.fitted)[0, 0].argmax())],
         gain_joint=dict(zip(JOINTS, (mean.joint_mm - shipped.joint_mm).tolist(), strict=True)),
         gain_axis=_axis_gains(problem, mean.fitted, shipped.fitted),

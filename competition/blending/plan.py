@@ -77,19 +77,21 @@ def make_plan(problem: Problem, method: Method, granularity: str) -> Plan:
     option = choice.option
     if isinstance(option.method, Optuna):
         plan = replace(plan, method=option.method, search=option)
-    over = f"over {describe_simple(problem, choice.simple)} on held-out {groups.by}s"
-    gain = f"{choice.simple_gain_mm:.2f} mm (standard error {choice.simple_gain_se_mm:.2f}) {over}"
     if choice.is_significant:
-        return replace(plan, ships=option, choice=choice, why=f"{option}, chosen by cross-validation: gain {gain}")
-    why = f"no other blend gains more than one standard error {over}"
+        return replace(plan, ships=option, choice=choice, why=f"{option}, chosen by cross-validation")
+    why = f"no other blend gains more than one standard error over it on held-out {groups.by}s"
     if option != choice.simple:
+        gain = describe_gain(problem, choice, groups)
         why = f"{option}: gain only {gain}, not more than one standard error"
     return replace(plan, ships=choice.simple, choice=choice, why=why)
 
 
-def describe_simple(problem: Problem, simple: Option) -> str:
-    """Describe a simple option in a sentence."""
-    return "the mean" if simple == MEAN else f"the best single candidate, {best_simple(problem, simple)},"
+def describe_gain(problem: Problem, gain: NestedGain, groups: Groups) -> str:
+    """Describe a gain over the best simple blend on held-out groups."""
+    simple = best_simple(problem, gain.simple)
+    over = "the mean" if simple == "mean" else f"the best single candidate, {simple},"
+    error = f"standard error {gain.simple_gain_se_mm:.2f}"
+    return f"{gain.simple_gain_mm:.2f} mm ({error}) over {over} on held-out {groups.by}s"
 
 
 def best_simple(problem: Problem, simple: Option) -> str:

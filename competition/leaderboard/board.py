@@ -68,6 +68,9 @@ def with_ranks(rows: Sequence[BoardRow]) -> list[BoardRow]:
     ]
 
 
+NOTABLE = 1.01  # ratio of out-of-fold errors; smaller differences are no reason to distrust a score
+
+
 def warnings(rows: Sequence[BoardRow]) -> list[str]:
     """Warn if the public score and the out-of-fold error disagree on the best row; `rows` come from `with_ranks`."""
     both = [
@@ -77,7 +80,7 @@ def warnings(rows: Sequence[BoardRow]) -> list[str]:
     ]
     if len(both) > 1:
         by_public, by_fold = min(both, key=lambda one: one[1]), min(both, key=lambda one: one[0])
-        if by_public[0] > by_fold[0]:
+        if by_public[0] > NOTABLE * by_fold[0]:
             return [
                 f"{by_public[2]} is best on the public score, {by_fold[2]} out of fold: prefer {by_fold[2]}; "
                 "the out-of-fold score is computed on more rows, and the public score is easily overfitted"
