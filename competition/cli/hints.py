@@ -11,12 +11,13 @@ from competition.common.workspace import Workspace
 VARIABLES: Final = (
     "model", "fold", "run", "epochs", "gpus", "n", "n-test", "method", "file", "competition", "message", "yes",
 )  # fmt: skip
+BLANK: Final = "<name>"
 REQUIRED: Final = {  # what the user has to fill in where a command doesn't name it
-    "predict": {"run": "<name>"},
-    "verify": {"run": "<name>"},
-    "submit": {"competition": "<name>", "message": '"<text>"'},
+    "predict": {"run": BLANK},
+    "verify": {"run": BLANK},
+    "submit": {"competition": BLANK, "message": '"<text>"'},
 }
-SEEDED: Final = ("data", "folds", "train", "blend", "reproduce")
+SEEDED: Final = ("data", "folds", "train", "blend", "report", "reproduce")
 
 
 def render(command: Command, workspace: Workspace) -> str:
@@ -25,7 +26,7 @@ def render(command: Command, workspace: Workspace) -> str:
     An option without value is a switch. `make data` gets no folder, so that a copied command never generates images in
     a folder of real data.
     """
-    options = {name: _quote(value) for name, value in command.options.items()}
+    options = {name: BLANK if value is None else _quote(value) for name, value in command.options.items()}
     options = {name: value for name, value in REQUIRED.get(command.name, {}).items() if name not in options} | options
     words = [f"{name.upper().replace('-', '_')}={value}" for name, value in options.items() if name in VARIABLES]
     words += [f"{name}={_quote(value)}" for name, value in _workspace_variables(command, workspace).items()]

@@ -74,13 +74,15 @@ def findings_json(found: Findings, render: Render) -> dict[str, object]:
         [{"what": fault.what, "where": _where(fault), "fix": _fix(fault, render)} for fault in faults]
         for faults in (found.problems, found.warnings)
     )
-    facts = {
-        section: {
-            name: None if value in (math.inf, -math.inf) else value for name, value in to_json(of_section).items()
-        }
-        for section, of_section in _sections(found).items()
-    }
+    facts = {section: _finite(to_json(of_section)) for section, of_section in _sections(found).items()}
     return {"problems": problems, "warnings": warnings, "facts": facts}
+
+
+def _finite(value: object) -> object:
+    """Replace numbers that JSON doesn't have by None, also inside of dicts."""
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 Facts: TypeAlias = ListFacts | LabelFacts | FoldFacts | ImageFacts

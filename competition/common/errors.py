@@ -13,17 +13,19 @@ user, `command` the subcommand to run, which only the command line renders.
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 USER_ERROR: Final = 2  # exit code of the command line
+
+E = TypeVar("E", bound="UserError")
 
 
 @dataclass(frozen=True)
 class Command:
-    """A subcommand to run next: its name and its options, by the name of the flag."""
+    """A subcommand to run next: its name and its options, by the name of the flag; None is for the user to fill in."""
 
     name: str
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str | None] = field(default_factory=dict)
 
 
 class UserError(Exception):
@@ -37,6 +39,10 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         return f"{self.what}: {self.fix}" if self.fix else self.what
+
+    def as_(self, kind: type[E]) -> E:
+        """Return the same error in another class."""
+        return kind(self.what, fix=self.fix, command=self.command)
 
 
 class DataError(UserError):

@@ -79,7 +79,7 @@ def read_poses(path: Path, expected_ids: Sequence[int] | Int64 | None = None) ->
     try:
         text = read_text(path, what="submission")
     except UserError as error:
-        raise SubmissionError(str(error)) from None
+        raise error.as_(SubmissionError) from None
     return parse_poses(text, path, expected_ids)
 
 

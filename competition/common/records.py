@@ -8,6 +8,7 @@ a file may have more keys than this version knows.
 from __future__ import annotations
 
 import dataclasses
+from contextlib import suppress
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -80,7 +81,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     elif dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return from_json(hint, value, where)
     elif _fits(hint, value):
-        return float(value) if hint is float else value
+        with suppress(OverflowError):  # of an integer beyond the range of floats
+            return float(value) if hint is float else value
     expected = hint.__name__ if isinstance(hint, type) and origin is None else str(hint)
     raise UserError(
         f"{where} is {type(value).__name__}, expected {expected}", fix="the file was not written by this toolkit"

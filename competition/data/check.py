@@ -151,6 +151,7 @@ def _check_names(images: Sequence[str], names: Sequence[ImageName | None], path:
         found.warnings.append(Fault(path, "names not like S1_Directions_1.54138969_000001.jpg", fix, odd, command))
 
 
+@np.errstate(over="ignore", invalid="ignore")  # huge values, which are a problem of their own, aren't finite facts
 def _label_facts(pose2d_px: Floats, pose_mm: Floats, names: Sequence[ImageName | None]) -> LabelFacts:
     distance_mm = mean_distance(pose_mm)
     hips, shoulders = (pose2d_px[:, a, 0] - pose2d_px[:, b, 0] for a, b in ((1, 4), (11, 14)))
@@ -198,7 +199,7 @@ def _check_folds(
     try:
         fold, meta = read_folds(folder, sha256_lines(images))
     except FoldsError as error:
-        return FoldFacts(folder=str(folder), missing=str(error))
+        return FoldFacts(folder=str(folder), missing=error.what)
     found.folds_match = True
     sequences = [name.sequence if name else None for name in names]
     split, near = split_groups(sequences, fold), near_copies(pose_mm, fold)

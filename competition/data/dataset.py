@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from competition.common.files import read_json, sha256_file, sha256_lines
+from competition.common.files import sha256_file, sha256_lines
+from competition.common.manifest import Manifest
 from competition.common.pose_csv import Poses
+from competition.common.records import read_record
 from competition.data.labels import Labels, TestSet, read_labels, read_test
 from competition.data.names import subjects_and_sequences
 
@@ -55,5 +57,5 @@ class Dataset:
     @cached_property
     def is_synthetic(self) -> bool:
         """Whether the toolkit generated the images."""
-        manifest = self.folder / "manifest.json"
-        return manifest.exists() and read_json(manifest, what="manifest").get("synthetic") is True
+        path = self.folder / "manifest.json"
+        return path.exists() and read_record(Manifest, path, what="manifest").synthetic

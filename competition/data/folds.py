@@ -113,8 +113,8 @@ def read_folds(folder: Path, images_sha256: str) -> tuple[Int64, FoldsMeta]:
         raise FoldsError(f"no folds at {path}", command=_AGAIN)
     try:
         meta = read_meta(folder)
-        table = pd.read_csv(path)
-    except (UserError, ValueError) as error:
+        table = pd.read_csv(path, keep_default_na=False, dtype={"image": str, "fold": np.int64})
+    except (UserError, ValueError, OverflowError) as error:
         raise FoldsError(
             f"{path} can't be read ({str(error)[:100]})", fix="make the folds again", command=_AGAIN
         ) from None

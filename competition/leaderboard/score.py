@@ -74,7 +74,7 @@ def read_solution(data: Path) -> tuple[Poses, npt.NDArray[np.str_]]:
     try:
         poses = parse_poses("\n".join(head for head, _, _ in cells), path)
     except SubmissionError as error:
-        raise DataError(error.what, fix=error.fix, command=error.command) from None
+        raise error.as_(DataError) from None
     ids = np.array([int(head.partition(",")[0]) for head, _, _ in cells[1:]])
     usage = np.array([last for _, _, last in cells[1:]])[np.argsort(ids)]
     return poses, usage

@@ -3,19 +3,15 @@
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
-import numpy as np
-
 from competition.common.arrays import Float64, Image
 from competition.common.choices import Box
 from competition.common.console import printable
-from competition.common.drawing import draw_pose
 from competition.common.files import write_bytes, write_text
 from competition.common.skeleton import AXES, JOINTS
 from competition.common.table_csv import table_csv
 from competition.report.blocks import Numbers, Paragraph, Photo, Section, Table
 from competition.report.markup import page
-from competition.report.pictures import pose_picture
+from competition.report.pictures import draw_enlarged, pose_picture
 from competition.report.viewer import Viewer, as_data_url, shown_pose
 
 
@@ -49,11 +45,10 @@ def pose_csv(pose_mm: Float64) -> str:
 
 def photo_page(name: str, trained: str, crop: Image, pose_px: Float64, pose_mm: Float64) -> str:
     """Build the page of a photo: RGB crop [S, S, 3], and the pose in pixels of the crop [17, 2] and in mm [17, 3]."""
-    size = 2 * len(crop)  # enlarged, so that lines look fine
-    large = np.asarray(cv2.resize(crop, (size, size), interpolation=cv2.INTER_CUBIC), np.uint8)
+    drawn = draw_enlarged(crop, pose_px)
     photo = Photo(
-        picture=as_data_url(draw_pose(large, 2 * pose_px + 0.5, sides=True)),  # integers at pixel centres
-        side_px=size,
+        picture=as_data_url(drawn),
+        side_px=len(drawn),
         alternative="The input of the networks, with the predicted pose drawn over it",
         caption="The input of the networks. They don't predict where the person is in it: the pose is scaled and "
         "centred to fit the crop.",

@@ -74,7 +74,7 @@ class MissingFolds:
 
     @property
     def command(self) -> Command:
-        return Command("train", {"model": self.recipe or "...", "run": self.run})
+        return Command("train", {"model": self.recipe, "run": self.run})
 
 
 def missing_folds(run: Path, folds: Path) -> MissingFolds | None:
@@ -129,7 +129,7 @@ def refitted(candidate: Candidate) -> Candidate:
         raise RunError(
             f"no {file}",
             fix=f"first train {candidate.run} on everything, with the same settings",
-            command=Command("train", {"model": recipe or "...", "run": candidate.run, "fold": "full"}),
+            command=Command("train", {"model": recipe, "run": candidate.run, "fold": "full"}),
         )
     return replace(candidate, test_files=(file,))
 

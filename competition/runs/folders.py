@@ -57,7 +57,7 @@ def read_valid(path: Path) -> Poses:
         try:
             return read_poses(path)
         except SubmissionError as error:
-            raise RunError(str(error)) from None
+            raise error.as_(RunError) from None
     ids, pose = _read_arrays(path, "id", "pose")
     shapes_match = ids.ndim == 1 and pose.shape == (len(ids), len(JOINTS), 3)
     if not shapes_match or ids.dtype.kind not in "iu" or pose.dtype.kind not in "fiu":

@@ -99,7 +99,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         _reject_compressed(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise RunError(f"no checkpoint at {path}, expected a trained fold", command=Command("train")) from None
+        command = Command("train", {"model": None, "run": path.parent.parent.name})
+        raise RunError(f"no checkpoint at {path}, expected a trained fold", command=command) from None
     except Exception as error:  # torch and pickle raise errors of any kind for damaged bytes
         reason = str(error).strip().split("\n")[0][:100]
         raise RunError(f"{path} is not a readable checkpoint ({reason})", fix=_FIX) from None

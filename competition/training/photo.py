@@ -137,7 +137,8 @@ def find_networks(workspace: Workspace, run: str, epoch: int | None) -> list[Net
     folders = fold_folders(source) or [folder for folder in (fold_folder(source, FULL),) if folder.is_dir()]
     configs = [read_config(folder) for folder in folders if (folder / "config.json").exists()]
     if not configs:
-        raise RunError(f"{source} contains no networks, expected a trained run", command=Command("train"))
+        command = Command("train", {"model": None, "run": run})
+        raise RunError(f"{source} contains no networks, expected a trained run", command=command)
     if predicted_from := next((config.predicted_from for config in configs if config.predicted_from), None):
         raise RunError(f"{source} contains only poses predicted with run {predicted_from}", fix="use that run")
     unfinished = [folder.name for folder in folders if not (folder / "done.json").exists()]
@@ -147,7 +148,7 @@ def find_networks(workspace: Workspace, run: str, epoch: int | None) -> list[Net
         raise RunError(
             f"run {run} is not completely trained: {reason}",
             fix="resume with the same flags",
-            command=Command("train", {"model": configs[0].recipe or "...", "run": run}),
+            command=Command("train", {"model": configs[0].recipe, "run": run}),
         )
     networks = []
     for folder in folders:

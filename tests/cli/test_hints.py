@@ -18,6 +18,11 @@ RENDERED = {
     "folders": (Command("board"), OWN, f"make board {FOLDERS}"),
     "a command that uses the seed": (Command("folds"), OWN, f"make folds {FOLDERS} SEED=3"),
     "data gets no folder": (Command("data", {"n-test": "9"}), OWN, "make data N_TEST=9 SEED=3"),
+    "a value that the user has to fill in": (
+        Command("train", {"model": None, "run": "a"}),
+        Workspace(),
+        "make train MODEL=<name> RUN=a",
+    ),
     "variables": (Command("train", {"model": "3dhg", "fold": "0"}), Workspace(), "make train MODEL=3dhg FOLD=0"),
     "flags": (
         Command("folds", {"strategy": "sequence", "force": ""}),
@@ -65,7 +70,8 @@ def test_an_error_ends_with_its_command():
     assert describe(error, OWN) == f"no folds: make them; next: `make folds {FOLDERS} SEED=3`"
     assert describe(UserError("no folds"), OWN) == "no folds"
     assert (
-        next_line(OWN, Command("board"), Command("report")) == f"next: `make board {FOLDERS}`, `make report {FOLDERS}`"
+        next_line(OWN, Command("board"), Command("report"))
+        == f"next: `make board {FOLDERS}`, `make report {FOLDERS} SEED=3`"
     )
 
 

@@ -52,6 +52,8 @@ def test_defaults_replace_missing_keys_and_unknown_keys_are_ignored(tmp_path: Pa
         ({"fold": 1.5}, "'fold' is float"),
         ({"seconds": "12"}, "'seconds' is str, expected float"),
         ({"seconds": True}, "'seconds' is bool, expected float"),
+        ({"seconds": 10**400}, "'seconds' is int, expected float"),
+        ({"by_joint": {"Hip": -(10**400)}}, "'by_joint'['Hip'] is int, expected float"),
         ({"finished": 1}, "'finished' is int, expected bool"),
         ({"parts": {}}, "'parts' is dict"),
         ({"parts": [{"mm": 1}]}, "'parts'[0] lacks 'name'"),

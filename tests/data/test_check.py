@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from competition.cli.tables import faults_table
+from competition.cli.tables import facts_table, faults_table
 from competition.data import labels as dataset
 from competition.data.check import ImageFacts, check
 from tests.data.damage import blank, change_labels, change_lines, check_all, encoded, with_value
@@ -76,6 +76,16 @@ def test_the_findings_are_also_written_as_json(command: Command, own_data: Path,
     assert 'ARGS="--strategy sequence"`' in names["fix"]
 
 
+def test_facts_that_are_not_finite_are_null_in_json(command: Command, own_data: Path, tmp_path: Path):
+    file = tmp_path / "check.json"
+    change_labels("pose3d", lambda a: a * np.float32(1e30))(own_data)
+    assert command("check", "--json", str(file), data=own_data) == 2
+    facts = json.loads(file.read_text())["facts"]["labels"]
+    assert facts["mean_distance_mm"] is None
+    assert set(facts["bones_mm"].values()) == {None}
+    assert facts["root_offset_mm"] == 0
+
+
 def test_only_a_sample_of_a_large_folder_is_decoded_without_all(data: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("competition.data.check.SAMPLE", 10)
     found = check(data, data / "folds", all_images=False)
@@ -138,3 +148,5 @@ def test_check_warns_about_leaks_between_folds(command: Command, own_data: Path,
     (own_data / "annot/train_images.txt").write_text("\n".join([*rows[:-2], rows[-1], rows[-2]]))
     found = check(own_data, tmp_path / "folds", all_images=True)
     assert "lists other images" in found.folds.missing
+    cells = [cell.plain for cell in facts_table("", found, lambda command: command.name).columns[2].cells]
+    assert f"{tmp_path}/folds/folds.csv lists other images than annot/train_images.txt; run folds" in cells

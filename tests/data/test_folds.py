@@ -177,6 +177,9 @@ def test_folds_of_other_images_or_changed_by_hand_are_rejected(tmp_path: Path):
     [
         ("folds.csv", ",sequence,", ",take,", "columns Id, image, subject, action, take, .*, expected"),
         ("folds.csv", "S1_Sitting.54138969_000001.jpg,", "", "can't be read .*: make the folds again"),
+        ("folds.csv", "1,S1_Walking_1.54138969_000001.jpg,S1,Walking,S1_Walking_1,54138969,", "1,", "can't be read"),
+        ("folds.csv", ",0\n", ",half\n", "can't be read"),
+        ("folds.csv", ",0\n", f",{10**30}\n", "can't be read"),
         ("folds.json", "{", "", "can't be read .*not valid JSON"),
         ("folds.json", '"k": 5', '"k": 4', "folds.json does not match the 5 folds"),
         ("folds.json", '"images_sha256": "', '"images_sha256": "0', "folds.json does not match the 5 folds"),

@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
+from competition.common.skeleton import LEFT_COLOUR, RIGHT_COLOUR
 from competition.report.photo import photo_page
+from competition.report.pictures import pose_picture
 from tests.report.helpers import CHROMIUM, HOSTILE, Page, turn
 
 
@@ -28,6 +31,16 @@ def test_the_photo_page_contains_its_pose_and_loads_nothing():
     assert "truth" not in page.text
     assert all((a.get("src") or "data:").startswith("data:") for _, a in page.elements)
     assert not [a for tag, a in page.elements if tag == "nav"]
+
+
+def test_the_picture_has_the_colours_of_both_sides_in_the_crop_and_in_the_views():
+    pose_mm = np.random.default_rng(0).normal(0, 300, (17, 3))
+    content = pose_picture(np.full((256, 256, 3), 99, np.uint8), 128 + pose_mm[:, :2] / 5, pose_mm, "run $a")
+    picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)[..., ::-1].astype(int)
+    for part in np.array_split(picture, 4, axis=1):
+        for colour in (LEFT_COLOUR, RIGHT_COLOUR):
+            near = np.abs(part - list(bytes.fromhex(colour[1:]))).max(axis=2) < 25
+            assert near.sum() > 50
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: the page's scripts aren't run")

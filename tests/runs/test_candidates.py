@@ -1,9 +1,12 @@
 """Selection of candidates by run and epoch."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
-from competition.common.errors import RunError, UserError
-from competition.runs.candidates import Candidate, select
+from competition.common.errors import Command, RunError, UserError
+from competition.runs.candidates import Candidate, MissingFolds, refitted, select
 
 
 def candidate(run: str, epoch: int, valid_mpjpe: float | None) -> Candidate:
@@ -68,3 +71,12 @@ def test_unknown_runs_and_epochs_are_rejected(runs: list[str] | None, epochs: st
 def test_selecting_from_no_candidates_raises_an_error():
     with pytest.raises(RunError, match="nothing to blend"):
         select([])
+
+
+def test_the_model_to_train_is_left_to_the_user_where_it_is_unknown(tmp_path: Path):
+    missing = MissingFolds(run="a", recipe=None, names=("fold1",), wanted=2)
+    assert missing.command == Command("train", {"model": None, "run": "a"})
+    external = replace(candidate("a", 1, None), test_files=(tmp_path / "a/fold0/test_epoch01.csv",))
+    with pytest.raises(RunError, match="on everything") as caught:
+        refitted(external)
+    assert caught.value.command == Command("train", {"model": None, "run": "a", "fold": "full"})

@@ -146,7 +146,9 @@ def test_json_values_of_wrong_types_are_rejected():
 
 
 def test_a_log_with_invalid_rows_is_rejected(tmp_path: Path):
-    for row in ('{"epoch": "1", "valid_mpjpe": 3}', '{"epoch": 1, "valid_mpjpe": "3"}', "3", '{"valid_mpjpe": 3}', ""):
+    huge = f'{{"epoch": 1, "valid_mpjpe": {"9" * 400}}}'  # beyond the range of floats
+    typed = ('{"epoch": "1", "valid_mpjpe": 3}', '{"epoch": 1, "valid_mpjpe": "3"}', '{"valid_mpjpe": 3}')
+    for row in (*typed, huge, "3", ""):
         (tmp_path / "log.jsonl").write_text(row + "\n")
         with pytest.raises(RunError, match=r"log\.jsonl is damaged .line 1"):
             read_log(tmp_path)

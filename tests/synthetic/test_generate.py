@@ -16,8 +16,9 @@ import pytest
 
 from competition.cli.main import main
 from competition.common import skeleton
-from competition.common.errors import DataError
+from competition.common.errors import DataError, UserError
 from competition.common.pose_csv import HEADER
+from competition.data.dataset import Dataset
 from competition.synthetic import (
     bodies,
     cameras,
@@ -273,3 +274,21 @@ def test_the_manifest_records_that_data_are_synthetic_and_their_settings(folder:
     assert (manifest["seed"], manifest["n"], manifest["n_test"]) == (SEED, N, N_TEST)
     assert len(manifest["labels_sha256"]) == 64
     assert "not Human3.6M" in manifest["note"]
+    assert Dataset(folder).is_synthetic
+
+
+@pytest.mark.parametrize(
+    ("content", "synthetic"), [('{"synthetic": true}', True), ('{"synthetic": false}', False), ('{"n": 3}', False)]
+)
+def test_the_manifest_says_whether_data_are_synthetic(tmp_path: Path, content: str, synthetic: bool):
+    assert not Dataset(tmp_path).is_synthetic
+    (tmp_path / "manifest.json").write_text(content)
+    assert Dataset(tmp_path).is_synthetic is synthetic
+
+
+def test_a_damaged_manifest_is_reported(tmp_path: Path):
+    (tmp_path / "manifest.json").write_text('{"synthetic": "yes"}')
+    with pytest.raises(UserError, match="'synthetic' is str, expected bool"):
+        assert Dataset(tmp_path).is_synthetic
+    with pytest.raises(DataError, match="delete this one"):
+        generate.generate(tmp_path, 4, 4, 0)

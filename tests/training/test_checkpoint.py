@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import models
+from competition.common.errors import Command as NextCommand
 from competition.common.errors import RunError
 from competition.training.checkpoint import FORMAT, checkpoint_of, load_checkpoint, load_model, save_checkpoint
 from tests.helpers import TINY, Command, Evil, assert_read_or_one_line_error, damaged
@@ -125,3 +126,9 @@ def test_a_compressed_checkpoint_is_not_decompressed(checkpoint: bytes, tmp_path
     load_checkpoint(tmp_path / "plain.pt")
     with pytest.raises(RunError, match=r"compressed\.pt is not a readable checkpoint .*[\d,]+ bytes when decompressed"):
         load_checkpoint(tmp_path / "compressed.pt")
+
+
+def test_a_missing_checkpoint_names_the_run_to_train(tmp_path: Path):
+    with pytest.raises(RunError, match="no checkpoint at") as caught:
+        load_checkpoint(tmp_path / "a/fold0/best.pt")
+    assert caught.value.command == NextCommand("train", {"model": None, "run": "a"})

@@ -157,7 +157,7 @@ def test_a_run_or_box_that_cannot_be_used_is_reported_in_one_line(
     wrong = {
         ("--run", "nobody"): "no run at",
         ("--run", "3dhg-small"): "run 3dhg-small is not completely trained: 1 of 2",
-        ("--run", "mate"): "contains no networks",
+        ("--run", "mate"): "contains no networks, expected a trained run; next: `make train MODEL=<name> RUN=mate ",
         ("--run", "mate", "--image", "none.jpg"): "no such file: none.jpg",
         ("--run", "3dhg-small", "--box", "900,0,40,40"): "isn't inside",
         ("--run", "3dhg-small", "--box", "1,2,3"): "expected four numbers",
