@@ -13,6 +13,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
 
 from competition.common.choices import converter, numbers, one_of
+from competition.common.errors import UserError
 from models.recipes import Recipe, settings_of
 
 if TYPE_CHECKING:
@@ -68,18 +69,21 @@ def add_flag(parser: argparse._ActionsContainer, name: str, hint: Any, flag: Fla
 
 
 def add_settings(parser: argparse.ArgumentParser, model: str, recipe: Recipe) -> None:
-    """Add a flag for every setting of a recipe, with the recipe's value as its default."""
+    """Add a flag for each setting of a recipe, whose value is the default; raise UserError if that flag exists."""
     group = parser.add_argument_group(f"settings of {model}")
     for name, (hint, setting) in settings_of(type(recipe)).items():
         option, default = _option(name), getattr(recipe, name)
         unit = f" {setting.unit}" if setting.unit and default is not None else ""
         choices = f"; one of {', '.join(setting.choices)}" if setting.choices else ""
         text = f"{setting.help}{choices} (default: {_text(default)}{unit})".replace("%", "%%")
-        if hint is bool:
-            group.add_argument(option, action=argparse.BooleanOptionalAction, default=default, help=text)
-        else:
-            read = reader(option, hint, none=True)
-            group.add_argument(option, type=read, default=default, metavar="X", help=text)
+        try:
+            if hint is bool:
+                group.add_argument(option, action=argparse.BooleanOptionalAction, default=default, help=text)
+            else:
+                read = reader(option, hint, none=True)
+                group.add_argument(option, type=read, default=default, metavar="X", help=text)
+        except argparse.ArgumentError:
+            raise UserError(f"setting {name} of {model}: there is a flag {option} already", fix="rename it") from None
 
 
 def reader(option: str, hint: Any, *, none: bool = False) -> Callable[[str], Any]:

@@ -11,37 +11,36 @@ from competition.cli.hints import describe
 from competition.cli.parser import Invocation, parse
 from competition.common.console import Console, printable
 from competition.common.errors import USER_ERROR, UserError
-
-INTERRUPTED, TERMINATED = 130, 143
+from competition.common.stop import INTERRUPTED, TERMINATED
+from competition.common.workspace import Workspace
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a subcommand and return its exit code: 0, USER_ERROR, INTERRUPTED or TERMINATED."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     signal.signal(signal.SIGTERM, _terminate)
+    invocation = None
     try:
         invocation = parse(arguments)
-    except UserError as error:
-        return _print_line(f"error: {error}", USER_ERROR)
-    Console().activate()
-    try:
+        Console().activate()
         return invocation.run() or 0
     except (UserError, OSError, KeyboardInterrupt, SystemExit) as error:
         if isinstance(error, SystemExit) and error.code != TERMINATED:
             raise
-        if invocation.debug:
+        if "--debug" in arguments:
             traceback.print_exc()
         return _print_line(*_explain(error, invocation))
 
 
-def _explain(error: BaseException, invocation: Invocation) -> tuple[str, int]:
-    """Return the line and the exit code for the end of a command."""
+def _explain(error: BaseException, invocation: Invocation | None) -> tuple[str, int]:
+    """Return the line and the exit code for the end of a command, or of parsing (without `invocation`)."""
     if isinstance(error, UserError):
-        return f"error: {describe(error, invocation.workspace)}", USER_ERROR
+        return f"error: {describe(error, invocation.workspace if invocation else Workspace())}", USER_ERROR
     if isinstance(error, OSError):  # a full disk, a read-only folder
         where = f" ({error.filename})" if error.filename else ""
         return f"error: {error.strerror or error}{where}: free disk space or fix the permissions", USER_ERROR
     code = TERMINATED if isinstance(error, SystemExit) else INTERRUPTED
-    if invocation.command == "submit":
+    if invocation and invocation.command == "submit":
         return "interrupted: check ledger.csv and the competition's page before you submit again", code
     return "interrupted: run the same command again; data, train and reproduce resume where they stopped", code
 

@@ -97,7 +97,7 @@ class TrainOptions:
             choices=PRECISIONS,
         ),
     ] = PRECISIONS[0]
-    gpus: Annotated[int | None, Flag("train each fold on N GPUs (DDP via torchrun)", metavar="N")] = None
+    gpus: Annotated[int | None, Flag("train each fold on N GPUs (DDP)", metavar="N")] = None
     compile: Annotated[
         bool, Flag("compile the network with torch.compile: a slow start, then faster steps on a GPU")
     ] = False

@@ -64,7 +64,6 @@ class Invocation:
     command: str
     options: object  # of the class that the subcommand names
     workspace: Workspace
-    debug: bool
 
     def run(self) -> int | None:
         """Run the subcommand and return its exit code, None for 0."""
@@ -78,8 +77,8 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{self.prog}: {message}")
 
 
-def parse(arguments: Sequence[str] | None = None) -> Invocation:
-    """Parse a command line, by default that of this process; raise UserError if it is invalid."""
+def parse(arguments: Sequence[str]) -> Invocation:
+    """Parse a command line; raise UserError if it is invalid."""
     model = _find_model(arguments)
     recipe = None if model is None else _create_recipe(model)
     parser, subparsers = _create_parsers()
@@ -95,7 +94,7 @@ def parse(arguments: Sequence[str] | None = None) -> Invocation:
     if recipe is not None:
         values["recipe"] = _create_recipe(found.model, **{name: values[name] for name in settings_of(type(recipe))})
     chosen = _create(COMMANDS[found.command].options, values)
-    return Invocation(found.command, chosen, _create(Workspace, values), found.debug)
+    return Invocation(found.command, chosen, _create(Workspace, values))
 
 
 def _create(kind: type[D], values: Mapping[str, Any]) -> D:
@@ -104,7 +103,7 @@ def _create(kind: type[D], values: Mapping[str, Any]) -> D:
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()})
 
 
-def _find_model(arguments: Sequence[str] | None) -> str | None:
+def _find_model(arguments: Sequence[str]) -> str | None:
     """Return the --model of a command line for `train`."""
     parser = Parser(prog=PROGRAM, add_help=False, allow_abbrev=False)
     parser.add_argument("command", nargs="?")

@@ -74,8 +74,7 @@ def board(options: BoardOptions, workspace: Workspace) -> None:
 
     rows = sort_rows(read_board(workspace.submissions, workspace.folds), options.sort)
     if not rows:
-        train = Command("train", {"model": "3dhg-small"})
-        raise UserError(f"no runs under {workspace.submissions}", fix="train one", command=train)
+        raise workspace.no_runs()
     report = workspace.submissions / "report.html"
     links = find_links((row.name for row in rows), report)
     active().table(board_table(rows, links, active().rich.width))

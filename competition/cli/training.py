@@ -14,11 +14,11 @@ def train(options: TrainOptions, workspace: Workspace) -> None:
     run = options.run or options.model
     workspace.run(run)
     if options.init is not None:
-        _require_run(workspace, options.init, "--init ")
+        workspace.existing_run(options.init)
     from competition.runs.candidates import write_submission
     from competition.runs.folders import FULL
     from competition.training.jobs import Job, open_data
-    from competition.training.parallel import is_torchrun_worker, train_folds
+    from competition.training.parallel import torchrun_rank, train_folds
 
     data = open_data(workspace)
     numbers = data.fold_numbers
@@ -41,10 +41,10 @@ def train(options: TrainOptions, workspace: Workspace) -> None:
         )
         for fold in chosen[options.fold]
     ]
-    if not is_torchrun_worker():
+    if torchrun_rank() is None:
         log.info(f"{run}: loading torch")
     train_folds(jobs, data, parallel=options.parallel, gpus=options.gpus)
-    if is_torchrun_worker():
+    if torchrun_rank() is not None:
         return
     if options.fold == FULL:
         last = sorted(jobs[0].folder.glob("test_epoch*"))[-1]
@@ -57,7 +57,7 @@ def train(options: TrainOptions, workspace: Workspace) -> None:
 
 
 def predict(options: PredictOptions, workspace: Workspace) -> None:
-    _require_run(workspace, options.run)
+    workspace.existing_run(options.run)  # before slow imports
     if options.image is not None:
         _predict_photo(options, workspace)
         return
@@ -74,14 +74,6 @@ def predict(options: PredictOptions, workspace: Workspace) -> None:
         workers=options.workers,
     )
     log.info(f"{folder}: out-of-fold MPJPE {mpjpe:.2f} mm, stored as epoch {epoch}")
-
-
-def _require_run(workspace: Workspace, run: str, prefix: str = "") -> None:
-    """Raise UserError, which begins with `prefix`, if there is no such run."""
-    folder = workspace.run(run)
-    if not folder.is_dir():
-        what = f"{prefix}{run}: no run at {folder}" if prefix else f"no run at {folder}"
-        raise UserError(what, fix="the board lists the runs", command=Command("board"))
 
 
 def _predict_photo(options: PredictOptions, workspace: Workspace) -> None:

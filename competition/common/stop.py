@@ -7,7 +7,7 @@ import time
 from types import FrameType
 from typing import Any, NoReturn
 
-TERMINATED = 143  # the exit code after SIGTERM
+INTERRUPTED, TERMINATED = 130, 143  # the exit codes after SIGINT and SIGTERM
 
 
 class Stop:

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from competition.common.errors import UserError
+from competition.common.errors import Command, RunError, UserError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -26,3 +26,16 @@ class Workspace:
                 "letter or digit"
             )
         return self.submissions / name
+
+    def existing_run(self, name: str) -> Path:
+        """Return the folder of a run; raise RunError if there is none."""
+        folder = self.run(name)
+        if not folder.is_dir():
+            raise RunError(f"no run at {folder}", fix="the board lists the runs", command=Command("board"))
+        return folder
+
+    def no_runs(self) -> RunError:
+        """Return the error for a folder of submissions without any run."""
+        return RunError(
+            f"no runs under {self.submissions}", fix="train one", command=Command("train", {"model": "3dhg-small"})
+        )

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Final
 
 from competition.common.console import bar
-from competition.common.errors import Command, UserError
 from competition.common.files import write_text
 from competition.common.workspace import Workspace
 from competition.report.blocks import Paragraph, Section
@@ -30,14 +29,13 @@ SECTIONS: Final[tuple[Callable[[Evidence], Section], ...]] = (
 
 
 def write_report(workspace: Workspace, out: Path) -> Path:
-    """Write the report of all runs and blends as one HTML file and return its path; raise UserError without any.
+    """Write the report of all runs and blends as one HTML file and return its path; raise RunError without any.
 
     Scores come from scores.csv; DATA/solution is never read.
     """
     evidence = gather(workspace)
     if not evidence.board:
-        command = Command("train", {"model": "3dhg-small"})
-        raise UserError(f"no runs under {workspace.submissions}", fix="train one", command=command)
+        raise workspace.no_runs()
     sections = []
     with bar("report", len(SECTIONS)) as advance:
         for build in SECTIONS:

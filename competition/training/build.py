@@ -11,12 +11,11 @@ from timm.utils import ModelEmaV3
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-import models
 from competition.common.errors import UserError
 from competition.common.seeds import derive
 from competition.runs.folders import fold_folder
+from competition.training.calls import create_model
 from competition.training.checkpoint import load_checkpoint, load_weights
-from competition.training.failures import report_model_errors
 from competition.training.jobs import Data, Job, check_init_run
 from competition.training.loader import KeyedBatches
 from competition.training.muon import Muon
@@ -69,8 +68,7 @@ def _create_model(job: Job, device: torch.device, world: World, *, trained: bool
     if "pretrained" in settings and trained:
         settings["pretrained"] = False
     try:
-        with report_model_errors(job.name):
-            model = models.create(job.name, **settings)
+        model = create_model(job.name, **settings)
     except (ValueError, AssertionError, RuntimeError) as error:  # unknown backbone, failed download
         raise UserError(" ".join(str(error).split())) from error
     model.to(device)

@@ -9,9 +9,9 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-import models
 from competition.common.errors import Command, RunError
 from competition.common.files import atomic
+from competition.training.calls import create_model
 from models.contract import Module
 
 FORMAT = 2
@@ -22,11 +22,15 @@ Weights: TypeAlias = dict[str, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """The progress within an epoch."""
+    """The progress within an epoch; raise TypeError for values of other types."""
 
     step: int  # completed steps
     loss_sum: Tensor  # over these steps
     rng: Tensor  # state of torch's generator after them
+
+    def __post_init__(self) -> None:
+        if type(self.step) is not int or not (isinstance(self.loss_sum, Tensor) and isinstance(self.rng, Tensor)):
+            raise TypeError("expected an int and two tensors")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +114,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         part = None if state["part"] is None else Part(**state["part"])
         return Checkpoint(**state | {"part": part})
     except TypeError:
-        raise RunError(f"{path} is damaged: it has other keys than a checkpoint of this toolkit", fix=_FIX) from None
+        raise RunError(f"{path} is damaged: its keys or types aren't those of this toolkit", fix=_FIX) from None
 
 
 def _reject_compressed(path: Path) -> None:
@@ -140,7 +144,7 @@ def load_model(path: Path) -> tuple[Module, str]:
     """Create the network of a checkpoint with the weights used for prediction; return it and its name."""
     checkpoint = load_checkpoint(path)
     try:
-        model = models.create(checkpoint.recipe, **checkpoint.settings)
+        model = create_model(checkpoint.recipe, **checkpoint.settings)
     except (ValueError, TypeError) as error:
         raise RunError(f"{path} doesn't fit the models in this clone: {error}") from None
     load_weights(model, checkpoint.model if checkpoint.ema is None else checkpoint.ema, path)

@@ -82,15 +82,17 @@ def _measure(job: Job, data: Data) -> tuple[float, float]:
     device, test = choose_device(), data.dataset.test
     precision = choose_precision(recorded_precision(job), device)
     trainer = build(job, data, device, precision, World())
-    size = trainer.model.input_size
-    _, loader = training_loader(job, data, size, device, trainer.world)
+    _, loader = training_loader(job, data, trainer.model.input_size, device, trainer.world)
     trainer.start_epoch()
     timer = StepTimer()
     with report_out_of_memory("use --scale small, or lower --parallel"):
         for batch in islice(loader, WARMUP_STEPS + TIMED_STEPS):
-            timer.tick(trainer.update_weights(batch))
+            trainer.train_step(batch)
+            timer.tick(trainer.loss_sum)
         rows = np.arange(min(PREDICTED, len(test.id)))
-        images = prediction_loader(job, data, test, rows, size, device, trainer.world)
+        images = prediction_loader(
+            data.dataset.folder, test, rows, trainer.model, workers=job.workers, device=device, world=trainer.world
+        )
         for _ in range(2):
             started = time.perf_counter()
             poses = predict(

@@ -18,7 +18,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from malloc.h
 
 
 def choose_device() -> torch.device:
-    """Return the GPU if there is one for each process that torchrun started on this machine, otherwise the CPU."""
+    """Return the GPU if there is one for each process of a launcher on this machine, otherwise the CPU."""
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return torch.device("cuda" if torch.cuda.is_available() and torch.cuda.device_count() >= processes else "cpu")
 

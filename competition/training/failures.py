@@ -17,7 +17,7 @@ NOT_FINITE_FIX = "lower --lr or set --clip-norm"
 def report_model_errors(name: str) -> Iterator[None]:
     """Turn an error of a call into a model's code, which may be the user's own, into RunError with file and line.
 
-    Wrap only the calls themselves: create, forward and loss. Errors that aren't the model's pass unchanged: those of
+    Wrap only the calls themselves (see `calls`). Errors that aren't the model's pass unchanged: those of
     memory and compilation, and those without a line in models/.
     """
     try:

@@ -4,12 +4,15 @@ A step can be captured if it runs the same kernels on tensors of the same shapes
 "whole-network capture" in PyTorch's notes on CUDA semantics.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from competition.common.errors import UserError
+
+log = logging.getLogger(__name__)
 
 WARMUP_STEPS = 3  # before the capture, as libraries initialise and choose algorithms in their first calls
 
@@ -18,21 +21,13 @@ class StepGraph:
     """Forward and backward pass of a training step, captured after the warm-up steps and replayed from then on.
 
     `step` takes a batch's tensors on the device, sets the parameters' gradients and returns the loss. It is called
-    directly for batches of another shape, and for all batches if the capture fails; `warn` is then called with the
-    reason.
+    directly for batches of another shape, and for all batches if the capture fails, which logs a warning.
     """
 
-    def __init__(
-        self,
-        step: Callable[..., Tensor],
-        parameters: Iterable[nn.Parameter],
-        device: torch.device,
-        warn: Callable[[str], None],
-    ) -> None:
+    def __init__(self, step: Callable[..., Tensor], parameters: Iterable[nn.Parameter], device: torch.device) -> None:
         self.step = step
         self.parameters = list(parameters)
         self.device = device
-        self.warn = warn
         self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.steps = 0
         self.graph: torch.cuda.CUDAGraph | None = None
@@ -77,7 +72,7 @@ class StepGraph:
             torch.cuda.synchronize(self.device)
             self._clear_gradients()
             reason = " ".join(str(error).split())[:200]
-            self.warn(f"training steps can't be captured as a CUDA graph and are slower: {reason}")
+            log.warning(f"training steps can't be captured as a CUDA graph and are slower: {reason}")
         else:
             self.graph = graph
             self.gradients = [parameter.grad for parameter in self.parameters]

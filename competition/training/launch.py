@@ -22,7 +22,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from competition.common.console import Console
 from competition.common.errors import UserError
-from competition.common.stop import TERMINATED
+from competition.common.stop import INTERRUPTED, TERMINATED
 from competition.common.workers import usable_cores
 from competition.training.jobs import Data, Job
 from competition.training.loop import train
@@ -73,6 +73,8 @@ def _raise_failure(error: ChildFailedError, reports: Reports, logs: Path) -> NoR
     _, failure = error.get_first_failure()
     if failure.exitcode in (TERMINATED, -signal.SIGTERM):
         raise SystemExit(TERMINATED)
+    if failure.exitcode in (INTERRUPTED, -signal.SIGINT):
+        raise KeyboardInterrupt
     if failure.exitcode == -signal.SIGKILL:
         raise UserError(
             "a training process was killed by SIGKILL",

@@ -4,8 +4,9 @@ Images are copied to the device as uint8 and normalised there (see `to_input`).
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -24,6 +25,7 @@ from competition.training.augment import Augment
 from competition.training.device import default_workers, keep_freed_memory
 from competition.training.jobs import Data, Job
 from competition.training.world import World
+from models.contract import Module
 from models.recipes import Recipe
 
 Key: TypeAlias = tuple[int, int]  # (epoch, row), which seed a sample's augmentation
@@ -48,11 +50,14 @@ class Batch(NamedTuple):
 
     def split(self, size: int) -> "list[Batch]":
         """Split into batches of at most `size` samples."""
-        parts = [slice(first, first + size) for first in range(0, len(self.id), size)]
-        return [Batch(*(None if tensor is None else tensor[part] for tensor in self)) for part in parts]  # type: ignore[arg-type]
+        return [self._map(itemgetter(slice(first, first + size))) for first in range(0, len(self.id), size)]
 
     def to(self, device: torch.device) -> "Batch":
-        return Batch(*(None if tensor is None else tensor.to(device, non_blocking=True) for tensor in self))  # type: ignore[arg-type]
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
+        poses = (None if poses is None else change(poses) for poses in (self.pose2d_px, self.pose_mm))
+        return Batch(change(self.id), change(self.image), *poses)
 
 
 def to_input(image: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
@@ -180,12 +185,19 @@ def training_loader(
 
 
 def prediction_loader(
-    job: Job, data: Data, source: Labels | TestSet, rows: Int64, size: int, device: torch.device, world: World
+    folder: Path,
+    source: Labels | TestSet,
+    rows: Int64,
+    model: Module,
+    *,
+    workers: int | None,
+    device: torch.device,
+    world: World,
 ) -> DataLoader[Batch | DataError]:
-    """Create the loader of this process's rows for prediction, in order and not augmented."""
-    images = PoseImages(data.dataset.folder, source, size=size)
-    keys = KeyedBatches(rows[world.rank :: world.size], prediction_batch(device, job.recipe))
-    return make_loader(images, keys, workers=job.workers, device=device)
+    """Create the loader of this process's rows for prediction by a network, in order and not augmented."""
+    images = PoseImages(folder, source, size=model.input_size)
+    keys = KeyedBatches(rows[world.rank :: world.size], prediction_batch(device, model.recipe))
+    return make_loader(images, keys, workers=workers, device=device)
 
 
 def prediction_batch(device: torch.device, recipe: Recipe) -> int:

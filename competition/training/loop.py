@@ -1,8 +1,8 @@
 """Train one fold of one run: a plain loop that writes out-of-fold poses and a test CSV after every epoch.
 
 An epoch's files are written in the order valid, test, log, checkpoint. Training resumes from the last checkpoint and
-ends with the same files as without the interruption, as all random numbers depend only on (seed, fold, epoch). Under
-torchrun every process runs this loop, and only the main process writes.
+ends with the same files as without the interruption, as all random numbers depend only on (seed, fold, epoch). Of
+several processes (DDP) each runs this loop, and only the main process writes.
 """
 
 import logging
@@ -89,10 +89,13 @@ def _train(trainer: Trainer, data: Data, stop: Stop) -> Done | None:
         f"predicting {len(test_rows)}; {trainer.device.type}{f' x {world.size}' * (world.size > 1)}, "
         f"{trainer.precision}, from epoch {trainer.epoch + 1}" + f", step {trainer.step + 1}" * bool(trainer.step)
     )
-    source = (trainer.model.input_size, trainer.device, world)
-    keys, loader = training_loader(job, data, *source)
-    valid_loader = prediction_loader(job, data, labels, valid_rows, *source)
-    test_loader = prediction_loader(job, data, test, test_rows, *source)
+    keys, loader = training_loader(job, data, trainer.model.input_size, trainer.device, world)
+    valid_loader, test_loader = (
+        prediction_loader(
+            data.dataset.folder, source, rows, trainer.model, workers=job.workers, device=trainer.device, world=world
+        )
+        for source, rows in ((labels, valid_rows), (test, test_rows))
+    )
     meter, saver = Meter(trainer), Saver(trainer, stop)
 
     while trainer.epoch < job.recipe.epochs:

@@ -21,6 +21,10 @@ class Meter:
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
         self.timer = StepTimer()
+        self.advance: Advance = lambda count, text: None
+        self.images = 0
+        self.loss = self.last_finite = "unknown"
+        self.started = time.perf_counter()
 
     def start(self, advance: Advance) -> None:
         """Begin an epoch, or continue it after its completed steps."""

@@ -16,9 +16,9 @@ from competition.data.images import check_images
 from competition.training.jobs import Data, Job, recorded_precision
 
 
-def is_torchrun_worker() -> bool:
-    """Whether torchrun started this process."""
-    return "RANK" in os.environ
+def torchrun_rank() -> int | None:
+    """Return the rank of this process if torchrun started it."""
+    return int(os.environ["RANK"]) if {"RANK", "WORLD_SIZE"} <= set(os.environ) else None
 
 
 def train_folds(jobs: Sequence[Job], data: Data, *, parallel: int = 1, gpus: int | None = None) -> None:
@@ -33,7 +33,8 @@ def train_folds(jobs: Sequence[Job], data: Data, *, parallel: int = 1, gpus: int
         raise UserError(
             f"--gpus {gpus}: expected a positive divisor of --batch {jobs[0].recipe.batch}, and no --parallel"
         )
-    check_images(data.dataset.folder, data.dataset.labels.images + data.dataset.test.images)
+    if not torchrun_rank():  # once on a machine
+        check_images(data.dataset.folder, data.dataset.labels.images + data.dataset.test.images)
     parallel = min(parallel, len(jobs))
     if gpus is not None:
         from competition.training.launch import train_on_gpus

@@ -131,9 +131,7 @@ def find_networks(workspace: Workspace, run: str, epoch: int | None) -> list[Net
 
     Raise RunError for a run that is missing, not completely trained, or without networks.
     """
-    source = workspace.run(run)
-    if not source.is_dir():
-        raise RunError(f"no run at {source}", command=Command("board"))
+    source = workspace.existing_run(run)
     folders = fold_folders(source) or [folder for folder in (fold_folder(source, FULL),) if folder.is_dir()]
     configs = [read_config(folder) for folder in folders if (folder / "config.json").exists()]
     if not configs:

@@ -8,8 +8,9 @@ from competition.common.console import Advance
 from competition.common.errors import DataError, RunError
 from competition.common.pose_csv import Poses
 from competition.common.skeleton import JOINTS, MIRROR
+from competition.training.calls import forward
 from competition.training.device import autocast
-from competition.training.failures import NOT_FINITE_FIX, report_model_errors
+from competition.training.failures import NOT_FINITE_FIX
 from competition.training.loader import Batch, batches, to_input
 from competition.training.saver import Saver
 from models.contract import Module
@@ -55,7 +56,6 @@ def predict(
 def predict_images(model: Module, image: torch.Tensor, flip: bool, name: str) -> torch.Tensor:
     """Predict float32 poses [B, 17, 3] in mm of uint8 RGB images [B, S, S, 3] on the model's device (see `predict`)."""
     images = to_input(image, model.spec.mean, model.spec.std)
-    with report_model_errors(name):
-        pose_mm: torch.Tensor = model(images).pose_mm.float()
-        mirrored = model(images.flip(3)).pose_mm.float()[:, MIRROR] if flip else None
+    pose_mm = forward(name, model, images).pose_mm.float()
+    mirrored = forward(name, model, images.flip(3)).pose_mm.float()[:, MIRROR] if flip else None
     return pose_mm if mirrored is None else (pose_mm + mirrored * mirrored.new_tensor([-1, 1, 1])) / 2

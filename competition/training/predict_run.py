@@ -18,8 +18,9 @@ from competition.runs.record import LogRow, append_log, read_config, write_confi
 from competition.training.checkpoint import load_checkpoint, load_model
 from competition.training.device import choose_device, choose_precision
 from competition.training.jobs import open_data
-from competition.training.loader import KeyedBatches, PoseImages, make_loader, prediction_batch
+from competition.training.loader import prediction_loader
 from competition.training.predict import predict
+from competition.training.world import World
 from models.contract import HeatmapModule, Module
 
 
@@ -39,10 +40,10 @@ def predict_run(
     Return the new run's folder, its epoch number and its out-of-fold MPJPE in mm; raise RunError if the run is missing
     or was trained on other folds.
     """
+    source, target = workspace.existing_run(run), workspace.run("-".join([run, *_suffixes(decoder, flip)]))
     data, device = open_data(workspace), choose_device()
     labels, test = data.dataset.labels, data.dataset.test
     check_images(workspace.data, labels.images + test.images)
-    source, target = workspace.run(run), workspace.run("-".join([run, *_suffixes(decoder, flip)]))
     found = _find_folds(source, target, epoch)
     number = max(saved for _, _, saved in found)
     for folder, checkpoint, _ in found:
@@ -59,11 +60,8 @@ def predict_run(
 
         out, rows = fold_folder(target, config.fold), data.valid_rows(config.fold)
         for images, image_rows in ((labels, rows), (test, np.arange(len(test.id)))):
-            loader = make_loader(
-                PoseImages(workspace.data, images, size=model.spec.input_size),
-                KeyedBatches(image_rows, prediction_batch(device, model.recipe)),
-                workers=workers,
-                device=device,
+            loader = prediction_loader(
+                workspace.data, images, image_rows, model, workers=workers, device=device, world=World()
             )
             with bar(f"{run} {folder.name}", len(image_rows)) as advance:
                 poses = predict(
@@ -86,7 +84,7 @@ def _find_folds(source: Path, target: Path, epoch: int | None) -> list[tuple[Pat
     """Return each fold's folder, checkpoint and saved epoch; raise RunError if `target` is a trained run."""
     found = [(folder, *find_weights(folder, epoch)) for folder in fold_folders(source)]
     if not found:
-        raise RunError(f"no run at {source}, expected folders fold0, fold1, ...", command=Command("board"))
+        raise RunError(f"{source} contains no run, expected folders fold0, fold1, ...", command=Command("board"))
     if any(target.glob("fold*/last.pt")):
         raise RunError(
             f"{target} is a trained run, which predicting with {source.name} would overwrite",

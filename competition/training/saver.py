@@ -27,7 +27,9 @@ class Saver:
         trainer = self.trainer
         if trainer.world.size > 1 and not trainer.at_check:
             return
-        if any(trainer.world.gather(self.stop.signal is not None)):
+        signals = [number for number in trainer.world.gather(self.stop.signal) if number is not None]
+        if signals:
+            self.stop.signal = signals[0]  # all processes end in the same way
             self.trainer.save()
             self.stop.raise_requested()
         due = time.monotonic() - self.saved > 60 * trainer.job.checkpoint_minutes

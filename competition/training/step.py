@@ -1,6 +1,5 @@
 """The gradients of a training step: forward and backward pass, in micro-batches or replayed as a CUDA graph."""
 
-import logging
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -8,13 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from competition.training.calls import forward, total_loss
 from competition.training.device import autocast
-from competition.training.failures import report_model_errors
 from competition.training.graph import StepGraph
 from competition.training.loader import Batch, to_input
 from models.contract import Module, Target
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
@@ -31,7 +28,7 @@ class Gradients:
 
     def use_graph(self) -> None:
         """Replay steps as a CUDA graph from now on; needs a network with `same_steps` and whole batches."""
-        self.graph = StepGraph(self.forward_backward, self.model.parameters(), self.device, log.warning)
+        self.graph = StepGraph(self.forward_backward, self.model.parameters(), self.device)
 
     def __call__(self, batch: Batch) -> Tensor:
         """Set the gradients of the parameters and return the batch's loss, which the next call may overwrite."""
@@ -40,9 +37,10 @@ class Gradients:
         parts = batch.split(self.micro_batch or len(batch.id))
         total = torch.zeros((), device=self.device)
         self.model.zero_grad(set_to_none=True)
+        network = self.network
         for number, part in enumerate(parts, start=1):
-            local = isinstance(self.network, DistributedDataParallel) and number < len(parts)
-            with self.network.no_sync() if local else nullcontext():  # type: ignore[operator]  # synchronise only once
+            last = number == len(parts)  # only then synchronise
+            with network.no_sync() if isinstance(network, DistributedDataParallel) and not last else nullcontext():
                 weight = len(part.id) / len(batch.id)
                 total += self.forward_backward(*part.to(self.device).step_inputs, weight=weight)
         return total
@@ -54,10 +52,7 @@ class Gradients:
         """
         images = to_input(image, self.model.spec.mean, self.model.spec.std)  # [B, 3, S, S]
         with autocast(self.precision, self.device):
-            with report_model_errors(self.name):
-                output = self.network(images)
-            with report_model_errors(self.name):
-                losses = self.model.loss(output, Target(pose2d_px, pose_mm))
-        loss = losses["total"] * weight
+            output = forward(self.name, self.network, images)
+            loss = weight * total_loss(self.name, self.model, output, Target(pose2d_px, pose_mm))
         torch.autograd.backward(loss)
         return loss.detach()

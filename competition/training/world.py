@@ -17,12 +17,12 @@ import torch.distributed as dist
 from competition.common.errors import UserError
 
 T = TypeVar("T")
-TIMEOUT = datetime.timedelta(minutes=30)  # rank 0 may write for a while; if a rank dies, torchrun ends all at once
+TIMEOUT = datetime.timedelta(minutes=30)  # rank 0 may write for a while; if a rank dies, the launcher ends all at once
 
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """Rank of this process and number of processes; without torchrun, rank 0 of 1."""
+    """Rank of this process and number of processes; without a launcher, rank 0 of 1."""
 
     rank: int = 0
     size: int = 1
@@ -61,7 +61,7 @@ class World:
 
 @contextmanager
 def join_world(device: torch.device) -> Iterator[World]:
-    """Join the process group that torchrun started; without torchrun, yield a world of one process."""
+    """Join the processes that `launch` or torchrun started; otherwise yield a world of one process."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield World()

@@ -1,13 +1,14 @@
 """Command lines become typed options; the help of every command and every model."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 import pytest
 
 import models
+from competition.cli import main as entry
 from competition.cli.flags import Flag, add_options, add_settings
 from competition.cli.main import main
 from competition.cli.options import BlendOptions, PredictOptions, ScoreOptions, TrainOptions
@@ -103,6 +104,35 @@ def test_a_setting_needs_only_a_type():
     assert "learning rate after the warm-up (default: 0.01)" in text
 
 
+@pytest.mark.parametrize("taken", ["compile", "workers", "seed", "debug"])
+def test_a_setting_named_like_a_flag_is_refused(taken: str, monkeypatch: pytest.MonkeyPatch, capsys):
+    recipe = make_dataclass("Own", [(taken, int, 1)], bases=(ThreeD,), frozen=True, kw_only=True)
+    monkeypatch.setitem(models.MODELS, "own", recipe())
+    assert main(["train", "--model", "own"]) == 2
+    error = capsys.readouterr().err
+    assert error == f"error: setting {taken} of own: there is a flag --{taken} already: rename it\n"
+
+
+@pytest.mark.parametrize(("stop", "code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
+def test_a_signal_while_parsing_ends_with_one_line(stop: BaseException, code: int, monkeypatch, capsys):
+    def interrupted(_arguments: object) -> None:
+        raise stop
+
+    monkeypatch.setattr(entry, "parse", interrupted)
+    assert main(["submit"]) == code
+    error = capsys.readouterr().err
+    assert error.startswith("interrupted: ")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_debug_prints_the_traceback_of_an_invalid_command_line(debug: bool, capsys):
+    assert main(["score", "--fiel", "a.csv", *["--debug"] * debug]) == 2
+    error = capsys.readouterr().err
+    assert ("Traceback" in error) == debug
+    assert error.splitlines()[-1].startswith("error: score: unknown flag '--fiel'")
+
+
 HELP = [[name] for name in COMMANDS] + [["train", "--model", name] for name in models.names()]
 
 
@@ -115,7 +145,7 @@ def _help_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.parametrize("arguments", HELP, ids=" ".join)
 def test_every_flag_has_a_help_text(arguments: list[str], capsys: pytest.CaptureFixture[str]):
     entries = re.split(r"\n  (?=-)", _help_of(arguments, capsys))[1:]
-    for flag, text in (re.split(r"\s{2,}", entry.strip(), maxsplit=1) for entry in entries):
+    for flag, text in (re.split(r"\s{2,}", part.strip(), maxsplit=1) for part in entries):
         assert len(text.split()) > 2, (flag, text)
         assert not text.startswith(("(default", "of ")), (flag, text)
 

@@ -52,11 +52,21 @@ def test_training_does_not_resume_from_a_checkpoint_with_code(command: Command, 
     assert not trap.exists()
 
 
-def test_training_does_not_resume_from_a_checkpoint_of_another_optimizer(command: Command, run: Path, capsys):
+def test_training_does_not_resume_from_a_checkpoint_of_another_optimizer_or_a_damaged_part(
+    command: Command, run: Path, capsys
+):
     train = ("train", *TINY, "--fold", "0", "--epochs")
     last = run / "fold0/last.pt"
     state = torch.load(last, weights_only=True)
-    for wrong in ({"optimizer": {"state": {}, "param_groups": []}}, {"optimizer": {}}, {"part": {"step": 1}}):
+    sums = {"loss_sum": torch.zeros(()), "rng": torch.get_rng_state()}
+    for wrong in (
+        {"optimizer": {"state": {}, "param_groups": []}},
+        {"optimizer": {}},
+        {"part": {"step": 1}},
+        {"part": {"step": "1"} | sums},
+        {"part": {"step": 1} | sums | {"loss_sum": 0.0}},
+        {"part": {"step": 1} | sums | {"rng": None}},
+    ):
         torch.save(state | wrong, last)
         capsys.readouterr()
         assert command(*train, "2") == 2

@@ -9,6 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import forkserver
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -17,34 +18,42 @@ from competition.common.pose_csv import read_poses
 from competition.runs import folders
 from competition.runs.folders import read_valid, valid_file
 from competition.runs.record import read_log
-from competition.training import launch
+from competition.training import launch, parallel
 from tests.helpers import N_TEST, TINY, Command, contents
 from tests.training.helpers import DIVERGING
 
 EPOCHS = 4
 
 
-def test_when_one_of_two_processes_dies_both_end_and_the_same_command_resumes(
-    command: Command, folds: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("number", "code", "line"),
+    [
+        (signal.SIGKILL, 2, "error: a training process was killed by SIGKILL"),
+        (signal.SIGINT, 130, "interrupted: "),
+        (signal.SIGTERM, 143, "interrupted: "),
+    ],
+)
+def test_when_one_of_two_processes_is_stopped_both_end_and_the_same_command_resumes(
+    command: Command, folds: None, tmp_path: Path, capfd: pytest.CaptureFixture[str], number: int, code: int, line: str
 ):
     forkserver._forkserver._stop()  # the next one prints to the captured output
     fold = tmp_path / "runs/3dhg-small/fold0"
     train = ("train", *TINY, "--epochs", str(EPOCHS), "--fold", "0", "--gpus", "2")
 
-    def kill_one_after_an_epoch() -> None:
+    def stop_one_after_an_epoch() -> None:
         deadline = time.monotonic() + 300
         while not (fold / "last.pt").exists():
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        _process_of_rank(1).kill()
+        os.kill(_process_of_rank(1).pid or 0, number)
 
     with ThreadPoolExecutor(1) as pool:
-        killing = pool.submit(kill_one_after_an_epoch)
-        assert command(*train) == 2
-        killing.result()
+        stopping = pool.submit(stop_one_after_an_epoch)
+        assert command(*train) == code
+        stopping.result()
     error = capfd.readouterr().err
     assert error.count("\n") == 1
-    assert "error: a training process was killed by SIGKILL" in error
+    assert line in error
     before = read_log(fold)
     assert not (fold / "done.json").exists()
 
@@ -115,6 +124,46 @@ def _members(group: int) -> list[int]:
         if int(fields[2]) == group and fields[0] != "Z":
             found.append(int(stat.parent.name))
     return found
+
+
+@pytest.mark.slow
+def test_torchrun_starts_the_processes_of_one_training(command: Command, folds: None, data: Path, tmp_path: Path):
+    train = ("train", *TINY, "--epochs", "1", "--fold", "0")
+    folders = ["--data", str(data), "--folds", str(tmp_path / "folds"), "--submissions", str(tmp_path / "runs")]
+    # "--", as torchrun would take --run for one of its own flags
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "--"]
+    done = subprocess.run(
+        [sys.executable, *launcher, "competition", *train, *folders, "--run", "external"],
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("fold 0 epoch 1/1") == 1
+    assert command(*train, "--gpus", "2", "--run", "own") == 0
+    external, own = (contents(tmp_path / f"runs/{run}/fold0") for run in ("external", "own"))
+    assert external == own
+
+
+@pytest.mark.parametrize(
+    ("environment", "rank", "checks"),
+    [
+        ({}, None, 1),
+        ({"RANK": "3"}, None, 1),  # left over from something else
+        ({"RANK": "0", "WORLD_SIZE": "2"}, 0, 1),
+        ({"RANK": "1", "WORLD_SIZE": "2"}, 1, 0),
+    ],
+)
+def test_only_the_first_process_of_torchrun_checks_the_images(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], rank: int | None, checks: int
+):
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    check, data = MagicMock(), MagicMock()
+    monkeypatch.setattr(parallel, "check_images", check)
+    parallel.train_folds([], data)
+    assert parallel.torchrun_rank() == rank
+    assert check.call_count == checks
 
 
 WRONG = {

@@ -3,20 +3,26 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from timm.utils import ModelEmaV3
 
+import models
 from competition.common.metrics import mpjpe
 from competition.common.pose_csv import read_poses
+from competition.common.workspace import Workspace
 from competition.data.labels import read_labels
 from competition.runs.candidates import candidates, read_test_poses
 from competition.runs.folders import read_valid
 from competition.runs.record import read_log
 from competition.training import loop as training
 from competition.training.checkpoint import load_checkpoint
+from competition.training.cost import estimate_seconds
+from competition.training.jobs import Job, open_data
 from tests.helpers import N_TEST, TINY, Command, N, contents
 from tests.training.helpers import DIVERGING
 
@@ -161,6 +167,18 @@ def test_out_of_memory_is_reported_with_a_fix(command: Command, folds: None, wor
     monkeypatch.setattr(work, allocate)
     assert command("train", *TINY, "--epochs", "1", "--fold", "0") == 2
     assert "out of memory: set --micro-batch below 8" in capsys.readouterr().err
+
+
+def test_the_estimated_duration_includes_the_averaged_weights(
+    command: Command, folds: None, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    update = Mock()
+    monkeypatch.setattr(ModelEmaV3, "update", update)
+    recipe = models.recipe("3dhg-small", channels=16, depths=(1, 8), batch=8, ema=0.9)
+    workspace = Workspace(data=data, folds=tmp_path / "folds", submissions=tmp_path / "runs")
+    job = Job(workspace=workspace, name="3dhg-small", recipe=recipe, fold=0, run="estimated")
+    assert estimate_seconds([job], open_data(workspace), parallel=1) > 0
+    assert update.call_count == 2  # steps of the 16 training images
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(command: Command, folds: None, tmp_path: Path, capsys):
