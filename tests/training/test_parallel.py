@@ -83,7 +83,9 @@ def _process_of_rank(rank: int) -> multiprocessing.Process:
     return sorted(multiprocessing.active_children(), key=lambda process: process.pid or 0)[rank]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
 def test_a_signal_ends_all_processes_and_training_resumes_with_the_same_files(
     command: Command, folds: None, data: Path, tmp_path: Path, number: int, code: int
 ):
