@@ -4,7 +4,8 @@
     option          a method and how far its blend is shrunk toward the simple one
     choose          grouped cross-validation: the simple blend, unless the best option's error is lower by more than one
                     standard error of the difference, clustered by sequence; otherwise the simplest option within TIE
-                    standard errors of the best (Breiman et al. 1984)
+                    standard errors of the best (Breiman et al. 1984). The mean of the best few members counts as the
+                    best only if it beats the others by one standard error, as their ranking depends on the groups
     nested          cross-validation of the whole procedure: simple blend and option are chosen, and their weights are
                     fitted, without the groups on which they are evaluated
 
@@ -28,7 +29,6 @@ from competition.common.arrays import Float64, Floats, Int64
 
 FOLDS = 5  # of whole groups; fewer if there are fewer groups
 SHRINKS: Final = (0.5, 0.25, 0.0)
-TOPS: Final = (2, 3, 4, 6, 8, 12)  # numbers of best members that are averaged
 TIE = 0.25  # standard errors; options that are this close are tied
 
 
@@ -45,13 +45,14 @@ class Option(NamedTuple):
 
 MEAN: Final = Option(Mean())
 SINGLE: Final = Option(BestSingle())
+TOPS: Final = {count: Option(TopMean(count=count)) for count in (2, 3, 4, 6, 8, 12)}  # by the number of members
 
 
 def options(members: int, simple: Option) -> list[Option]:
     """Return the options, the simplest first; each is shrunk toward the simple one, which is the first or second."""
     if members == 1:
         return [MEAN]
-    tops = [Option(TopMean(count=count)) for count in TOPS if count < members]
+    tops = [option for count, option in TOPS.items() if count < members]
     toward = simple.method
     weighted = [
         Option(Optuna(name), shrink, toward if shrink else Mean()) for name in GRANULARITIES for shrink in SHRINKS
@@ -126,15 +127,19 @@ class Gate:
         kept = ~np.isin(self.fold, list(left_out))
         every = options(self.members, simple)
         errors = {option: self._held_out_errors(option, left_out)[kept] for option in every}
-        best = min(every, key=lambda option: float(errors[option].mean()))
 
-        def within(option: Option, standard_errors: float) -> bool:
-            worse = errors[option] - errors[best]
-            return bool(worse.mean() <= standard_errors * clustered_error(worse, self.sequences[kept]))
+        def beats(option: Option, other: Option, standard_errors: float) -> bool:
+            gain = errors[other] - errors[option]
+            return bool(gain.mean() > standard_errors * clustered_error(gain, self.sequences[kept]))
 
-        if within(simple, 1.0):
+        lowest, *_ = ranked = sorted(every, key=lambda option: float(errors[option].mean()))
+        best = next(option for option in ranked if option not in TOPS.values())
+        if lowest in TOPS.values() and beats(lowest, best, 1.0):
+            best = lowest
+        if not beats(best, simple, 1.0):
             return simple, simple
-        return simple, next(option for option in every if within(option, TIE))
+        stable = [option for option in every if option not in TOPS.values()]
+        return simple, next((option for option in stable if not beats(best, option, TIE)), best)
 
     def _choose_simple(self, left_out: Set[int]) -> Option:
         """Choose the mean or, if it is better by more than one standard error, the best single member."""

@@ -9,6 +9,7 @@ from competition.blending import weights
 from competition.blending.gate import (
     MEAN,
     SINGLE,
+    TOPS,
     Gate,
     NestedGain,
     Option,
@@ -124,6 +125,22 @@ def test_the_mean_wins_within_one_standard_error_and_simpler_options_within_a_qu
     monkeypatch.setattr(Gate, "_held_out_errors", lambda _, option, __: 50 + worse[option] + unit * (worse[option] > 0))
     names = np.arange(20).astype(str)
     assert gate_of(np.ones((17, 3, 2, 20), np.float32), names)._choose(set()) == (MEAN, expected)
+
+
+@pytest.mark.parametrize(
+    ("top", "expected"),
+    [(0.5, Option(Optuna("axis"))), (1.5, TOPS[2])],  # better than the weights, in standard errors
+)
+def test_the_mean_of_the_best_few_wins_only_by_one_standard_error(
+    monkeypatch: pytest.MonkeyPatch, top: float, expected: Option
+):
+    unit = np.repeat([-1.0, 1.0], 10)
+    unit /= clustered_error(unit, np.arange(20))
+    best = Option(Optuna("axis"))
+    worse = dict.fromkeys(options(3, MEAN), 9.0) | {best: 0.0, TOPS[2]: -top}
+    monkeypatch.setattr(Gate, "_held_out_errors", lambda _, option, __: 50 + worse[option] + unit * (option != best))
+    names = np.arange(20).astype(str)
+    assert gate_of(np.ones((17, 3, 3, 20), np.float32), names)._choose(set()) == (MEAN, expected)
 
 
 def test_a_gain_is_significant_above_one_standard_error():
