@@ -131,7 +131,7 @@ def _study(
 def _directions(residual: Float32, start: Float64) -> Float64:
     """Return directions [K, A, M] from weights [A, M], residuals [J, 3, M, N]; each keeps the sum of weights.
 
-    A step of 1 along any of them raises the error by about half of its value, as far as the second derivative tells.
+    A step of 1 along any of them raises the error by about half of its value, by a quadratic estimate.
     Candidates with no weight at the start are left out if any weight would raise the error much, and of many
     directions those that promise least.
     """

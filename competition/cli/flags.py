@@ -111,7 +111,7 @@ def _without_none(hint: Any) -> Any:
 
 
 def _text(value: object) -> str:
-    """Write a setting's value as it is typed on the command line."""
+    """Format a setting's value as on the command line."""
     if isinstance(value, bool):
         return "on" if value else "off"
     return ",".join(map(str, value)) if isinstance(value, tuple) else "none" if value is None else str(value)
