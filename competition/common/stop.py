@@ -42,8 +42,12 @@ class Stop:
             raise SystemExit(TERMINATED)
         raise KeyboardInterrupt
 
+    def request(self, number: int) -> None:
+        """Record a signal that another process received, in place of this process's own."""
+        self.signal, self._received_at = number, time.monotonic()
+
     def _record(self, number: int, _frame: FrameType | None) -> None:
         if self.signal is None:
-            self.signal, self._received_at = number, time.monotonic()
+            self.request(number)
         elif time.monotonic() - self._received_at > 1:  # otherwise the same request, sent to the process group too
             self.raise_requested()

@@ -1,5 +1,6 @@
 """Checkpoints: all that is needed to rebuild a network and to resume its training."""
 
+import io
 import sys
 import zipfile
 from dataclasses import asdict, dataclass
@@ -76,13 +77,10 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "ema": checkpoint.ema,
         "part": None if checkpoint.part is None else vars(checkpoint.part),
     }
-    with atomic(path) as handle:  # not a path: torch would write its name into the archive
-        try:
-            torch.save(_canonical(state), handle)
-        except RuntimeError as error:
-            if isinstance(full := error.__context__, OSError):  # torch reports only that it can't close the archive
-                raise full from None
-            raise
+    archive = io.BytesIO()  # torch aborts the process if it can't finish an archive in a file that is closed by then
+    torch.save(_canonical(state), archive)
+    with atomic(path) as handle:
+        handle.write(archive.getbuffer())
 
 
 def _canonical(value: Any) -> Any:

@@ -29,8 +29,9 @@ class Saver:
             return
         signals = [number for number in trainer.world.gather(self.stop.signal) if number is not None]
         if signals:
-            self.stop.signal = signals[0]  # all processes end in the same way
-            self.trainer.save()
+            self.stop.request(signals[0])
+            trainer.save()
+            trainer.world.barrier()  # the launcher ends all processes when the first one ends
             self.stop.raise_requested()
         due = time.monotonic() - self.saved > 60 * trainer.job.checkpoint_minutes
         if due and trainer.step < trainer.steps:

@@ -36,6 +36,15 @@ def test_a_signal_is_recorded_and_raised_at_the_end_and_a_second_one_at_once():
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
 
 
+def test_a_signal_right_after_that_of_another_process_counts_as_the_same_request():
+    """The launcher sends it to all other processes when one ends, while the main process still saves."""
+    with pytest.raises(KeyboardInterrupt), Stop() as stop:
+        stop.request(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        stop.raise_requested()
+    assert stop.signal == signal.SIGINT
+
+
 @pytest.mark.parametrize("in_pool", [False, True])
 def test_an_error_takes_precedence_over_the_signal_except_in_a_pool(monkeypatch: pytest.MonkeyPatch, in_pool: bool):
     """In a pool, the process would otherwise stay alive and wait for more work."""
