@@ -11,11 +11,11 @@ from typing import Final
 
 from competition.common.errors import UserError, unknown_message
 from competition.common.files import sha256_file
-from competition.leaderboard.ledger import public_scores, sent_scores
 from competition.leaderboard.scores import latest_scores, rank, scores_of
 from competition.runs.blends import blend_folders, read_blend
 from competition.runs.candidates import Candidate, best_epoch, candidates, expected_folds
 from competition.runs.folders import fold_folders, run_folders
+from competition.runs.ledger import public_scores, sent_scores
 
 
 @dataclass(frozen=True, kw_only=True)
