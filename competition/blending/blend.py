@@ -64,12 +64,14 @@ def blend(
     virtual: bool = False,
     sampler: str = "cmaes",
     seed: int = 0,
+    submissions: Path | None = None,
 ) -> BlendResult:
     """Blend candidates and write the files to `out`.
 
     `true` holds the training Ids, ascending, and their poses in mm; `subjects` and `sequences` belong to its rows.
     `provenance` is copied to blend.json. Raises UserError before anything is written; files of an earlier blend in
-    `out` remain until everything is computed.
+    `out` remain until everything is computed, and are kept elsewhere if they were submitted according to the ledger
+    beside `out` or in `submissions` (see `write_blend`).
     """
     started = time.perf_counter()
     requested = check_blend(method, granularity)
@@ -105,7 +107,7 @@ def blend(
             "all rows"
         )
     facts = replace(facts, provenance=provenance, inputs=joined.inputs, seconds=round(time.perf_counter() - started, 3))
-    facts = write_blend(out, facts, test_id=joined.test_id, poses=poses, files=files)
+    facts = write_blend(out, facts, test_id=joined.test_id, poses=poses, files=files, submissions=submissions)
     values = shipped.fitted.values if isinstance(shipped.fitted, Weights) else None
     return BlendResult(submission=out / "submission.csv.gz", record=facts, weights=values, notes=tuple(notes))
 
@@ -120,13 +122,14 @@ def blend_dataset(
     virtual: bool = False,
     sampler: str = "cmaes",
     seed: int = 0,
+    submissions: Path | None = None,
 ) -> BlendResult:
     """Blend candidates with the labels, groups and test images of a data set; see `blend`."""
     subjects, sequences = dataset.groups
     return blend(
         candidates, dataset.true, dataset.test.id, out, method=method, granularity=granularity, subjects=subjects,
         sequences=sequences, images_sha256=dataset.images_sha256, virtual=virtual, sampler=sampler, seed=seed,
-        provenance=provenance_of(dataset, candidates[0].folds_sha256 if candidates else None),
+        submissions=submissions, provenance=provenance_of(dataset, candidates[0].folds_sha256 if candidates else None),
     )  # fmt: skip
 
 
@@ -138,6 +141,7 @@ def blend_files(
     method: str = "mean",
     shares: Sequence[float] | None = None,
     provenance: Provenance | None = None,
+    submissions: Path | None = None,
 ) -> Path:
     """Blend CSVs of test poses without out-of-fold poses, by mean, median or given shares.
 
@@ -163,7 +167,8 @@ def blend_files(
         provenance=provenance,
         inputs={str(file): sha256_file(file) for file in files},
     )
-    write_blend(out, facts, test_id=np.sort(test_ids), poses={"submission.csv.gz": pose_mm})
+    poses = {"submission.csv.gz": pose_mm}
+    write_blend(out, facts, test_id=np.sort(test_ids), poses=poses, submissions=submissions)
     return out / "submission.csv.gz"
 
 

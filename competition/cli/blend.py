@@ -38,7 +38,15 @@ def blend_files(options: BlendOptions, workspace: Workspace, out: Path) -> Path:
     method = "mean" if options.method == "optuna" else options.method  # optuna is the default, and needs runs
     dataset = Dataset(workspace.data)
     made = provenance(dataset, with_labels=False)
-    written = blend.blend_files(options.files, dataset.test.id, out, method=method, shares=shares, provenance=made)
+    written = blend.blend_files(
+        options.files,
+        dataset.test.id,
+        out,
+        method=method,
+        shares=shares,
+        provenance=made,
+        submissions=workspace.submissions,
+    )
     names = list(map(str, options.files))
     parts = names
     if shares:
@@ -67,6 +75,7 @@ def blend_runs(options: BlendOptions, workspace: Workspace, out: Path) -> Path:
         virtual=options.virtual,
         sampler=options.sampler,
         seed=workspace.seed,
+        submissions=workspace.submissions,
     )
     active().table(members_table(result.record.members))
     active().table(blend_table(result.record))
