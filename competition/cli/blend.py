@@ -3,14 +3,17 @@
 import logging
 from pathlib import Path
 
-from competition.blending import blend
+from competition.blending import files
+from competition.blending.blend import blend_dataset
 from competition.cli.hints import render
 from competition.cli.options import BlendOptions
 from competition.cli.tables import blend_table, members_table
+from competition.common.arrays import Int64
 from competition.common.console import active
-from competition.common.errors import UserError
+from competition.common.errors import FoldsError, UserError
 from competition.common.workspace import Workspace
 from competition.data.dataset import Dataset
+from competition.data.folds import read_folds
 from competition.runs.candidates import candidates, missing_folds, out_of_fold_mpjpe, refitted, select
 from competition.runs.folders import run_folders
 from competition.runs.provenance import provenance
@@ -38,7 +41,7 @@ def blend_files(options: BlendOptions, workspace: Workspace, out: Path) -> Path:
     method = "mean" if options.method == "optuna" else options.method  # optuna is the default, and needs runs
     dataset = Dataset(workspace.data)
     made = provenance(dataset, with_labels=False)
-    written = blend.blend_files(
+    written = files.blend_files(
         options.files,
         dataset.test.id,
         out,
@@ -66,12 +69,13 @@ def blend_runs(options: BlendOptions, workspace: Workspace, out: Path) -> Path:
     chosen = select(found, runs, options.epochs, lambda candidate: out_of_fold_mpjpe(candidate, true))
     if options.refit:
         chosen = [refitted(candidate) for candidate in chosen]
-    result = blend.blend_dataset(
+    result = blend_dataset(
         chosen,
         dataset,
         out,
         method=options.method,
         granularity=options.granularity,
+        fold_of_row=None if all(candidate.verified for candidate in chosen) else _fold_of_row(workspace, dataset),
         virtual=options.virtual,
         sampler=options.sampler,
         seed=workspace.seed,
@@ -82,6 +86,14 @@ def blend_runs(options: BlendOptions, workspace: Workspace, out: Path) -> Path:
     for note in result.notes:
         log.info(note)
     return result.submission
+
+
+def _fold_of_row(workspace: Workspace, dataset: Dataset) -> Int64 | None:
+    """Return the fold of every training row; None if FOLDS doesn't hold folds of this data."""
+    try:
+        return read_folds(workspace.folds, dataset.images_sha256)[0]
+    except FoldsError:
+        return None
 
 
 def _check_missing_folds(complete: set[str], runs: list[str] | None, workspace: Workspace) -> None:
