@@ -1,4 +1,7 @@
-"""How well two sets of poses of the same images agree, and which files explain why some pairs don't."""
+"""How well two sets of poses of the same images agree, and which files explain why some pairs don't.
+
+Standard errors are those of the means of BLOCKS blocks of consecutive rows, as rows of a sequence have similar errors.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -7,10 +10,11 @@ from typing import Final
 
 import numpy as np
 
-from competition.common.arrays import Float32, Float64
+from competition.common.arrays import Float32, Float64, Floats
 from competition.common.seeds import generator
 from competition.common.skeleton import MIRROR
 
+BLOCKS: Final = 8
 ERRORS: Final = 2  # standard errors beyond a threshold
 
 _XYZ: Final = (0, 1, 2)
@@ -59,8 +63,14 @@ def agreement(first_mm: Float32, second_mm: Float32) -> Agreement:
         different[order] += _distances(first_mm[order], second_mm[np.roll(order, shift)]) / 2
     scale = max(float(different.mean()), 1e-6)
     value = 1 - float(same.mean()) / scale
-    error = float((same - (1 - value) * different).std()) / scale / float(np.sqrt(rows))
+    error = float(mean_and_error(same - (1 - value) * different)[1]) / scale
     return Agreement(value=value, error=error, row_mm=same)
+
+
+def mean_and_error(values: Floats) -> tuple[Floats, Floats]:
+    """Return the mean over rows of values [n, ...], sorted by Id, and its standard error."""
+    blocks = np.array([block.mean(axis=0) for block in np.array_split(values, min(BLOCKS, len(values)))])
+    return values.mean(axis=0), blocks.std(axis=0, ddof=1) / np.sqrt(len(blocks))
 
 
 def _distances(first_mm: Float32, second_mm: Float32) -> Float64:

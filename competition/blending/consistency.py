@@ -25,7 +25,7 @@ BROKEN: Final = 0.65  # ratio of agreements on the test images and out of fold; 
 UNRELATED: Final = 0.4  # ratio for two folds of a run
 PARTLY_BROKEN: Final = 0.8  # ratio relative to that of other members, if there also are
 OUTLIERS: Final = 0.05  # more test rows farther apart than 99 % of the out-of-fold rows
-FARTHER: Final = 1.15  # and the mean distance relative to out of fold, over that of other members
+FARTHER: Final = 1.1  # least ratio of mean distances on the test images and out of fold, where files are broken
 OUTLIER_ROWS: Final = 200  # test rows from which their share can be judged
 FITS: Final = 0.85  # ratio from which a change explains a broken file
 FIX: Final = "write the file again, or leave the run out"
@@ -62,8 +62,9 @@ class Pair:
     @property
     def is_broken(self) -> bool:
         """Whether the test poses are less related than expected."""
-        limit = UNRELATED if self.same_run else BROKEN
-        return self.is_informative and self.test.most < limit * self.expected.least
+        if self.same_run:
+            return self.is_informative and self.test.most < UNRELATED * self.expected.least
+        return self.is_informative and self.farther > FARTHER and self.test.most < BROKEN * self.expected.least
 
     @property
     def is_reversed(self) -> bool:
@@ -91,7 +92,7 @@ def inconsistencies(files: Sequence[PredictedFile], true_mm: Float32) -> list[st
 
     `true_mm` [S, 17, 3] are the true poses of the sampled out-of-fold rows.
     """
-    lines = _lines_on_profiles(files) | _lines_on_copies(files)
+    lines = _lines_on_profiles(files, true_mm) | _lines_on_copies(files)
     files = [file for file in files if file.member not in lines]
     pairs = [*_pairs_of_members(files), *_pairs_of_folds(files, true_mm)]
     members = [file.member for file in files]
@@ -106,12 +107,16 @@ def inconsistencies(files: Sequence[PredictedFile], true_mm: Float32) -> list[st
     return [f"{names}: {line}" for names, line in sorted(lines.items())]
 
 
-def _lines_on_profiles(files: Sequence[PredictedFile]) -> dict[str, str]:
+def _lines_on_profiles(files: Sequence[PredictedFile], true_mm: Float32) -> dict[str, str]:
+    """Compare profiles, except of members whose out-of-fold poses are hardly related to the truth."""
     lines: dict[str, str] = {}
     for file in files:
         own_mm = file.out_of_fold_mm[file.held_out]
-        if len(own_mm) >= LEAST_ROWS <= len(file.test_mm) and (found := profile_difference(own_mm, file.test_mm)):
-            line = f"the test poses in {file.name} don't fit the out-of-fold poses: {found}; {FIX}"
+        if not len(own_mm) >= LEAST_ROWS <= len(file.test_mm):
+            continue
+        difference = profile_difference(own_mm, file.test_mm)
+        if difference and agreement(own_mm, true_mm[file.held_out]).least > INFORMATIVE:
+            line = f"the test poses in {file.name} don't fit the out-of-fold poses: {difference}; {FIX}"
             lines.setdefault(file.member, line)
     return lines
 

@@ -7,7 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from competition.bench.simulator import simulate
 from competition.blending.agreement import culprits
+from competition.blending.consistency import PredictedFile, inconsistencies
+from competition.blending.corrections import better_numbering, check_unit_and_frame
+from competition.blending.files import differences
 from competition.blending.join import join
 from competition.common.errors import RunError, SubmissionError
 from competition.common.pose_csv import Poses, read_poses, write_poses
@@ -97,7 +101,7 @@ WRONG: dict[str, tuple[Change, str]] = {
     "y and z exchanged": (lambda pose: pose[..., [0, 2, 1]], "axes are exchanged"),
     "80 percent of the size": (lambda pose: 0.8 * pose, "joints are 0.80 times as far"),
     "arms exchanged with the head": (lambda pose: pose[:, [*range(9), 11, 12, 13, 14, 15, 16, 9, 10]], "the bone from"),
-    "much noise": (lambda pose: pose + _noise(pose.shape, 1, 150), "times as long"),
+    "much noise": (lambda pose: pose + _noise(pose.shape, 1, 150), "from those of other members"),
     "the same pose for all": (lambda pose: np.tile(pose[:1], (len(pose), 1, 1)), "vary 0.00 times"),
 }
 
@@ -185,6 +189,42 @@ def test_weak_members_are_not_warned_of(runs: Path, people: People, warned: list
     for names in ("abcd", "ad", "d"):
         _join(runs, people, names)
     assert not warned
+
+
+@pytest.mark.parametrize("draw", [*range(10), *(pytest.param(k, marks=pytest.mark.slow) for k in range(10, 200))])
+def test_simulated_members_are_not_warned_of(people: People, draw: int):
+    """Members of one to five folds; some have twice the others' error, some draw poses to their mean."""
+    random = np.random.default_rng(draw)
+    true, test_mm = people[0].pose_mm, people[1][: random.integers(12, 240)]
+    members, folds = int(random.integers(1, 8)), int(random.integers(1, 6))
+    levels = random.uniform(0.8, 1.4, members) * np.where(random.random(members) < 0.3, 2, 1)
+    pulls = np.where(random.random(members) < 0.6, 0, random.uniform(0.1, 0.97, members))
+    rows = len(true) + folds * len(test_mm)
+    errors = simulate(rows, members=members, seed=draw, levels=levels.tolist()).residual.transpose(2, 3, 0, 1)
+    fold = random.integers(0, folds, len(true))
+    files, means = [], []
+    for member, (error, pull) in enumerate(zip(errors, pulls, strict=True)):
+        middle = true.mean(axis=0)
+        poses = Poses(people[0].id, middle + (1 - pull) * (true - middle) + error[: len(true)])
+        check_unit_and_frame("member", poses, people[0])
+        assert not better_numbering(poses, range(folds), people[0], fold)
+        tests = [
+            (middle + (1 - pull) * (test_mm - middle) + part).astype(np.float32)
+            for part in np.split(error[len(true) :], folds)
+        ]
+        means.append(np.mean(tests, axis=0))
+        files += [
+            PredictedFile(
+                member=f"member{member}:1",
+                name=f"member{member}/fold{k}/test_epoch01.csv.gz",
+                held_out=fold == k,
+                out_of_fold_mm=poses.pose_mm.astype(np.float32),
+                test_mm=test,
+            )
+            for k, test in enumerate(tests)
+        ]
+    assert inconsistencies(files, true.astype(np.float32)) == []
+    assert differences([str(member) for member in range(members)], np.array(means, np.float32)) == []
 
 
 NUMBERED: dict[str, tuple[Change, str]] = {  # of Ids of fold 0, which are the even ones
