@@ -59,7 +59,6 @@ def blend(
     granularity: str = "auto",
     subjects: Sequence[str] | None = None,
     sequences: Sequence[str] | None = None,
-    images_sha256: str | None = None,
     provenance: Provenance | None = None,
     virtual: bool = False,
     sampler: str = "cmaes",
@@ -68,12 +67,12 @@ def blend(
     """Blend candidates and write the files to `out`.
 
     `true` holds the training Ids, ascending, and their poses in mm; `subjects` and `sequences` belong to its rows.
-    `provenance` is copied to blend.json. Raises UserError before anything is written; files of an earlier blend in
-    `out` remain until everything is computed.
+    Candidates must belong to the images and the test set of `provenance`, which is copied to blend.json. Raises
+    UserError before anything is written; files of an earlier blend in `out` remain until everything is computed.
     """
     started = time.perf_counter()
     requested = check_blend(method, granularity)
-    joined = join(candidates, true, test_ids, images_sha256=images_sha256, virtual=virtual)
+    joined = join(candidates, true, test_ids, provenance=provenance, virtual=virtual)
     place = np.searchsorted(true.id, joined.id)
     problem = Problem(
         residual=joined.residual,
@@ -123,10 +122,11 @@ def blend_dataset(
 ) -> BlendResult:
     """Blend candidates with the labels, groups and test images of a data set; see `blend`."""
     subjects, sequences = dataset.groups
+    folds = (candidate.provenance.folds_sha256 for candidate in candidates)
     return blend(
         candidates, dataset.true, dataset.test.id, out, method=method, granularity=granularity, subjects=subjects,
-        sequences=sequences, images_sha256=dataset.images_sha256, virtual=virtual, sampler=sampler, seed=seed,
-        provenance=provenance_of(dataset, candidates[0].folds_sha256 if candidates else None),
+        sequences=sequences, virtual=virtual, sampler=sampler, seed=seed,
+        provenance=provenance_of(dataset, next((sha256 for sha256 in folds if sha256 is not None), None)),
     )  # fmt: skip
 
 
