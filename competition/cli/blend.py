@@ -139,7 +139,9 @@ def _check_missing_folds(complete: set[str], runs: list[str] | None, workspace: 
         if name in complete:
             command = render(missing.command, workspace)
             log.warning(f"run {name} is blended without some folds: {missing}: {advice}: {command}")
-        elif runs or not complete:
+        elif not runs and complete:
+            log.info(f"run {name} is left out, as no epoch is complete in all its folds: {missing}")
+        else:
             nothing = "" if runs else "nothing to blend: "
             raise UserError(
                 f"{nothing}run {name} has no epoch that is complete in all its folds: {missing}",
