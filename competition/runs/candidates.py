@@ -98,7 +98,8 @@ def refitted(candidate: Candidate) -> Candidate:
             fix=f"first train {candidate.run} on everything, with the same settings",
             command=Command("train", {"model": recipe, "run": candidate.run, "fold": "full"}),
         )
-    return replace(candidate, test_files=(file,))
+    folders = [folder for folder in (*fold_folders(run), file.parent) if (folder / "config.json").exists()]
+    return replace(candidate, test_files=(file,), provenance=_data_of(run, [read_config(path) for path in folders]))
 
 
 def write_submission(submissions: Path, run: str, test_ids: Int64) -> tuple[Path, Candidate] | None:
