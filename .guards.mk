@@ -30,5 +30,40 @@ reject = $(error $(1)=: unknown variable:$(if $(2), did you mean $(2)=?) expecte
 on_command_line = $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 $(foreach name,$(filter-out $(KNOWN),$(on_command_line)),$(call reject,$(name),$(call nearest,$(name))))
 
+# The same for a variable that none of the goals uses, as in `make blend RUN=x`; a goal that is a file accepts all
+COMMON_VARIABLES = DATA FOLDS SUBMISSIONS SEED ARGS
+# of the synthetic data that a target makes when they are missing
+DATA_VARIABLES = $(if $(SYNTHETIC),N N_TEST)
+uses.help =
+uses.setup =
+uses.demo = SEED
+uses.test = ARGS
+uses.check-code =
+uses.bench = ARGS
+uses.data = N N_TEST DATA SEED ARGS
+uses.check = $(COMMON_VARIABLES) $(DATA_VARIABLES)
+uses.folds = $(COMMON_VARIABLES) $(DATA_VARIABLES)
+uses.train = MODEL FOLD RUN EPOCHS GPUS $(COMMON_VARIABLES) $(DATA_VARIABLES)
+uses.predict = RUN $(COMMON_VARIABLES)
+uses.blend = METHOD $(COMMON_VARIABLES)
+uses.score = RUN FILE $(COMMON_VARIABLES)
+uses.board = $(COMMON_VARIABLES)
+uses.report = $(COMMON_VARIABLES)
+uses.submit = RUN FILE COMPETITION MESSAGE YES $(COMMON_VARIABLES)
+uses.verify = RUN $(COMMON_VARIABLES)
+uses.reproduce = FOLD $(COMMON_VARIABLES) $(DATA_VARIABLES)
+uses.clean =
+
+GOALS = $(or $(MAKECMDGOALS),help)
+used_by = $(if $(filter undefined,$(origin uses.$(1))),$(VARIABLES),$(uses.$(1)))
+ALLOWED = $(foreach goal,$(GOALS),$(call used_by,$(goal)))
+USED = $(filter-out $(COMMON_VARIABLES),$(filter $(ALLOWED),$(VARIABLES))) $(filter $(ALLOWED),$(COMMON_VARIABLES))
+GOALS_USE = $(if $(word 2,$(GOALS)),they use,$(GOALS) uses) $(or $(strip $(USED)),no variables)
+$(foreach name,$(filter-out $(ALLOWED) $(BUILT_IN),$(on_command_line)),$(error $(name)=: not used by $(GOALS): $(GOALS_USE)))
+
+# FILE would replace the file of RUN
+FILE_OF = $(if $(filter score submit,$(GOALS)),$(filter RUN FILE,$(on_command_line)))
+$(if $(word 2,$(FILE_OF)),$(error RUN= and FILE=: expected only one of them))
+
 # $(call require,NAME,hint) in a recipe: end with the hint when the variable is not set
 require = $(if $(value $(1)),,$(error $(1)= is missing: $(2)))

@@ -32,14 +32,14 @@ PYTHON = $(VENV)/bin/python
 CLI = $(PYTHON) -m competition
 COMMON = --data '$(DATA)' --folds '$(FOLDS)' --submissions '$(SUBMISSIONS)' --seed '$(SEED)'
 
-# .guards.mk rejects unknown variables and characters that would break the quotes in the recipes below
-override VARIABLES = MODEL FOLD RUN EPOCHS GPUS SEED DATA FOLDS SUBMISSIONS N N_TEST METHOD FILE COMPETITION MESSAGE YES ARGS
-MAKEFILE := $(lastword $(MAKEFILE_LIST))
-include $(dir $(MAKEFILE)).guards.mk
-
 # What `train` needs and makes when it is missing: the synthetic data (never another DATA) and the folds
 SYNTHETIC = $(if $(filter data/synthetic,$(DATA)),data/synthetic/manifest.json)
 FOLDS_CSV = $(FOLDS)/folds.csv
+
+# .guards.mk rejects unknown and unused variables, and characters that would break the quotes in the recipes below
+override VARIABLES = MODEL FOLD RUN EPOCHS GPUS SEED DATA FOLDS SUBMISSIONS N N_TEST METHOD FILE COMPETITION MESSAGE YES ARGS
+MAKEFILE := $(lastword $(MAKEFILE_LIST))
+include $(dir $(MAKEFILE)).guards.mk
 
 # `make -j4 train blend` trains first: each target already uses all cores
 .NOTPARALLEL:

@@ -6,7 +6,8 @@ Poses are [N, 17, 3] in mm, in camera axes (x right, y down, z away), relative t
 position. Errors that the user can fix are a UserError with a message of one line. Only `create` imports torch.
 """
 
-from competition.blending.blend import BlendResult, blend, blend_dataset, blend_files
+from competition.blending.blend import BlendResult, blend, blend_dataset
+from competition.blending.files import blend_files
 from competition.common.errors import UserError
 from competition.common.metrics import joint_errors, mpjpe, mpjpe_joint
 from competition.common.pose_csv import Poses

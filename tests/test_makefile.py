@@ -90,7 +90,10 @@ def test_unknown_variables_of_the_environment_are_ignored(tmp_path: Path):
 def test_a_run_can_be_scored_and_submitted_by_name(tmp_path: Path):
     assert "[--file]\n[submissions/blend/submission.csv.gz]\n" in _make(tmp_path, "score").stdout
     assert "[--file]\n[runs/a b/submission.csv.gz]\n" in _make(tmp_path, "score", "RUN=a b", "SUBMISSIONS=runs").stdout
-    assert "[--file]\n[x.csv]\n" in _make(tmp_path, "submit", "RUN=a", "FILE=x.csv", "COMPETITION=c").stdout
+    assert "[--file]\n[x.csv]\n" in _make(tmp_path, "submit", "FILE=x.csv", "COMPETITION=c").stdout
+    for target in ("score", "submit"):
+        assert "RUN= and FILE=: expected only one" in _error_of(tmp_path, target, "RUN=a", "FILE=x.csv")
+    assert _make(tmp_path, "score", "RUN=a", FILE="x.csv").returncode == 0  # of the environment
 
 
 def test_environment_variables_of_the_same_names_are_ignored(tmp_path: Path):
@@ -123,3 +126,82 @@ def test_help_lists_every_target_and_every_variable(tmp_path: Path):
     assert f"variables: {variables[1]}\n" in printed
     assigned = re.findall(r"^([A-Z_]+) =", makefile.partition("\nVENV =")[0], re.MULTILINE)
     assert sorted(assigned) == sorted(variables[1].split())
+
+
+def _lines(pattern: str, text: str) -> dict[str, str]:
+    """Return the text after each match at the start of a line, by the first group."""
+    found: dict[str, str] = {}
+    for match in re.finditer(pattern, text, re.MULTILINE):
+        found[match[1]] = f"{found.get(match[1], '')} {match[2]}"
+    return found
+
+
+TEXT = (MAKEFILE.read_text() + MAKEFILE.with_name(".guards.mk").read_text()).replace("\\\n", "")
+VALUES = _lines(r"^(?:override )?([A-Z_]+) :?= ?(.*)$", TEXT)
+RULES = _lines(r"^([^\s#:=]+): (.*(?:\n\t.*)*)", TEXT)  # prerequisites and recipe
+VARIABLES = VALUES["VARIABLES"].split()
+
+
+def _used_in(text: str) -> set[str]:
+    """Return the names of the variables that a text refers to, directly or through other variables."""
+    names = set(re.findall(r"\$\((?:value )?([A-Z_]+)\)", text)) - {"VARIABLES"}
+    return names.union(*(_used_in(VALUES.get(name, "")) for name in names))
+
+
+def _used_by(target: str, data: str) -> set[str]:
+    """Return the variables of a target's recipe and of those that make its prerequisites."""
+    prerequisites, _, recipe = RULES[target].partition("\n")
+    prerequisites = prerequisites.partition("##")[0]
+    if data == "data/synthetic":
+        prerequisites = prerequisites.replace("$(SYNTHETIC)", "data/synthetic/manifest.json")
+    used = _used_in(prerequisites + recipe) & {*VARIABLES}
+    return used.union(*(_used_by(name, data) for name in prerequisites.split() if name in RULES))
+
+
+TARGETS = [(target, "data/synthetic") for target in RULES[".PHONY"].split()]
+TARGETS += [(target, "/data/pose") for target, data in TARGETS if "DATA" in _used_by(target, data)]
+
+
+@pytest.mark.parametrize(("target", "data"), TARGETS)
+def test_exactly_the_variables_of_the_recipes_are_accepted(tmp_path: Path, target: str, data: str):
+    used = _used_by(target, data)
+    unused = next(name for name in VARIABLES if name not in used)
+    given = [f"DATA={data}"] if "DATA" in used else []
+    error = _error_of(tmp_path, "-n", target, *given, f"{unused}=1")
+    assert f"{unused}=: not used by {target}: {target} uses " in error
+    assert error.count("\n") == 1
+    listed = error.partition(" uses ")[2].partition(".")[0].split()
+    assert listed == (sorted(used, key=listed.index) or ["no", "variables"])
+
+
+UNUSED = {
+    "blend RUN=x": "RUN=: not used by blend: ",
+    "reproduce EPOCHS=1": "EPOCHS=: not used by reproduce: ",
+    "check MODEL=x": "MODEL=: not used by check: ",
+    "board FOLD=0": "FOLD=: not used by board: ",
+    "train blend N_TEST=5 DATA=/x": "N_TEST=: not used by train blend: they use MODEL",
+    "MODEL=x": "MODEL=: not used by help: help uses no variables",
+    "blend RUN=": "RUN=: not used by blend: ",
+    "blend RUN=x MODLE=x": "MODLE=: unknown variable",
+}
+
+
+@pytest.mark.parametrize("command", UNUSED)
+def test_an_unused_variable_is_rejected(tmp_path: Path, command: str):
+    error = _error_of(tmp_path, *command.split())
+    assert UNUSED[command] in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train blend MODEL=x METHOD=mean",
+        "train N=5 N_TEST=5",
+        "own/folds.csv FOLDS=own N=5 MODEL=x",
+        "score SHELL=/bin/sh",
+    ],
+)
+def test_a_variable_that_one_goal_uses_is_accepted(tmp_path: Path, command: str):
+    done = _make(tmp_path, "-n", *command.split(), METHOD="mean", MODEL="x")
+    assert done.returncode == 0, done.stderr

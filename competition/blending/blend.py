@@ -23,9 +23,7 @@ from competition.blending.plan import make_plan
 from competition.blending.problem import Problem
 from competition.blending.search import journal
 from competition.common.arrays import Float64, Int64
-from competition.common.errors import UserError
-from competition.common.files import sha256_file
-from competition.common.pose_csv import Poses, read_poses
+from competition.common.pose_csv import Poses
 from competition.common.records import to_json
 from competition.data.dataset import Dataset
 from competition.runs.blends import Blend, write_blend
@@ -59,20 +57,24 @@ def blend(
     granularity: str = "auto",
     subjects: Sequence[str] | None = None,
     sequences: Sequence[str] | None = None,
+    fold_of_row: Int64 | None = None,
     provenance: Provenance | None = None,
     virtual: bool = False,
     sampler: str = "cmaes",
     seed: int = 0,
+    submissions: Path | None = None,
 ) -> BlendResult:
     """Blend candidates and write the files to `out`.
 
     `true` holds the training Ids, ascending, and their poses in mm; `subjects` and `sequences` belong to its rows.
     Candidates must belong to the images and the test set of `provenance`, which is copied to blend.json. Raises
-    UserError before anything is written; files of an earlier blend in `out` remain until everything is computed.
+    UserError before anything is written; files of an earlier blend in `out` remain until everything is computed, and
+    are kept elsewhere if they were submitted according to the ledger beside `out` or in `submissions` (see
+    `write_blend`).
     """
     started = time.perf_counter()
     requested = check_blend(method, granularity)
-    joined = join(candidates, true, test_ids, provenance=provenance, virtual=virtual)
+    joined = join(candidates, true, test_ids, provenance=provenance, fold_of_row=fold_of_row, virtual=virtual)
     place = np.searchsorted(true.id, joined.id)
     problem = Problem(
         residual=joined.residual,
@@ -104,7 +106,7 @@ def blend(
             "all rows"
         )
     facts = replace(facts, provenance=provenance, inputs=joined.inputs, seconds=round(time.perf_counter() - started, 3))
-    facts = write_blend(out, facts, test_id=joined.test_id, poses=poses, files=files)
+    facts = write_blend(out, facts, test_id=joined.test_id, poses=poses, files=files, submissions=submissions)
     values = shipped.fitted.values if isinstance(shipped.fitted, Weights) else None
     return BlendResult(submission=out / "submission.csv.gz", record=facts, weights=values, notes=tuple(notes))
 
@@ -116,55 +118,21 @@ def blend_dataset(
     *,
     method: str = "optuna",
     granularity: str = "auto",
+    fold_of_row: Int64 | None = None,
     virtual: bool = False,
     sampler: str = "cmaes",
     seed: int = 0,
+    submissions: Path | None = None,
 ) -> BlendResult:
     """Blend candidates with the labels, groups and test images of a data set; see `blend`."""
     subjects, sequences = dataset.groups
     folds = (candidate.provenance.folds_sha256 for candidate in candidates)
     return blend(
         candidates, dataset.true, dataset.test.id, out, method=method, granularity=granularity, subjects=subjects,
-        sequences=sequences, virtual=virtual, sampler=sampler, seed=seed,
+        sequences=sequences, fold_of_row=fold_of_row, virtual=virtual, sampler=sampler, seed=seed,
+        submissions=submissions,
         provenance=provenance_of(dataset, next((sha256 for sha256 in folds if sha256 is not None), None)),
     )  # fmt: skip
-
-
-def blend_files(
-    files: Sequence[Path],
-    test_ids: Int64,
-    out: Path,
-    *,
-    method: str = "mean",
-    shares: Sequence[float] | None = None,
-    provenance: Provenance | None = None,
-) -> Path:
-    """Blend CSVs of test poses without out-of-fold poses, by mean, median or given shares.
-
-    Writes out/submission.csv.gz and blend.json, which includes `provenance`; returns the former. Raises UserError if
-    the method or the shares are invalid.
-    """
-    if shares is None and method not in ("mean", "median"):
-        raise UserError(f"method {method} needs out-of-fold poses", fix="for --files, use mean, median or --shares")
-    if shares is not None and (len(shares) != len(files) or min(shares) < 0 or sum(shares) <= 0):
-        raise UserError(
-            f"shares {','.join(map(str, shares))}: expected {len(files)} numbers of at least 0, one per file, not all 0"
-        )
-    test_mm = np.array([read_poses(file, test_ids).pose_mm for file in files])
-    if shares is not None:
-        pose_mm = np.tensordot(np.array(shares) / sum(shares), test_mm, 1)
-    else:
-        pose_mm = test_mm.mean(axis=0) if method == "mean" else np.median(test_mm, axis=0)
-    facts = Blend(
-        method="shares" if shares is not None else method,
-        candidates=list(map(str, files)),
-        shipped="mean" if shares is None and method == "mean" else "blend",
-        why="as requested; its error is unknown without out-of-fold poses",
-        provenance=provenance,
-        inputs={str(file): sha256_file(file) for file in files},
-    )
-    write_blend(out, facts, test_id=np.sort(test_ids), poses={"submission.csv.gz": pose_mm})
-    return out / "submission.csv.gz"
 
 
 def _studies(results: dict[str, MethodResult]) -> list[optuna.Study]:

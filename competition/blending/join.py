@@ -6,20 +6,22 @@ Nothing is joined by row position. Candidates are sorted by (run, epoch) first, 
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from competition.blending.consistency import SAMPLE_ROWS, PredictedFile, inconsistencies, sample_rows
+from competition.blending.corrections import better_numbering, check_unit_and_frame
 from competition.blending.virtual import NAMES as VIRTUAL
 from competition.blending.virtual import virtual_members
-from competition.common.arrays import Float32, Float64, Int64
+from competition.common.arrays import Float32, Float64, Int64, Intp
 from competition.common.errors import RunError
 from competition.common.files import sha256_file
 from competition.common.metrics import mpjpe
-from competition.common.pose_csv import Poses
+from competition.common.pose_csv import Poses, check_frame_and_unit, read_poses
 from competition.common.skeleton import AXES, JOINTS
 from competition.runs.blends import MemberErrors
-from competition.runs.candidates import Candidate, read_out_of_fold, read_test_poses
+from competition.runs.candidates import Candidate, read_out_of_fold_parts
 from competition.runs.provenance import PARTS, Provenance, other_parts
 
 log = logging.getLogger(__name__)
@@ -47,12 +49,14 @@ def join(
     test_ids: Int64,
     *,
     provenance: Provenance | None = None,
+    fold_of_row: Int64 | None = None,
     virtual: bool = False,
 ) -> Joined:
-    """Read candidates and join them on Id; raise UserError if they can't be compared.
+    """Read candidates and join them on Id; raise UserError if they can't be compared, and warn of inconsistent ones.
 
-    `true` holds the training Ids, ascending, and their poses in mm. Runs must belong to the images and the test set of
-    `provenance`, without it to those of each other. `virtual` adds the members' geometric medians.
+    `true` holds the training Ids, ascending, and their poses in mm; `fold_of_row` the fold that holds out each of its
+    rows. Runs must belong to the images and the test set of `provenance`, without it to those of each other. `virtual`
+    adds the members' geometric medians.
     """
     assert (np.diff(true.id) > 0).all(), "searchsorted needs ascending Ids"
     ordered = sorted(candidates, key=lambda c: (c.run, c.epoch))
@@ -60,9 +64,9 @@ def join(
     _check_data(ordered, provenance)
     members = len(ordered)
     names = (*(candidate.name for candidate in ordered), *(VIRTUAL if virtual else ()))
-    common, residual, true_mm, errors, remarks = _read_residuals(ordered, true, len(names))
-    notes += remarks
-    test_mm = np.array([read_test_poses(candidate, test_ids) for candidate in ordered])
+    rows = _read_out_of_fold(ordered, true, len(names), fold_of_row)
+    residual = rows.residual
+    test_mm = _read_test(ordered, rows, test_ids)
     if virtual:
         residual[:, :, members:] = virtual_members(residual[:, :, :members])
         of_test = virtual_members(test_mm.transpose(2, 3, 0, 1).astype(np.float32))
@@ -71,14 +75,14 @@ def join(
     return Joined(
         names=names,
         members=members,
-        id=common,
+        id=rows.id,
         residual=residual,
-        true_mm=true_mm,
-        errors=errors,
+        true_mm=rows.true_mm,
+        errors=rows.errors,
         test_id=np.sort(test_ids),
         test_mm=test_mm,
         inputs={"/".join(file.parts[-3:]): sha256_file(file) for file in files},
-        notes=tuple(notes),
+        notes=(*notes, *rows.notes),
     )
 
 
@@ -130,44 +134,120 @@ def _check_data(ordered: Sequence[Candidate], provenance: Provenance | None) -> 
         )
 
 
-def _read_residuals(
-    ordered: Sequence[Candidate], true: Poses, columns: int
-) -> tuple[Int64, Float32, Float32, list[MemberErrors], list[str]]:
-    """Return the Ids [N] that all candidates have, residuals [17, 3, columns, N], the truth in mm, errors and notes.
+@dataclass(kw_only=True)
+class _Rows:
+    """Out-of-fold rows of all candidates: at first those of the first one, at the end those that all have."""
 
-    Candidates are read one at a time into one array, which is nearly all of a blend's memory.
-    """
-    poses = read_out_of_fold(ordered[0], true)
-    ids, common, most = poses.id, np.ones(len(poses.id), bool), len(poses.id)
-    true_mm = true.pose_mm[np.searchsorted(true.id, ids)].astype(np.float32)
-    residual = np.empty((len(JOINTS), len(AXES), columns, len(ids)), np.float32)
-    notes = [f"{ordered[0].name} is the only candidate: the blend is a copy of it"] if len(ordered) == 1 else []
+    id: Int64  # [N]
+    true_mm: Float32  # [N, 17, 3]
+    residual: Float32  # [17, 3, columns, N] mm
+    file: list[Int64] = field(default_factory=list)  # [N] of each candidate: index of the row's out-of-fold file
+    errors: list[MemberErrors] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def poses_mm(self, member: int, rows: Intp) -> Float32:
+        """Return a member's poses [n, 17, 3] on some rows."""
+        return np.asarray(self.residual[:, :, member, rows].transpose(2, 0, 1) + self.true_mm[rows])
+
+
+def _read_out_of_fold(ordered: Sequence[Candidate], true: Poses, columns: int, fold_of_row: Int64 | None) -> _Rows:
+    """Read candidates one at a time into one array, which is nearly all of a blend's memory."""
+    poses, file = read_out_of_fold_parts(ordered[0], true)
+    true_mm = true.pose_mm[np.searchsorted(true.id, poses.id)].astype(np.float32)
+    residual = np.empty((len(JOINTS), len(AXES), columns, len(poses.id)), np.float32)
+    rows = _Rows(id=poses.id, true_mm=true_mm, residual=residual)
+    if len(ordered) == 1:
+        rows.notes.append(f"{ordered[0].name} is the only candidate: the blend is a copy of it")
+    common = np.ones(len(rows.id), bool)
     seen: dict[str, str] = {}
-    errors: list[MemberErrors] = []
     for place, candidate in enumerate(ordered):
         if place:
-            poses = read_out_of_fold(candidate, true)
+            poses, file = read_out_of_fold_parts(candidate, true)
         pose_mm = poses.pose_mm.astype(np.float32)
-        if len(poses.id) > 1 and not np.ptp(pose_mm, axis=0).any():
-            notes.append(f"{candidate.name} predicts the same pose for every image")
+        rows.notes += _notes_on(candidate, poses, pose_mm, seen)
+        _check_corrections(candidate, poses, true, fold_of_row)
         of_rows = true.pose_mm[np.searchsorted(true.id, poses.id)]
-        errors.append(MemberErrors(name=candidate.name, mpjpe=mpjpe(poses.pose_mm, of_rows), rows=len(poses.id)))
-        digest = hashlib.sha256(poses.id.tobytes() + pose_mm.tobytes()).hexdigest()
-        if digest in seen:
-            log.warning(f"{candidate.name} is a copy of {seen[digest]}: they share one weight")
-        seen.setdefault(digest, candidate.name)
-        common &= np.isin(ids, poses.id, assume_unique=True)
+        rows.errors.append(MemberErrors(name=candidate.name, mpjpe=mpjpe(poses.pose_mm, of_rows), rows=len(poses.id)))
+        common &= np.isin(rows.id, poses.id, assume_unique=True)
         if not common.any():
             raise RunError(
                 f"{candidate.name} shares no out-of-fold Id with {ordered[0].name}", fix="blend runs of the same folds"
             )
-        found = np.searchsorted(poses.id, ids[common])
+        found = np.searchsorted(poses.id, rows.id[common])
         residual[:, :, place, common] = (pose_mm[found] - true_mm[common]).transpose(1, 2, 0)
-        most = max(most, len(poses.id))
-    if common.sum() < most:
-        notes.append(
-            f"the candidates share {common.sum()} of up to {most} out-of-fold rows: the weights are fitted on those"
-        )
+        rows.file.append(np.full(len(rows.id), -1))
+        rows.file[-1][common] = file[found]
+    _report_few_rows(ordered, rows, int(common.sum()))
     if not common.all():
-        residual, true_mm = np.ascontiguousarray(residual[..., common]), true_mm[common]
-    return ids[common], residual, true_mm, errors, notes
+        rows.id, rows.true_mm = rows.id[common], rows.true_mm[common]
+        rows.residual = np.ascontiguousarray(residual[..., common])
+        rows.file = [of_member[common] for of_member in rows.file]
+    return rows
+
+
+def _notes_on(candidate: Candidate, poses: Poses, pose_mm: Float32, seen: dict[str, str]) -> list[str]:
+    """Warn of a copy of a candidate in `seen`, names by hash; return notes."""
+    digest = hashlib.sha256(poses.id.tobytes() + pose_mm.tobytes()).hexdigest()
+    if digest in seen:
+        log.warning(f"{candidate.name} is a copy of {seen[digest]}: they share one weight")
+    seen.setdefault(digest, candidate.name)
+    is_constant = len(poses.id) > 1 and not np.ptp(pose_mm, axis=0).any()
+    return [f"{candidate.name} predicts the same pose for every image"] if is_constant else []
+
+
+def _check_corrections(candidate: Candidate, poses: Poses, true: Poses, fold_of_row: Int64 | None) -> None:
+    """Raise RunError for out-of-fold poses in another unit or frame; warn of Ids with another numbering."""
+    check_unit_and_frame(candidate.name, poses, true)
+    folds = [int(path.parent.name.removeprefix("fold")) for path in candidate.valid_files]
+    if better := better_numbering(poses, folds, true, fold_of_row):
+        log.warning(
+            f"{candidate.name}: its Ids don't seem to be those of train_images.txt, counted from 1: its error out of "
+            f"fold would be lower with {better}: write {candidate.valid_files[0].name} again"
+        )
+
+
+def _report_few_rows(ordered: Sequence[Candidate], rows: _Rows, common: int) -> None:
+    """Note that candidates share only some rows; warn of external ones that have less than half of the others'."""
+    most = max(member.rows for member in rows.errors)
+    if common < most:
+        rows.notes.append(
+            f"the candidates share {common} of up to {most} out-of-fold rows: the weights are fitted on those"
+        )
+    for candidate, member in zip(ordered, rows.errors, strict=True):
+        if not candidate.verified and 2 * member.rows < most:
+            log.warning(
+                f"{candidate.name} has out-of-fold poses of only {member.rows} of {most} images, so that all weights "
+                "are fitted on these: add its other folds, or leave it out"
+            )
+
+
+def _read_test(ordered: Sequence[Candidate], rows: _Rows, test_ids: Int64) -> Float64:
+    """Read test poses in mm, averaged over folds, [M, n, 17, 3]; check each file.
+
+    Raises SubmissionError for a file in another unit or frame than the out-of-fold poses, and warns of files that are
+    inconsistent with them.
+    """
+    sample = sample_rows(len(rows.id), SAMPLE_ROWS[0])
+    test_sample = sample_rows(len(test_ids), SAMPLE_ROWS[1])
+    test_mm = np.empty((len(ordered), len(test_ids), len(JOINTS), len(AXES)))
+    files = []
+    for member, candidate in enumerate(ordered):
+        own_mm = rows.poses_mm(member, sample)
+        of_files = [read_poses(path, test_ids) for path in candidate.test_files]
+        test_mm[member] = np.mean([poses.pose_mm for poses in of_files], axis=0)
+        one_file = len(candidate.test_files) != len(candidate.valid_files)  # of a network trained on everything
+        for place, (path, poses) in enumerate(zip(candidate.test_files, of_files, strict=True)):
+            check_frame_and_unit(poses, path, own_mm)
+            held_out = np.ones(len(sample), bool) if one_file else rows.file[member][sample] == place
+            files.append(
+                PredictedFile(
+                    member=candidate.name,
+                    name="/".join(path.parts[-3:]),
+                    held_out=held_out,
+                    out_of_fold_mm=own_mm,
+                    test_mm=poses.pose_mm[test_sample].astype(np.float32),
+                )
+            )
+    for line in inconsistencies(files, rows.true_mm[sample]):
+        log.warning(line)
+    return test_mm

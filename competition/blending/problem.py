@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from competition.blending.weights import single_errors
-from competition.common.arrays import Float32, Float64
+from competition.common.arrays import Float32, Float64, Intp
 
 S = TypeVar("S", bound=np.generic)
 
@@ -49,7 +49,7 @@ class Problem:
         """The MPJPE of every member alone, [members]."""
         return single_errors(self.residual[:, :, : self.members])
 
-    def take(self, rows: npt.NDArray[np.intp]) -> Problem:
+    def take(self, rows: Intp) -> Problem:
         """Return a copy of some rows, given by their indices."""
         return replace(
             self,
@@ -84,7 +84,7 @@ def _joined(parts: Sequence[npt.NDArray[S] | None]) -> npt.NDArray[S] | None:
     return np.concatenate(present) if present else None
 
 
-def choose_rows(sequences: npt.NDArray[np.str_] | None, rows: int, limit: int = SEARCH_ROWS) -> npt.NDArray[np.intp]:
+def choose_rows(sequences: npt.NDArray[np.str_] | None, rows: int, limit: int = SEARCH_ROWS) -> Intp:
     """Choose at most `limit` of `rows` rows, ascending: all of them, or evenly spaced rows of every sequence."""
     if rows <= limit:
         return np.arange(rows)

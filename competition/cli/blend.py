@@ -3,15 +3,18 @@
 import logging
 from pathlib import Path
 
-from competition.blending import blend
+from competition.blending import files
+from competition.blending.blend import blend_dataset
 from competition.cli.hints import render
 from competition.cli.options import BlendOptions
 from competition.cli.tables import blend_table, members_table
+from competition.common.arrays import Int64
 from competition.common.choices import EPOCHS
 from competition.common.console import active
-from competition.common.errors import UserError
+from competition.common.errors import FoldsError, UserError
 from competition.common.workspace import Workspace
 from competition.data.dataset import Dataset
+from competition.data.folds import read_folds
 from competition.runs.candidates import (
     Candidate,
     candidates,
@@ -49,7 +52,15 @@ def blend_files(options: BlendOptions, workspace: Workspace, out: Path) -> Path:
     method = "mean" if options.method == "optuna" else options.method  # optuna is the default, and needs runs
     dataset = Dataset(workspace.data)
     made = provenance(dataset, with_labels=False)
-    written = blend.blend_files(options.files, dataset.test.id, out, method=method, shares=shares, provenance=made)
+    written = files.blend_files(
+        options.files,
+        dataset.test.id,
+        out,
+        method=method,
+        shares=shares,
+        provenance=made,
+        submissions=workspace.submissions,
+    )
     names = list(map(str, options.files))
     parts = names
     if shares:
@@ -75,15 +86,17 @@ def blend_runs(options: BlendOptions, workspace: Workspace, out: Path) -> Path:
     _note_skipped(chosen, options.epochs, missing)
     if options.refit:
         chosen = [refitted(candidate) for candidate in chosen]
-    result = blend.blend_dataset(
+    result = blend_dataset(
         chosen,
         dataset,
         out,
         method=options.method,
         granularity=options.granularity,
+        fold_of_row=None if all(candidate.verified for candidate in chosen) else _fold_of_row(workspace, dataset),
         virtual=options.virtual,
         sampler=options.sampler,
         seed=workspace.seed,
+        submissions=workspace.submissions,
     )
     active().table(members_table(result.record.members))
     active().table(blend_table(result.record))
@@ -124,6 +137,14 @@ def _note_skipped(chosen: list[Candidate], epochs: str, missing: set[str]) -> No
     skipped = [name for name in wanted if name not in missing.union(candidate.name for candidate in chosen)]
     if skipped:
         log.info(f"skipped, as their runs have no such epoch that is complete in all folds: {', '.join(skipped)}")
+
+
+def _fold_of_row(workspace: Workspace, dataset: Dataset) -> Int64 | None:
+    """Return the fold of every training row; None if FOLDS doesn't hold folds of this data."""
+    try:
+        return read_folds(workspace.folds, dataset.images_sha256)[0]
+    except FoldsError:
+        return None
 
 
 def _check_missing_folds(complete: set[str], runs: list[str] | None, workspace: Workspace) -> None:

@@ -7,10 +7,16 @@ from typing import Final
 from competition.common.errors import Command, UserError
 from competition.common.workspace import Workspace
 
-# flags that are variables of the Makefile; all others go into ARGS
-VARIABLES: Final = (
-    "model", "fold", "run", "epochs", "gpus", "n", "n-test", "method", "file", "competition", "message", "yes",
-)  # fmt: skip
+VARIABLES: Final = {  # flags that are variables of the command's target in the Makefile; all others go into ARGS
+    "data": ("n", "n-test"),
+    "train": ("model", "fold", "run", "epochs", "gpus"),
+    "predict": ("run",),
+    "blend": ("method",),
+    "score": ("file",),
+    "submit": ("file", "competition", "message", "yes"),
+    "verify": ("run",),
+    "reproduce": ("fold",),
+}
 BLANK: Final = "<name>"
 REQUIRED: Final = {  # what the user has to fill in where a command doesn't name it
     "predict": {"run": BLANK},
@@ -24,13 +30,14 @@ def render(command: Command, workspace: Workspace) -> str:
     """Return the command line, in backticks, that runs a subcommand on the user's folders.
 
     An option without value is a switch. `make data` gets no folder, so that a copied command never generates images in
-    a folder of real data.
+    a folder of real data; `bench` uses none.
     """
     options = {name: BLANK if value is None else _quote(value) for name, value in command.options.items()}
     options = {name: value for name, value in REQUIRED.get(command.name, {}).items() if name not in options} | options
-    words = [f"{name.upper().replace('-', '_')}={value}" for name, value in options.items() if name in VARIABLES]
+    variables = VARIABLES.get(command.name, ())
+    words = [f"{name.upper().replace('-', '_')}={value}" for name, value in options.items() if name in variables]
     words += [f"{name}={_quote(value)}" for name, value in _workspace_variables(command, workspace).items()]
-    flags = [f"--{name} {value}".rstrip() for name, value in options.items() if name not in VARIABLES]
+    flags = [f"--{name} {value}".rstrip() for name, value in options.items() if name not in variables]
     if flags:
         words.append(f'ARGS="{" ".join(flags)}"')
     return f"`{' '.join(['make', command.name, *words])}`"
@@ -54,7 +61,7 @@ def _workspace_variables(command: Command, workspace: Workspace) -> dict[str, st
         "FOLDS": (_folds_to_make(workspace) if command.name == "folds" else workspace.folds, default.folds),
         "SUBMISSIONS": (workspace.submissions, default.submissions),
     }
-    if command.name == "data":
+    if command.name in ("data", "bench"):
         variables = {}
     found = {name: str(path) for name, (path, usual) in variables.items() if path != usual}
     if command.name in SEEDED and workspace.seed != default.seed:

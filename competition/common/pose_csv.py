@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from competition.common.arrays import Float64, Int64
+from competition.common.arrays import Float64, Floats, Int64, Intp
 from competition.common.errors import SubmissionError, UserError
 from competition.common.files import read_text, write_text
 from competition.common.skeleton import AXES, JOINTS, ROOT
@@ -21,6 +21,7 @@ from competition.common.skeleton import AXES, JOINTS, ROOT
 COLUMNS = tuple(f"{joint}_{axis}" for joint in JOINTS for axis in AXES)
 HEADER = ",".join(("Id", *COLUMNS))
 LARGEST_ID = 10**18 - 1
+MOST_OFF_MM, FARTHEST_MM, NEAREST_MM = 1.0, 2500.0, 50.0  # plausible: root offset, distance from it, mean distance
 # unambiguous, so that a row can't cause catastrophic backtracking, as \d+\.?\d* would
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _SHORTEST = len("1") + len(",0") * len(COLUMNS)  # characters in a row
@@ -146,32 +147,46 @@ def _parse_rows(path: Path, body: str) -> tuple[Int64, Float64]:
 
 def check_plausible(poses: Poses, path: Path) -> None:
     """Raise SubmissionError for poses that are valid but implausible: root off zero, wrong unit, constant columns."""
+    check_frame_and_unit(poses, path)
+    constant = np.ptp(poses.pose_mm, axis=0).reshape(-1) == 0
+    constant[ROOT * len(AXES) : (ROOT + 1) * len(AXES)] = False
+    if len(poses.id) > 1 and constant.any():
+        column = COLUMNS[int(constant.argmax())]
+        raise SubmissionError(
+            f"{path}: column {column} is the same in every row; expected poses that differ: leave out "
+            "constant candidates with --runs"
+        )
+
+
+def check_frame_and_unit(poses: Poses, path: Path, like_mm: Floats | None = None) -> None:
+    """Raise SubmissionError for poses that aren't relative to the root, or not in mm.
+
+    Poses of untrained networks may be implausible without such a fault: `like_mm` [n, 17, 3] are poses of the same
+    network that its errors show to be in mm, and which `poses` may resemble.
+    """
     pose_mm, ids = poses.pose_mm, poses.id
+    most_off, farthest, nearest = MOST_OFF_MM, FARTHEST_MM, NEAREST_MM
+    if like_mm is not None:
+        most_off = max(most_off, 2 * np.abs(like_mm[:, ROOT]).max())
+        farthest = max(farthest, 2 * np.linalg.norm(like_mm, axis=2).max())
+        nearest = min(nearest, np.linalg.norm(like_mm, axis=2).mean() / 2)
     root_off = np.abs(pose_mm[:, ROOT]).max(axis=1)
-    if (root_off > 1).any():
+    if (root_off > most_off).any():
         worst = int(root_off.argmax())
         raise SubmissionError(
             f"{path}: root joint of Id {ids[worst]} is {root_off[worst]:.1f} mm off; expected (0, 0, 0): "
             "poses must be relative to the pelvis"
         )
     distance = np.linalg.norm(pose_mm, axis=2)
-    if (distance > 2500).any():
+    if (distance > farthest).any():
         row, joint = np.unravel_index(int(distance.argmax()), distance.shape)
         raise SubmissionError(
             f"{path}: {JOINTS[joint]} of Id {ids[row]} is {distance[row, joint] / 1000:.1f} m from the root; "
-            "expected under 2.5 m: check the units (mm)"
+            f"expected under {farthest / 1000:.1f} m: check the units (mm)"
         )
-    if (mean := distance.mean()) < 50:
+    if (mean := distance.mean()) < nearest:
         raise SubmissionError(
             f"{path}: joints are {mean:.2f} mm from the root on average; expected mm, are these metres?"
-        )
-    constant = np.ptp(pose_mm, axis=0).reshape(-1) == 0
-    constant[ROOT * len(AXES) : (ROOT + 1) * len(AXES)] = False
-    if len(ids) > 1 and constant.any():
-        column = COLUMNS[int(constant.argmax())]
-        raise SubmissionError(
-            f"{path}: column {column} is the same in every row; expected poses that differ: leave out "
-            "constant candidates with --runs"
         )
 
 
@@ -219,7 +234,7 @@ def _parse_ids(path: Path, cells: list[str]) -> Int64:
 def _check_ids(
     path: Path,
     ids: Int64,
-    order: npt.NDArray[np.intp],
+    order: Intp,
     expected_ids: Sequence[int] | Int64 | None,
 ) -> None:
     ordered = ids[order]

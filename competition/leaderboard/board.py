@@ -14,11 +14,11 @@ from competition.common.errors import UserError, unknown_message
 from competition.common.files import sha256_file
 from competition.data.dataset import Dataset
 from competition.leaderboard.comparison import Comparison, compare, describe_apart
-from competition.leaderboard.ledger import public_scores, sent_scores
 from competition.leaderboard.scores import ScoredFile, latest_scores, rank, scores_of
 from competition.runs.blends import Blend, blend_folders, read_blend
 from competition.runs.candidates import Candidate, best_epoch, candidates_of, predicted_from
 from competition.runs.folders import fold_folders, run_folders
+from competition.runs.ledger import public_scores, sent_scores
 from competition.runs.missing import describe_missing, expected_folds, missing_files
 from competition.runs.naming import misnamed
 from competition.runs.provenance import Provenance
@@ -136,7 +136,7 @@ def board(submissions: Path, folds: Path, dataset: Dataset | None = None) -> lis
     return [row if why else next(ranked) for row, why in zip(scored, whys, strict=True)]
 
 
-def _with_scores(row: BoardRow, file: Path, latest: dict[Path, ScoredFile], sent: dict[str, float]) -> BoardRow:
+def _with_scores(row: BoardRow, file: Path, latest: dict[str, ScoredFile], sent: dict[str, float]) -> BoardRow:
     found = scores_of(file, latest)
     public = found.public
     if public is None and sent and file.exists():

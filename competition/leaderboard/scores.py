@@ -43,7 +43,9 @@ def record_score(submissions: Path, file: Path, scores: Scores) -> None:
 def describe_ranks(submissions: Path, file: Path) -> str:
     """Describe a file's ranks among all scored files that still exist unchanged; "" if it has none."""
     latest = latest_scores(submissions)
-    known = {path: found for path in latest if (found := scores_of(path, latest)).all is not None}
+    recorded = [Path(row.file) for row in read_scores(submissions)]
+    paths = {path.resolve() for path in (*recorded, *submissions.glob("*/submission.csv.gz"))}  # some were renamed
+    known = {path: found for path in paths if (found := scores_of(path, latest)).all is not None}
     ranks = {
         "public": rank([found.public for found in known.values()]),
         "private": rank([found.private for found in known.values()]),
@@ -57,22 +59,25 @@ def _cell(score: float | None) -> str:
     return "" if score is None else f"{score:.{DIGITS}f}"
 
 
-def latest_scores(submissions: Path) -> dict[Path, ScoredFile]:
-    """Read the last scores of each file in scores.csv, by absolute path; raise UserError if the file is invalid."""
+def read_scores(submissions: Path) -> list[ScoredFile]:
+    """Read scores.csv, oldest row first; empty if there is none; raise UserError if the file is invalid."""
     path = submissions / "scores.csv"
-    found = {}
+    found = []
     for row in read_table(path, SCORES, what="scores", numbers=PARTS) if path.exists() else []:
         whole, public, private = (float(row[part]) if row[part] else None for part in PARTS)
-        found[Path(row["file"]).resolve()] = ScoredFile(
-            time=row["time"], file=row["file"], sha256=row["sha256"], all=whole, public=public, private=private
-        )
+        kept = {key: row[key] for key in ("time", "file", "sha256")}
+        found.append(ScoredFile(**kept, all=whole, public=public, private=private))
     return found
 
 
-def scores_of(file: Path, latest: dict[Path, ScoredFile]) -> ScoredFile:
+def latest_scores(submissions: Path) -> dict[str, ScoredFile]:
+    """Return the last scores of each file in scores.csv by its sha256, which stays when its folder is renamed."""
+    return {row.sha256: row for row in read_scores(submissions)}
+
+
+def scores_of(file: Path, latest: dict[str, ScoredFile]) -> ScoredFile:
     """Return a file's latest scores, UNSCORED if it has none or has changed since."""
-    found = latest.get(file.resolve(), UNSCORED)
-    return found if file.exists() and found.sha256 == sha256_file(file) else UNSCORED
+    return latest.get(sha256_file(file), UNSCORED) if latest and file.is_file() else UNSCORED
 
 
 def rank(scores: Sequence[float | None]) -> list[int | None]:

@@ -20,7 +20,7 @@ from competition.common.pose_csv import check_plausible, read_poses
 from competition.common.workspace import Workspace
 from competition.data.dataset import Dataset
 from competition.leaderboard.kaggle import SITE, Failure, call, diagnose
-from competition.leaderboard.ledger import COMPLETE, PENDING, Upload, read_ledger, record_upload
+from competition.runs.ledger import COMPLETE, PENDING, Upload, read_ledger, record_upload
 from competition.runs.origin import check_test_set, find_origin
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from competition.common.arrays import Float32, Float64
+from competition.common.arrays import Float32, Float64, Intp
 from competition.common.seeds import generator
 from competition.report.blocks import Chart, Paragraph, Section, Table, skipped
 from competition.report.charts import Series, points
@@ -38,7 +38,7 @@ def nearest_of_others(
     return nearest
 
 
-def quantile_bins(values: Float64, count: int) -> npt.NDArray[np.intp]:
+def quantile_bins(values: Float64, count: int) -> Intp:
     """Return the quantile bin, 0 to count - 1, of each value [n]."""
     edges = np.quantile(values, np.linspace(0, 1, count + 1)[1:-1])
     return np.searchsorted(edges, values, side="right")

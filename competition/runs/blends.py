@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Final
@@ -11,16 +12,20 @@ import numpy as np
 
 from competition.common.arrays import Float64, Int64
 from competition.common.errors import UserError
-from competition.common.files import read_json, read_text, sha256_file, sha256_json, write_bytes
+from competition.common.files import read_json, read_text, rename_folder, sha256_file, sha256_json, write_bytes
 from competition.common.pose_csv import write_poses
 from competition.common.records import read_record, to_json, write_record
 from competition.common.skeleton import AXES, JOINTS
+from competition.runs.ledger import submitted
 from competition.runs.provenance import Provenance
+
+log = logging.getLogger(__name__)
 
 FILES: Final = (
     "blend.json", "submission.csv.gz", "submission_mean.csv.gz", "submission_coordinate.csv.gz", "study.journal",
     "weights.csv", "weights.png",
 )  # fmt: skip
+CSVS: Final = FILES[1:4]  # can be submitted
 _UNHASHED: Final = ("format", "facts_sha256")  # keys of blend.json that its hash leaves out
 
 
@@ -122,12 +127,20 @@ def has_changed(folder: Path) -> bool:
 
 
 def write_blend(
-    out: Path, blend: Blend, *, test_id: Int64, poses: Mapping[str, Float64], files: Mapping[str, bytes] = {}
+    out: Path,
+    blend: Blend,
+    *,
+    test_id: Int64,
+    poses: Mapping[str, Float64],
+    files: Mapping[str, bytes] = {},
+    submissions: Path | None = None,
 ) -> Blend:
     """Write test poses [n, 17, 3] in mm and other files by name, then blend.json; return the latter as written.
 
-    blend.json has the hashes of itself and of the other files, except the journal, which contains times.
+    blend.json has the hashes of itself and of the other files, except the journal, which contains times. An earlier
+    blend in `out` is replaced or, if ledger.csv beside `out` or in `submissions` has one of its CSVs, renamed.
     """
+    _keep_submitted(out, {out.parent, submissions or out.parent})
     (out / "blend.json").unlink(missing_ok=True)  # it certifies the other files
     for name, pose_mm in poses.items():
         write_poses(out / name, test_id, pose_mm)
@@ -141,6 +154,32 @@ def write_blend(
     blend = replace(blend, facts_sha256=_facts_sha256(to_json(blend)))
     write_record(out / "blend.json", blend)
     return blend
+
+
+def _keep_submitted(folder: Path, submissions: Iterable[Path]) -> None:
+    """Rename a blend's folder that holds a file in a ledger of `submissions`: add the start of its poses' hash.
+
+    A blend that was kept before is not kept twice. Raises UserError if a ledger is damaged, if another folder has the
+    new name, or if the folder holds other folders, such as runs, which would be renamed with it.
+    """
+    uploaded = {sha256 for path in submissions for sha256 in submitted(path / "ledger.csv")}
+    hashes = _hashes_of_csvs(folder) if uploaded else []
+    if uploaded.isdisjoint(hashes):
+        return
+    kept = folder.parent / f"{folder.absolute().name}-{hashes[0][:8]}"
+    if uploaded.intersection(hashes) <= {*_hashes_of_csvs(kept)}:
+        return
+    if kept.exists():
+        raise UserError(f"{folder} was submitted, and is to be kept as {kept}, which exists", fix="rename the latter")
+    if any(path.is_dir() for path in folder.iterdir()):
+        raise UserError(f"{folder} holds other folders beside a submitted blend", fix="write to another folder")
+    rename_folder(folder, kept)
+    log.info(f"{folder} was submitted: it is kept as {kept}")
+
+
+def _hashes_of_csvs(folder: Path) -> list[str]:
+    """Return the sha256 of the CSVs that a blend's folder holds, submission.csv.gz first."""
+    return [sha256_file(folder / name) for name in CSVS if (folder / name).is_file()]
 
 
 def _facts_sha256(facts: Mapping[str, object]) -> str:

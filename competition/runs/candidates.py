@@ -229,6 +229,11 @@ def out_of_fold_mpjpe(candidate: Candidate, true: Poses) -> float:
 
 def read_out_of_fold(candidate: Candidate, true: Poses) -> Poses:
     """Read a candidate's out-of-fold poses from all folds, sorted by Id; raise RunError if they are invalid."""
+    return read_out_of_fold_parts(candidate, true)[0]
+
+
+def read_out_of_fold_parts(candidate: Candidate, true: Poses) -> tuple[Poses, Int64]:
+    """Read as `read_out_of_fold`; return the poses and, for each row [N], the index of its file in `valid_files`."""
     parts = [read_valid(file) for file in candidate.valid_files]
     for file, part in zip(candidate.valid_files, parts, strict=True):
         foreign = np.setdiff1d(part.id, true.id)
@@ -248,4 +253,5 @@ def read_out_of_fold(candidate: Candidate, true: Poses) -> Poses:
         )
     if not len(ids):
         raise RunError(f"{candidate.name}: its out-of-fold files contain no rows")
-    return Poses(ids[order], np.concatenate([part.pose_mm for part in parts])[order])
+    poses = Poses(ids[order], np.concatenate([part.pose_mm for part in parts])[order])
+    return poses, np.repeat(np.arange(len(parts)), [len(part.id) for part in parts])[order]

@@ -54,16 +54,16 @@ def test_a_single_candidate_is_copied_with_a_note(submissions: Path, true: Poses
 
 
 def test_copies_constant_poses_and_unverified_folds_are_reported(
-    submissions: Path, true: Poses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    submissions: Path, true: Poses, true_test_mm: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     warned: list[str] = []
     monkeypatch.setattr("competition.blending.join.log.warning", warned.append)
     source = submissions / "a"
     poses = np.concatenate([np.load(source / f"fold{k}/valid_epoch01.npz")["pose"] for k in (0, 1)])
     ids = np.concatenate([np.load(source / f"fold{k}/valid_epoch01.npz")["id"] for k in (0, 1)])
-    test = np.zeros((TEST_ROWS, 17, 3))
-    write_run(submissions, "copy", ids, poses, test, folds=None)
-    write_run(submissions, "flat", true.id, np.tile(true.pose_mm.mean(axis=0), (ROWS, 1, 1)), test)
+    write_run(submissions, "copy", ids, poses, true_test_mm, folds=None)
+    flat = true.pose_mm[0]
+    write_run(submissions, "flat", true.id, np.tile(flat, (ROWS, 1, 1)), np.tile(flat, (TEST_ROWS, 1, 1)))
     result = blend(candidates(submissions), true, TEST_IDS, tmp_path / "out")
     text = "\n".join(result.notes)
     assert warned == ["copy:1 is a copy of a:1: they share one weight"]
@@ -72,11 +72,13 @@ def test_copies_constant_poses_and_unverified_folds_are_reported(
     assert result.facts["mpjpe_blend_in_sample"] <= result.facts["mpjpe_mean"]
 
 
-def test_external_csv_predictions_are_a_candidate(submissions: Path, true: Poses, tmp_path: Path):
+def test_external_csv_predictions_are_a_candidate(
+    submissions: Path, true: Poses, true_test_mm: np.ndarray, tmp_path: Path
+):
     folder = submissions / "teammate" / "fold0"
     folder.mkdir(parents=True)
     write_poses(folder / "valid_epoch01.csv.gz", true.id, true.pose_mm + 1)
-    write_poses(folder / "test_epoch01.csv", TEST_IDS, np.ones((TEST_ROWS, 17, 3)))
+    write_poses(folder / "test_epoch01.csv", TEST_IDS, true_test_mm)
     chosen = select(candidates(submissions), runs=["teammate", "a"])
     result = blend(chosen, true, TEST_IDS, tmp_path / "out", method="exact")
     assert result.facts["candidates"] == ["a:1", "teammate:1"]
@@ -84,8 +86,8 @@ def test_external_csv_predictions_are_a_candidate(submissions: Path, true: Poses
     assert result.weights[13, :, 1].min() > 0.9
 
 
-def test_only_rows_that_all_candidates_have_are_joined(submissions: Path, true: Poses, tmp_path: Path):
-    write_run(submissions, "half", true.id[40:90], true.pose_mm[40:90], np.zeros((TEST_ROWS, 17, 3)))
+def test_only_rows_that_all_candidates_have_are_joined(submissions: Path, true: Poses, true_test_mm: np.ndarray):
+    write_run(submissions, "half", true.id[40:90], true.pose_mm[40:90], true_test_mm)
     joined = join(candidates(submissions), true, TEST_IDS)
     assert joined.id.tolist() == list(range(41, 91))
     assert any("share 50 of up to 120 out-of-fold rows" in note for note in joined.notes)

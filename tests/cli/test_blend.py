@@ -4,9 +4,12 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from competition.common.files import sha256_file
 from competition.common.pose_csv import read_poses, write_poses
 from competition.data.labels import read_labels
+from competition.runs.ledger import Upload, record_upload
 from tests.helpers import N_TEST, Command
 
 
@@ -32,7 +35,8 @@ def test_external_predictions_are_blended_with_a_note(command: Command, run: Pat
 
 
 def test_files_are_blended_by_mean_median_or_shares(command: Command, folds: None, data: Path, tmp_path, capsys):
-    poses = np.random.default_rng(0).normal(0, 300, (3, N_TEST, 17, 3)).round(3)
+    moving = (np.arange(17) > 0)[:, None]
+    poses = (np.random.default_rng(0).normal(0, 300, (3, N_TEST, 17, 3)) * moving).round(3)
     files = [str(tmp_path / f"{name}.csv") for name in "abc"]
     for file, pose in zip(files, poses, strict=True):
         write_poses(Path(file), np.arange(1, N_TEST + 1), pose)
@@ -71,3 +75,23 @@ def test_missing_folds_of_a_run_are_reported(command: Command, run: Path, capsys
     (warning,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: run 3dhg-small"))
     assert "1 of 2" in warning
     assert "(fold1)" in warning
+
+
+@pytest.mark.parametrize("out", ["runs/blend", "elsewhere/of-runs"])
+def test_submitted_blends_of_runs_and_of_files_are_kept(command: Command, run: Path, tmp_path, capsys, out: str):
+    folder = tmp_path / out
+    where = ("--out", str(folder))
+    files = ("--files", str(run / "submission.csv.gz"), str(run / "fold0/test_epoch01.csv.gz"))
+    for arguments in (("--method", "exact"), files):
+        assert command("blend", *arguments, *where) == 0
+        sha256 = sha256_file(folder / "submission.csv.gz")
+        record_upload(tmp_path / "runs/ledger.csv", Upload(sha256=sha256))
+        capsys.readouterr()
+        assert command("blend", "--method", "mean", *where) == 0
+        kept = folder.with_name(f"{folder.name}-{sha256[:8]}")
+        assert sha256_file(kept / "submission.csv.gz") == sha256
+        assert capsys.readouterr().out.count(f"{folder} was submitted: it is kept as {kept}\n") == 1
+        assert command("verify", str(kept)) == 0
+    capsys.readouterr()
+    assert command("board") == 0
+    assert ("blend-" in capsys.readouterr().out) == (out == "runs/blend")

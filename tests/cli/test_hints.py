@@ -1,14 +1,18 @@
 """Commands in messages apply to the folders and the seed that the user chose, and are complete."""
 
 import shlex
+import subprocess
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from competition.cli.hints import describe, next_line, render
 from competition.cli.main import main
+from competition.cli.parser import COMMANDS
 from competition.common.errors import Command, UserError
 from competition.common.workspace import Workspace
+from tests.helpers import without_make
 
 OWN = Workspace(data=Path("/data/pose"), folds=Path("folds/real"), submissions=Path("my runs"), seed=3)
 FOLDERS = "DATA=/data/pose FOLDS=folds/real SUBMISSIONS='my runs'"
@@ -39,6 +43,12 @@ RENDERED = {
         Workspace(),
         'make submit COMPETITION=<name> MESSAGE="<text>" FILE=a.csv',
     ),
+    "a flag that has a variable only in other targets": (
+        Command("blend", {"method": "mean", "epochs": "3,4"}),
+        Workspace(),
+        'make blend METHOD=mean ARGS="--epochs 3,4"',
+    ),
+    "no folders": (Command("bench", {"only": "csv"}), OWN, 'make bench ARGS="--only csv"'),
     "nothing to fill in": (Command("verify", {"run": "3dhg"}), Workspace(), "make verify RUN=3dhg"),
 }
 
@@ -47,6 +57,22 @@ RENDERED = {
 def test_commands_are_rendered_for_make(name: str):
     command, workspace, expected = RENDERED[name]
     assert render(command, workspace) == f"`{expected}`"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_make_passes_every_option_of_a_rendered_command_on(name: str):
+    flags = {field.name.replace("_", "-") for field in fields(COMMANDS[name].options)} - {"recipe"}
+    if name == "verify":
+        flags = {"run"}
+    line = render(Command(name, dict.fromkeys(flags, "1")), OWN).strip("`")
+    makefile = Path(__file__).parents[2] / "Makefile"
+    command = ["make", "-n", "-f", str(makefile), "-o", "setup", *shlex.split(line)[1:]]
+    done = subprocess.run(command, cwd=makefile.parent, env=without_make(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    printed = shlex.split(done.stdout.replace("\\\n", " "))
+    passed = {word.partition("=")[0] for word in printed}
+    assert name == "verify" or {f"--{flag}" for flag in flags} <= passed
+    assert name in ("data", "bench") or "/data/pose" in printed
 
 
 def test_a_filled_in_command_is_a_line_of_shell():

@@ -8,8 +8,8 @@ import pytest
 
 from competition.common.errors import UserError
 from competition.common.workspace import Workspace
-from competition.leaderboard.ledger import Upload, read_ledger
 from competition.leaderboard.submit import Timeouts, submit
+from competition.runs.ledger import Upload, read_ledger
 from tests.leaderboard.fake_kaggle import SIGNED, TOKEN
 
 N = 7

@@ -18,11 +18,11 @@ from competition.common.files import sha256_file
 from competition.common.pose_csv import write_poses
 from competition.common.workspace import Workspace
 from competition.leaderboard.board import COLUMNS, BoardRow, board, notes, sort_rows, warnings, with_ranks
-from competition.leaderboard.ledger import LEDGER, sent_scores
 from competition.leaderboard.score import Scores
 from competition.leaderboard.scores import describe_ranks, rank, record_score
 from competition.report.links import find_links
 from competition.runs.folders import write_valid
+from competition.runs.ledger import LEDGER, sent_scores
 from competition.runs.record import LogRow, append_log
 from tests.helpers import N_TEST
 
@@ -107,6 +107,22 @@ def test_the_board_ranks_and_falls_back_to_the_score_in_the_ledger(submissions: 
     assert {name: one.private_rank for name, one in rows.items()} == {"a": 2, "b": 1, "c": None}
     assert rows["c"].public == 47.5
     assert describe_ranks(submissions, file["a"]).startswith("rank among 2 files scored here: public 1, private 2 ")
+
+
+def test_a_renamed_blend_keeps_its_scores(submissions: Path):
+    folder, kept = submissions / "a", submissions / "a-1a2b3c4d"
+    record_score(submissions, folder / "submission.csv.gz", scores(50.0, 51.0, 49.0))
+    sent(submissions / "ledger.csv", ("pose", sha256_file(submissions / "b/submission.csv.gz"), "complete", "47.5"))
+    folder.rename(kept)
+    (submissions / "b").rename(submissions / "b-1a2b3c4d")
+    (submissions / "c").rename(folder)  # the next blend
+    found = {one.name: (one.all, one.public) for one in board(submissions, submissions.parent / "folds")}
+    assert found == {"a": (None, None), "a-1a2b3c4d": (50.0, 51.0), "b-1a2b3c4d": (None, 47.5)}
+    record_score(submissions, folder / "submission.csv.gz", scores(40.0, 52.0, 39.0))
+    found = {one.name: (one.all, one.public) for one in board(submissions, submissions.parent / "folds")}
+    assert found == {"a": (40.0, 52.0), "a-1a2b3c4d": (50.0, 51.0), "b-1a2b3c4d": (None, 47.5)}
+    ranks = describe_ranks(submissions, folder / "submission.csv.gz")
+    assert ranks.startswith("rank among 2 files scored here: public 2, private 1 ")
 
 
 def test_a_row_without_an_out_of_fold_score_gives_the_reason(command: Callable[..., int], tmp_path: Path, capsys):

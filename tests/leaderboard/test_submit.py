@@ -12,8 +12,8 @@ from competition.common.errors import Command, SubmissionError, UserError
 from competition.common.files import sha256_file
 from competition.common.pose_csv import read_poses, write_poses
 from competition.common.workspace import Workspace
-from competition.leaderboard.ledger import Upload, record_upload
 from competition.leaderboard.submit import Timeouts
+from competition.runs.ledger import Upload, record_upload
 from competition.runs.origin import find_origin
 from tests.leaderboard.fake_kaggle import TOKEN, FakeKaggle
 from tests.leaderboard.helpers import N, Sender, pose_mm_of
@@ -268,3 +268,10 @@ def test_the_question_lists_earlier_uploads_of_the_same_file(send: Sender, file:
         "  before   the same file at 2026-11-01: complete 45.6",
         "  before   the same file at 2026-11-02: sending ",
     ]
+
+
+def test_nothing_is_sent_with_an_invalid_ledger(send: Sender, file: Path, workspace: Workspace):
+    (workspace.submissions / "ledger.csv").write_text("time,file\n")
+    with pytest.raises(UserError, match=r":1: columns time,file"):
+        send(file)
+    assert send.asked == []

@@ -1,6 +1,7 @@
 """The record of a blend: its keys, files without some of them, and its hash."""
 
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from competition.runs.blends import (
     weights_csv,
     write_blend,
 )
+from competition.runs.ledger import Upload, record_upload
 from competition.runs.provenance import Provenance
 
 KEYS = [
@@ -66,6 +68,84 @@ def test_files_of_an_earlier_blend_are_deleted(tmp_path: Path):
         "blend.json", "submission.csv.gz", "study.journal", "notes.txt",
     }  # fmt: skip
     assert (tmp_path / "study.journal").read_bytes() == b"new"
+
+
+def _submit(file: Path, ledger: Path, status: str = "complete") -> str:
+    """Record an upload of a file; return the name under which its blend is kept."""
+    record_upload(ledger, Upload(sha256=sha256_file(file), status=status))
+    return f"{file.parent.name}-{sha256_file(file.with_name('submission.csv.gz'))[:8]}"
+
+
+def _poses(value: float, *names: str) -> dict[str, np.ndarray]:
+    return {f"{name}.csv.gz": value * POSE for name in ("submission", *names)}
+
+
+KEPT = {  # submitted file, ledger and status
+    "the blend": ("submission.csv.gz", "runs/ledger.csv", "complete"),
+    "its mean": ("submission_mean.csv.gz", "runs/ledger.csv", "pending"),
+    "its per-coordinate blend": ("submission_coordinate.csv.gz", "runs/ledger.csv", "failed: timeout"),
+    "to another workspace": ("submission.csv.gz", "workspace/ledger.csv", "sending"),
+}
+
+
+@pytest.mark.parametrize("case", KEPT)
+def test_a_submitted_blend_is_kept_under_another_name(tmp_path: Path, case: str, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO)
+    file, ledger, status = KEPT[case]
+    out, workspace, names = (
+        tmp_path / "runs/blend",
+        tmp_path / "workspace",
+        ("submission_mean", "submission_coordinate"),
+    )
+
+    def blend(value: float) -> None:
+        write_blend(out, Blend(), test_id=TEST_ID, poses=_poses(value, *names), submissions=workspace)
+
+    blend(1)
+    kept = out.with_name(_submit(out / file, tmp_path / ledger, status))
+    (out / "notes.txt").write_text("the user's")
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    for value in (2, 1, 3):  # the second is the submitted one again
+        blend(value)
+        assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
+    assert {path.name for path in kept.parent.iterdir()} - {"ledger.csv"} == {"blend", kept.name}
+    assert read_blend(kept).outputs != read_blend(out).outputs
+    assert [record.getMessage() for record in caplog.records] == [f"{out} was submitted: it is kept as {kept}"]
+
+
+def test_other_blends_are_replaced(tmp_path: Path):
+    out = tmp_path / "blend"
+    for ledger in (False, True):
+        write_blend(out, Blend(), test_id=TEST_ID, poses=_poses(1))
+        if ledger:
+            record_upload(tmp_path / "ledger.csv", Upload(sha256="c0ffee"))
+        write_blend(out, Blend(), test_id=TEST_ID, poses=_poses(2))
+    assert {path.name for path in tmp_path.iterdir()} == {"blend", "ledger.csv"}
+
+
+@pytest.mark.parametrize(
+    ("case", "error"),
+    [
+        ("a damaged ledger", r"ledger\.csv:1: columns time,file"),
+        ("runs beside the blend", "holds other folders beside a submitted blend"),
+        ("another folder of the name", "which exists"),
+    ],
+)
+def test_where_a_blend_cannot_be_kept_nothing_changes(tmp_path: Path, case: str, error: str):
+    out, ledger = tmp_path / "blend", tmp_path / "ledger.csv"
+    write(out, Blend())
+    kept = _submit(out / "submission.csv.gz", ledger)
+    if case == "a damaged ledger":
+        ledger.write_text("time,file\n")
+    elif case == "runs beside the blend":
+        (out / "3dhg/fold0").mkdir(parents=True)
+    else:
+        (tmp_path / kept / "fold0").mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*")), (out / "submission.csv.gz").read_bytes()
+    with pytest.raises(UserError, match=error) as caught:
+        write_blend(out, Blend(), test_id=TEST_ID, poses=_poses(2))
+    assert "\n" not in str(caught.value)
+    assert (sorted(tmp_path.rglob("*")), (out / "submission.csv.gz").read_bytes()) == before
 
 
 def test_a_changed_value_is_noticed_with_and_without_a_format(tmp_path: Path):

@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 
 from competition.common.errors import UserError
-from competition.common.workspace import Workspace
-from competition.leaderboard.ledger import LEDGER, Upload, read_ledger, record_upload
-from tests.leaderboard.helpers import Sender
+from competition.runs.ledger import LEDGER, Upload, read_ledger, record_upload, submitted
 
 
 def test_two_uploads_at_once_keep_both_rows(tmp_path: Path):
@@ -20,23 +18,26 @@ def test_two_uploads_at_once_keep_both_rows(tmp_path: Path):
     assert sorted(row.file for row in read_ledger(tmp_path / "ledger.csv")) == [f"file {n}" for n in range(8)]
 
 
-def test_an_invalid_ledger_is_rejected_and_left_unchanged(send: Sender, file: Path, workspace: Workspace):
-    ledger = workspace.submissions / "ledger.csv"
-    for text, where in (
-        ("time,file\n", r":1: columns time,file, expected time,competition,"),
-        (",".join(LEDGER) + "\n\n1,2\n", r":3: 2 cells, expected 10"),
-        ("", r":1: columns nothing, expected time,competition,"),
-    ):
-        ledger.write_text(text)
-        with pytest.raises(UserError, match=where):
-            send(file)
-        assert ledger.read_text() == text
-    assert send.asked == []
+BAD_LEDGERS = {
+    "time,file\n": r":1: columns time,file, expected time,competition,",
+    ",".join(LEDGER) + "\n\n1,2\n": r":3: 2 cells, expected 10",
+    "": r":1: columns nothing, expected time,competition,",
+}
 
 
-def test_the_ledger_is_a_standard_csv(send: Sender, workspace: Workspace):
-    upload = Upload(time="2026-11-22", message='a "quoted", word')
-    path = workspace.submissions / "ledger.csv"
+@pytest.mark.parametrize("text", BAD_LEDGERS)
+def test_an_invalid_ledger_is_rejected_and_left_unchanged(tmp_path: Path, text: str):
+    ledger = tmp_path / "ledger.csv"
+    ledger.write_text(text)
+    for use in (read_ledger, submitted, lambda path: record_upload(path, Upload())):
+        with pytest.raises(UserError, match=BAD_LEDGERS[text]):
+            use(ledger)
+    assert ledger.read_text() == text
+
+
+def test_the_ledger_is_a_standard_csv(tmp_path: Path):
+    upload = Upload(time="2026-11-22", sha256="c0ffee", message='a "quoted", word')
+    path = tmp_path / "ledger.csv"
     for status in ("sending", "complete"):
         record_upload(path, replace(upload, status=status))  # the later state replaces the earlier one
     cells = astuple(replace(upload, status="complete"))
@@ -44,3 +45,5 @@ def test_the_ledger_is_a_standard_csv(send: Sender, workspace: Workspace):
     assert LEDGER == (
         "time", "competition", "file", "sha256", "run", "out_of_fold", "message", "ref", "status", "public",
     )  # fmt: skip
+    assert submitted(path) == {upload.sha256}
+    assert submitted(tmp_path / "missing.csv") == set()

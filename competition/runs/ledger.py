@@ -44,6 +44,11 @@ def read_ledger(path: Path) -> list[Upload]:
     return [Upload(**row) for row in rows]
 
 
+def submitted(path: Path) -> set[str]:
+    """Return the sha256 of every file in the ledger, whatever became of its upload."""
+    return {upload.sha256 for upload in read_ledger(path)}
+
+
 def record_upload(path: Path, upload: Upload) -> None:
     """Add an upload to the ledger, or replace its earlier state."""
     with locked(path.parent):  # another upload may be running
