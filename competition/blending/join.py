@@ -125,12 +125,12 @@ def _check_data(ordered: Sequence[Candidate], provenance: Provenance | None) -> 
                 found, expected = (getattr(one, part)[:8] for one in (candidate.provenance, now))
                 raise RunError(
                     f"run {candidate.run} {made} {PARTS[part]} {whose} (SHA-256 {found}, expected {expected})",
-                    fix="use the data folder that it was made for, or train it again on this one",
+                    fix="use the data folder that it was made for, or predict or train again",
                 )
     if stale:
         log.warning(
-            f"trained on {PARTS['labels_sha256']} {whose}: {', '.join(sorted(stale))}: their errors are computed with "
-            "the labels in use: train them again to learn from these"
+            f"{', '.join(sorted(stale))}: trained on {PARTS['labels_sha256']} {whose}: their errors are computed with "
+            "the labels in use; train them again, or use the data folder that they were trained on"
         )
 
 

@@ -38,7 +38,7 @@ class Comparison:
     def describe_stale(self, names: Sequence[str]) -> str:
         return (
             f"{', '.join(names)}: trained on {PARTS['labels_sha256']} {self._where('labels_sha256')}: their errors are "
-            "computed with the labels in use: train them again to learn from these"
+            "computed with the labels in use; train them again, or use the data folder that they were trained on"
         )
 
     def _where(self, part: str) -> str:

@@ -250,3 +250,23 @@ def test_recorded_errors_of_other_labels_are_computed_again(
         "fold0/test_epoch01.csv.gz": mpjpe(of_fold.pose_mm, Poses(true.id, true.pose_mm).pose_mm[of_fold.id - 1]),
     }
     assert sent == ["" if name == "blend" else f"{expected[name]:.4f}"]
+
+
+def test_the_board_and_the_report_need_no_readable_labels(
+    command: Command, run: Path, own_data: Path, tmp_path: Path, capsys
+):
+    (own_data / "annot/train.h5").write_bytes(b"damaged")
+    assert board(command, own_data, tmp_path)["3dhg-small"]["out_of_fold_rank"] == 1
+    assert command("report", data=own_data) == 0
+    assert warned(capsys) == []
+
+
+def test_fold_full_must_belong_to_the_same_test_set(command: Command, run: Path, capsys):
+    shutil.copytree(run / "fold0", run / "foldfull")
+    (run / "foldfull/valid_epoch01.npz").unlink()
+    assert command("blend", "--refit") == 0
+    config = run / "foldfull/config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"test_images_sha256": "0" * 64}))
+    assert command("blend", "--refit") == 2
+    assert "its folds were trained on different data (test_images_sha256" in capsys.readouterr().err
+    assert command("blend") == 0
