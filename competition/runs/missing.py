@@ -101,6 +101,6 @@ def describe_missing(run: str, missing: dict[Path, int]) -> str:
     first, epoch = next(iter(missing.items()))
     others = f" and {len(missing) - 1} more are" if len(missing) > 1 else " is"
     return (
-        f"run {run}: {first}{others} missing, so that epoch {epoch}, which would be chosen, is left out: copy the files "
-        "again, or delete the fold's folder and train it again"
+        f"run {run}: {first}{others} missing, so that epoch {epoch}, which would be chosen, is left out: copy the "
+        "files again, or delete the fold's folder and train it again"
     )
