@@ -22,9 +22,10 @@ LEAST_ROWS: Final = 10  # to compare
 PARTNERS: Final = 8  # members that each member is compared with
 INFORMATIVE: Final = 0.15  # expected agreement below which a lower one is no evidence
 BROKEN: Final = 0.65  # ratio of agreements on the test images and out of fold; half of the rows shuffled: about 0.5
-UNRELATED: Final = 0.4  # ratio for two folds of a run, whose expected agreement is derived from their errors
-PARTLY_BROKEN: Final = 0.85  # ratio relative to that of other members, if there also are
-OUTLIERS: Final = 0.04  # more test rows farther apart than 99 % of the out-of-fold rows
+UNRELATED: Final = 0.4  # ratio for two folds of a run
+PARTLY_BROKEN: Final = 0.8  # ratio relative to that of other members, if there also are
+OUTLIERS: Final = 0.05  # more test rows farther apart than 99 % of the out-of-fold rows
+FARTHER: Final = 1.15  # and the mean distance relative to out of fold, over that of other members
 OUTLIER_ROWS: Final = 200  # test rows from which their share can be judged
 FITS: Final = 0.85  # ratio from which a change explains a broken file
 FIX: Final = "write the file again, or leave the run out"
@@ -46,7 +47,7 @@ class Pair:
     """Two files, by index, with their expected agreement and that on the test images."""
 
     files: tuple[int, int]
-    expected: Agreement  # out of fold; for two folds of a run, between their out-of-fold poses and the truth
+    expected: Agreement  # out of fold; for two folds of a run, from those with the truth
     test: Agreement
     same_run: bool = False
 
@@ -68,6 +69,11 @@ class Pair:
     def is_reversed(self) -> bool:
         """Whether the test poses are much more related than the out-of-fold poses."""
         return not self.same_run and self.test.least > 2 * INFORMATIVE and self.expected.most < self.test.least / 2
+
+    @property
+    def farther(self) -> float:
+        """The mean distance of the test poses over that of the out-of-fold poses."""
+        return float(self.test.row_mm.mean() / max(self.expected.row_mm.mean(), 1e-6))
 
     @property
     def outliers(self) -> float:
@@ -138,14 +144,23 @@ def _pairs_of_members(files: Sequence[PredictedFile]) -> Iterator[Pair]:
 
 
 def _pairs_of_folds(files: Sequence[PredictedFile], true_mm: Float32) -> Iterator[Pair]:
-    """Pair the folds of each member: two networks agree at least about as well as each of them with the truth."""
+    """Pair the folds of each member.
+
+    If the networks' errors are independent, their agreement is about the product of those with the truth; errors that
+    they share increase it.
+    """
     enough = {place: file for place, file in enumerate(files) if file.held_out.sum() >= LEAST_ROWS <= len(file.test_mm)}
     of_file = {
         place: agreement(file.out_of_fold_mm[file.held_out], true_mm[file.held_out]) for place, file in enough.items()
     }
     for one, other in combinations(enough, 2):
         if files[one].member == files[other].member:
-            expected = min(of_file[one], of_file[other], key=lambda found: found.least)
+            first, second = of_file[one], of_file[other]
+            expected = Agreement(
+                value=first.value * second.value,
+                error=first.value * second.error + second.value * first.error,
+                row_mm=np.concatenate([first.row_mm, second.row_mm]),
+            )
             test = agreement(files[one].test_mm, files[other].test_mm)
             yield Pair(files=(one, other), expected=expected, test=test, same_run=True)
 
@@ -160,9 +175,10 @@ def _partly_broken(pairs: Sequence[Pair], known: set[int], files: Sequence[Predi
         others = [pair for pair in usable if set(pair.files) <= partners]
         if not others or len(own[0].test.row_mm) < OUTLIER_ROWS:
             continue
-        ratio, usual = (float(np.median([pair.ratio for pair in some])) for some in (own, others))
-        outliers, usually = (float(np.median([pair.outliers for pair in some])) for some in (own, others))
-        if ratio < PARTLY_BROKEN * min(usual, 1.0) and outliers > usually + OUTLIERS:
+        figures = [[(pair.ratio, pair.farther, pair.outliers) for pair in some] for some in (own, others)]
+        (ratio, farther, outliers), usual = (np.median(of_pairs, axis=0) for of_pairs in figures)
+        is_less_related = ratio < PARTLY_BROKEN * min(usual[0], 1.0)
+        if is_less_related and farther > FARTHER * usual[1] and outliers > usual[2] + OUTLIERS:
             found.append((file,))
     return found
 

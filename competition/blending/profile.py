@@ -9,10 +9,10 @@ from competition.common.skeleton import BONES, JOINTS
 
 Range = tuple[float, float]
 
-# ratios of test to out-of-fold poses that are plausible, as test subjects and actions may differ
-BONES_RANGE: Final = (0.85, 1.18)  # median over the bones
-BONE_RANGE: Final = (0.6, 1.67)  # each bone
+# ratios of test to out-of-fold poses that are plausible: test subjects, actions and errors may differ
+SIZE_RANGE: Final = (0.83, 1.2)  # mean distance from the root
 SPREAD_RANGE: Final = (0.6, 1.67)
+BONE_RANGE: Final = (0.4, 2.5)  # mean length of each bone, which large errors increase
 HANDED: Final = 0.15  # least handedness whose sign is reliable
 HIPS, KNEES, FEET, TRUNK = (1, 4), (2, 5), (3, 6), (0, 8)
 
@@ -27,9 +27,10 @@ def profile_difference(out_of_fold_mm: Floats, test_mm: Floats) -> str:
     slack = 1 + 2 / np.sqrt(min(len(test_mm), len(out_of_fold_mm)))
     if _spread_mm(out_of_fold_mm) > 1 and _outside(spread, (SPREAD_RANGE[0] / slack, SPREAD_RANGE[1] * slack)):
         return f"they vary {spread:.2f} times as much"
+    size = _size_mm(test_mm) / max(_size_mm(out_of_fold_mm), 1.0)
+    if _outside(size, SIZE_RANGE):
+        return f"joints are {size:.2f} times as far from the root"
     bones = _bones_mm(test_mm) / np.maximum(_bones_mm(out_of_fold_mm), 1e-3)
-    if _outside(middle := float(np.median(bones)), BONES_RANGE):
-        return f"bones are {middle:.2f} times as long"
     strangest = int(np.abs(np.log(np.maximum(bones, 1e-3))).argmax())
     if _outside(ratio := float(bones[strangest]), BONE_RANGE):
         parent, joint = BONES[strangest]
@@ -39,6 +40,10 @@ def profile_difference(out_of_fold_mm: Floats, test_mm: Floats) -> str:
 
 def _outside(ratio: float, allowed: Range) -> bool:
     return not allowed[0] <= ratio <= allowed[1]
+
+
+def _size_mm(pose_mm: Floats) -> float:
+    return float(np.linalg.norm(pose_mm, axis=2).mean())
 
 
 def _bones_mm(pose_mm: Floats) -> Floats:

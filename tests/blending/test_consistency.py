@@ -95,7 +95,7 @@ WRONG: dict[str, tuple[Change, str]] = {
     "mirror image": (lambda pose: pose[:, list(MIRROR)] * [-1, 1, 1], "left and right swapped and x negated"),
     "upside down": (lambda pose: pose * [1, -1, -1], "upside down"),
     "y and z exchanged": (lambda pose: pose[..., [0, 2, 1]], "axes are exchanged"),
-    "80 percent of the size": (lambda pose: 0.8 * pose, "bones are 0.80 times"),
+    "80 percent of the size": (lambda pose: 0.8 * pose, "joints are 0.80 times as far"),
     "arms exchanged with the head": (lambda pose: pose[:, [*range(9), 11, 12, 13, 14, 15, 16, 9, 10]], "the bone from"),
     "much noise": (lambda pose: pose + _noise(pose.shape, 1, 150), "times as long"),
     "the same pose for all": (lambda pose: np.tile(pose[:1], (len(pose), 1, 1)), "vary 0.00 times"),
