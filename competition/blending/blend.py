@@ -57,7 +57,6 @@ def blend(
     granularity: str = "auto",
     subjects: Sequence[str] | None = None,
     sequences: Sequence[str] | None = None,
-    images_sha256: str | None = None,
     fold_of_row: Int64 | None = None,
     provenance: Provenance | None = None,
     virtual: bool = False,
@@ -68,13 +67,14 @@ def blend(
     """Blend candidates and write the files to `out`.
 
     `true` holds the training Ids, ascending, and their poses in mm; `subjects` and `sequences` belong to its rows.
-    `provenance` is copied to blend.json. Raises UserError before anything is written; files of an earlier blend in
-    `out` remain until everything is computed, and are kept elsewhere if they were submitted according to the ledger
-    beside `out` or in `submissions` (see `write_blend`).
+    Candidates must belong to the images and the test set of `provenance`, which is copied to blend.json. Raises
+    UserError before anything is written; files of an earlier blend in `out` remain until everything is computed, and
+    are kept elsewhere if they were submitted according to the ledger beside `out` or in `submissions` (see
+    `write_blend`).
     """
     started = time.perf_counter()
     requested = check_blend(method, granularity)
-    joined = join(candidates, true, test_ids, images_sha256=images_sha256, fold_of_row=fold_of_row, virtual=virtual)
+    joined = join(candidates, true, test_ids, provenance=provenance, fold_of_row=fold_of_row, virtual=virtual)
     place = np.searchsorted(true.id, joined.id)
     problem = Problem(
         residual=joined.residual,
@@ -126,11 +126,12 @@ def blend_dataset(
 ) -> BlendResult:
     """Blend candidates with the labels, groups and test images of a data set; see `blend`."""
     subjects, sequences = dataset.groups
+    folds = (candidate.provenance.folds_sha256 for candidate in candidates)
     return blend(
         candidates, dataset.true, dataset.test.id, out, method=method, granularity=granularity, subjects=subjects,
-        sequences=sequences, images_sha256=dataset.images_sha256, fold_of_row=fold_of_row, virtual=virtual,
-        sampler=sampler, seed=seed, submissions=submissions,
-        provenance=provenance_of(dataset, candidates[0].folds_sha256 if candidates else None),
+        sequences=sequences, fold_of_row=fold_of_row, virtual=virtual, sampler=sampler, seed=seed,
+        submissions=submissions,
+        provenance=provenance_of(dataset, next((sha256 for sha256 in folds if sha256 is not None), None)),
     )  # fmt: skip
 
 

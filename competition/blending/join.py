@@ -22,6 +22,7 @@ from competition.common.pose_csv import Poses, check_frame_and_unit, read_poses
 from competition.common.skeleton import AXES, JOINTS
 from competition.runs.blends import MemberErrors
 from competition.runs.candidates import Candidate, read_out_of_fold_parts
+from competition.runs.provenance import PARTS, Provenance, other_parts
 
 log = logging.getLogger(__name__)
 
@@ -47,19 +48,20 @@ def join(
     true: Poses,
     test_ids: Int64,
     *,
-    images_sha256: str | None = None,
+    provenance: Provenance | None = None,
     fold_of_row: Int64 | None = None,
     virtual: bool = False,
 ) -> Joined:
     """Read candidates and join them on Id; raise UserError if they can't be compared, and warn of inconsistent ones.
 
     `true` holds the training Ids, ascending, and their poses in mm; `fold_of_row` the fold that holds out each of its
-    rows. Runs must match `images_sha256`, the hash of the list of training images, if it is given. `virtual` adds the
-    members' geometric medians.
+    rows. Runs must belong to the images and the test set of `provenance`, without it to those of each other. `virtual`
+    adds the members' geometric medians.
     """
     assert (np.diff(true.id) > 0).all(), "searchsorted needs ascending Ids"
     ordered = sorted(candidates, key=lambda c: (c.run, c.epoch))
-    notes = _check_folds(ordered, images_sha256)
+    notes = _check_folds(ordered)
+    _check_data(ordered, provenance)
     members = len(ordered)
     names = (*(candidate.name for candidate in ordered), *(VIRTUAL if virtual else ()))
     rows = _read_out_of_fold(ordered, true, len(names), fold_of_row)
@@ -84,25 +86,20 @@ def join(
     )
 
 
-def _check_folds(ordered: Sequence[Candidate], images_sha256: str | None) -> list[str]:
-    """Raise RunError unless all runs share the folds and images; return notes on runs that can't be verified."""
+def _check_folds(ordered: Sequence[Candidate]) -> list[str]:
+    """Raise RunError unless all runs share the folds; return notes on runs that can't be verified."""
     if not ordered:
         raise RunError("nothing to blend: no candidate is selected")
     duplicates = {c.name for c in ordered if sum(other.name == c.name for other in ordered) > 1}
     if duplicates:
         raise RunError(f"candidate {sorted(duplicates)[0]} is selected twice")
-    known = [candidate for candidate in ordered if candidate.folds_sha256 is not None]
+    known = [candidate for candidate in ordered if candidate.provenance.folds_sha256 is not None]
     for candidate in known:
-        if candidate.folds_sha256 != known[0].folds_sha256:
+        if candidate.provenance.folds_sha256 != known[0].provenance.folds_sha256:
             raise RunError(
                 f"runs {known[0].run} and {candidate.run} were trained on different folds.csv, so that out-of-fold "
                 "images of one are training images of the other",
                 fix="train one again, or select runs of the same folds",
-            )
-        if images_sha256 not in (None, candidate.images_sha256):
-            raise RunError(
-                f"run {candidate.run} was trained on other images than those of the data folder",
-                fix="use the folder that it was trained on",
             )
     unverified = sorted({candidate.run for candidate in ordered if not candidate.verified})
     if not unverified:
@@ -112,6 +109,29 @@ def _check_folds(ordered: Sequence[Candidate], images_sha256: str | None) -> lis
         f"{', '.join(unverified)}: {whose} folds can't be verified (no config.json): make sure that {whose} "
         "out-of-fold images were not trained on"
     ]
+
+
+def _check_data(ordered: Sequence[Candidate], provenance: Provenance | None) -> None:
+    """Raise RunError for a run of other images or another test set; warn about runs of other labels."""
+    first = next((candidate for candidate in ordered if candidate.verified), ordered[0])
+    now, whose = (first.provenance, f"run {first.run}") if provenance is None else (provenance, "the data folder")
+    stale = set()
+    for candidate in ordered:
+        for part in other_parts(candidate.provenance, now):
+            if part == "labels_sha256":
+                stale.add(candidate.run)
+            elif part != "folds_sha256":
+                made = "was made for" if part == "test_images_sha256" else "was trained on"
+                found, expected = (getattr(one, part)[:8] for one in (candidate.provenance, now))
+                raise RunError(
+                    f"run {candidate.run} {made} {PARTS[part]} {whose} (SHA-256 {found}, expected {expected})",
+                    fix="use the data folder that it was made for, or predict or train again",
+                )
+    if stale:
+        log.warning(
+            f"{', '.join(sorted(stale))}: trained on {PARTS['labels_sha256']} {whose}: their errors are computed with "
+            "the labels in use; train them again, or use the data folder that they were trained on"
+        )
 
 
 @dataclass(kw_only=True)

@@ -9,14 +9,25 @@ from competition.cli.hints import render
 from competition.cli.options import BlendOptions
 from competition.cli.tables import blend_table, members_table
 from competition.common.arrays import Int64
+from competition.common.choices import EPOCHS
 from competition.common.console import active
 from competition.common.errors import FoldsError, UserError
 from competition.common.workspace import Workspace
 from competition.data.dataset import Dataset
 from competition.data.folds import read_folds
-from competition.runs.candidates import candidates, missing_folds, out_of_fold_mpjpe, refitted, select
+from competition.runs.candidates import (
+    Candidate,
+    candidates,
+    out_of_fold_mpjpe,
+    predicted_from,
+    refitted,
+    rescored,
+    select,
+)
 from competition.runs.folders import run_folders
-from competition.runs.provenance import provenance
+from competition.runs.missing import describe_missing, missing_files, missing_folds
+from competition.runs.naming import misnamed
+from competition.runs.provenance import hashes_now, provenance
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +76,14 @@ def blend_runs(options: BlendOptions, workspace: Workspace, out: Path) -> Path:
     true = dataset.true
     runs = None if options.runs is None else options.runs.split(",")
     found = candidates(workspace.submissions)
-    _check_missing_folds({candidate.run for candidate in found}, runs, workspace)
+    now = hashes_now(dataset, None, [candidate.provenance for candidate in found])
+    found = rescored(found, now, lambda _: None)  # `select` computes those that it compares
+    complete = {candidate.run for candidate in found}
+    _check_names(complete, runs, workspace)
+    missing = _check_missing_files(runs or _trained_runs(workspace), options.epochs, workspace)
+    _check_missing_folds(complete, runs, workspace)
     chosen = select(found, runs, options.epochs, lambda candidate: out_of_fold_mpjpe(candidate, true))
+    _note_skipped(chosen, options.epochs, missing)
     if options.refit:
         chosen = [refitted(candidate) for candidate in chosen]
     result = blend_dataset(
@@ -88,6 +105,40 @@ def blend_runs(options: BlendOptions, workspace: Workspace, out: Path) -> Path:
     return result.submission
 
 
+def _trained_runs(workspace: Workspace) -> list[str]:
+    """Return the names of all runs, complete or not, except those predicted with the networks of others."""
+    return [folder.name for folder in run_folders(workspace.submissions) if predicted_from(folder) is None]
+
+
+def _check_names(complete: set[str], runs: list[str] | None, workspace: Workspace) -> None:
+    """Warn about files that are ignored because of their names; raise RunError if they are all that a run has."""
+    for found in misnamed(workspace.submissions, runs):
+        if runs and found.run not in complete:
+            raise found.error
+        log.warning(str(found))
+
+
+def _check_missing_files(names: list[str], epochs: str, workspace: Workspace) -> set[str]:
+    """Warn about files without which an epoch is left out; return the names of these epochs, run:epoch."""
+    names_of_epochs = set()
+    for name in names:
+        missing = missing_files(workspace.submissions / name, epochs)
+        if missing:
+            log.warning(describe_missing(name, missing))
+        names_of_epochs |= {f"{name}:{epoch}" for epoch in missing.values()}
+    return names_of_epochs
+
+
+def _note_skipped(chosen: list[Candidate], epochs: str, missing: set[str]) -> None:
+    """Print which of the numbered epochs some runs lack, unless that was warned about."""
+    if epochs in EPOCHS:
+        return
+    wanted = {f"{candidate.run}:{int(epoch)}": None for candidate in chosen for epoch in epochs.split(",")}
+    skipped = [name for name in wanted if name not in missing.union(candidate.name for candidate in chosen)]
+    if skipped:
+        log.info(f"skipped, as their runs have no such epoch that is complete in all folds: {', '.join(skipped)}")
+
+
 def _fold_of_row(workspace: Workspace, dataset: Dataset) -> Int64 | None:
     """Return the fold of every training row; None if FOLDS doesn't hold folds of this data."""
     try:
@@ -101,7 +152,7 @@ def _check_missing_folds(complete: set[str], runs: list[str] | None, workspace: 
 
     `complete` names the runs with at least one candidate; `runs` is the user's choice, None for all.
     """
-    for name in runs or [folder.name for folder in run_folders(workspace.submissions)]:
+    for name in runs or _trained_runs(workspace):
         missing = missing_folds(workspace.submissions / name, workspace.folds)
         if missing is None:
             continue
@@ -109,7 +160,9 @@ def _check_missing_folds(complete: set[str], runs: list[str] | None, workspace: 
         if name in complete:
             command = render(missing.command, workspace)
             log.warning(f"run {name} is blended without some folds: {missing}: {advice}: {command}")
-        elif runs or not complete:
+        elif not runs and complete:
+            log.info(f"run {name} is left out, as no epoch is complete in all its folds: {missing}")
+        else:
             nothing = "" if runs else "nothing to blend: "
             raise UserError(
                 f"{nothing}run {name} has no epoch that is complete in all its folds: {missing}",

@@ -68,11 +68,12 @@ def score(options: ScoreOptions, workspace: Workspace) -> None:
 def board(options: BoardOptions, workspace: Workspace) -> None:
     from competition.cli.tables import board_json, board_table
     from competition.common.files import write_json
+    from competition.data.dataset import Dataset
     from competition.leaderboard.board import board as read_board
     from competition.leaderboard.board import notes, sort_rows, warnings
     from competition.report.links import find_links
 
-    rows = sort_rows(read_board(workspace.submissions, workspace.folds), options.sort)
+    rows = sort_rows(read_board(workspace.submissions, workspace.folds, Dataset(workspace.data)), options.sort)
     if not rows:
         raise workspace.no_runs()
     report = workspace.submissions / "report.html"
@@ -80,10 +81,10 @@ def board(options: BoardOptions, workspace: Workspace) -> None:
     active().table(board_table(rows, links, active().rich.width))
     unscored = defaultdict(list)
     for row in rows:
-        unscored[row.why].append(row.name)
+        if row.out_of_fold is None:
+            unscored[row.why].append(row.name)
     for why, names in unscored.items():
-        if why:
-            log.info(f"no out-of-fold score: {', '.join(names)}: {why}")
+        log.info(f"no out-of-fold score: {', '.join(names)}: {why}")
     for line in warnings(rows):
         log.warning(line)
     for line in notes(workspace.submissions / "ledger.csv"):

@@ -4,6 +4,7 @@ The public score covers only a part of the test set, so the best of many submiss
 test set decides the final ranking.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -11,11 +12,18 @@ from typing import Final
 
 from competition.common.errors import UserError, unknown_message
 from competition.common.files import sha256_file
-from competition.leaderboard.scores import latest_scores, rank, scores_of
-from competition.runs.blends import blend_folders, read_blend
-from competition.runs.candidates import Candidate, best_epoch, candidates, expected_folds
+from competition.data.dataset import Dataset
+from competition.leaderboard.comparison import Comparison, compare, describe_apart
+from competition.leaderboard.scores import ScoredFile, latest_scores, rank, scores_of
+from competition.runs.blends import Blend, blend_folders, read_blend
+from competition.runs.candidates import Candidate, best_epoch, candidates_of, predicted_from
 from competition.runs.folders import fold_folders, run_folders
 from competition.runs.ledger import public_scores, sent_scores
+from competition.runs.missing import describe_missing, expected_folds, missing_files
+from competition.runs.naming import misnamed
+from competition.runs.provenance import Provenance
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,20 +31,24 @@ class BoardRow:
     """A run or a blend on the board; scores are MPJPE in mm, None if unknown."""
 
     name: str
-    kind: str  # run or blend (METHOD)
+    kind: str  # run, run (predicted from RUN) or blend (METHOD)
     folds: int | None = None  # with files; None for a blend, as are the next three
     of_folds: int | None = None  # of the folds that the run was trained on, if they are those in use
     epochs: int | None = None  # complete in all folds
     best_epoch: int | None = None
     out_of_fold: float | None = None
     in_sample: bool = False  # a blend scored on the rows that its weights were fitted on
-    why: str = ""  # there is no out-of-fold score
+    why: str = ""  # there is no out-of-fold score, or the row isn't ranked
     all: float | None = None
     public: float | None = None
     private: float | None = None
     out_of_fold_rank: int | None = None
     public_rank: int | None = None
     private_rank: int | None = None
+
+    @property
+    def is_run(self) -> bool:
+        return self.folds is not None
 
     @property
     def is_complete(self) -> bool:
@@ -98,33 +110,61 @@ def notes(ledger: Path) -> list[str]:
     ]
 
 
-def board(submissions: Path, folds: Path) -> list[BoardRow]:
+def board(submissions: Path, folds: Path, dataset: Dataset | None = None) -> list[BoardRow]:
     """List runs and blends with their out-of-fold MPJPE, their public and private scores if known, and their ranks.
 
-    Without a score on hidden answers, the public score is the one in the ledger for the same file.
+    Without a score on hidden answers, the public score is the one in the ledger for the same file. Rows of other data
+    than `dataset` and `folds` aren't ranked. Warnings name these rows, and runs with missing or misnamed files.
     """
-    by_run: dict[str, list[Candidate]] = {}
-    for candidate in candidates(submissions):
-        by_run.setdefault(candidate.run, []).append(candidate)
-    rows = [_run_row(run, by_run.get(run.name, []), folds) for run in run_folders(submissions)]
-    rows += [_blend_row(folder) for folder in blend_folders(submissions)]
+    runs = {run: candidates_of(run) for run in run_folders(submissions)}
+    blends = {folder: read_blend(folder) for folder in blend_folders(submissions)}
+    of_runs = [of_run[0].provenance if of_run else Provenance() for of_run in runs.values()]
+    of_blends = [blend.provenance or Provenance() for blend in blends.values()]
+    comparison = compare(of_runs, of_blends, folds, dataset)
+    rows = [_run_row(run, comparison.rescored(of_run), folds) for run, of_run in runs.items()]
+    rows += [_blend_row(folder, blend) for folder, blend in blends.items()]
+    whys = [comparison.why(one) for one in of_runs] + [comparison.why(one, of_blend=True) for one in of_blends]
+    _warn(submissions, list(runs), comparison, of_runs, {row.name: why for row, why in zip(rows, whys, strict=True)})
+
     latest, sent = latest_scores(submissions), sent_scores(submissions / "ledger.csv")
     scored = []
-    for row in rows:
-        file = submissions / row.name / "submission.csv.gz"
-        found = scores_of(file, latest)
-        public = found.public
-        if public is None and sent and file.exists():
-            public = sent.get(sha256_file(file))
-        scored.append(replace(row, all=found.all, public=public, private=found.private))
-    return with_ranks(scored)
+    for row, why, recorded in zip(rows, whys, of_runs + of_blends, strict=True):
+        if not comparison.has_other_test_set(recorded):
+            row = _with_scores(row, submissions / row.name / "submission.csv.gz", latest, sent)
+        scored.append(replace(row, why="; ".join(filter(None, (why, row.why)))))
+    ranked = iter(with_ranks([row for row, why in zip(scored, whys, strict=True) if not why]))
+    return [row if why else next(ranked) for row, why in zip(scored, whys, strict=True)]
+
+
+def _with_scores(row: BoardRow, file: Path, latest: dict[str, ScoredFile], sent: dict[str, float]) -> BoardRow:
+    found = scores_of(file, latest)
+    public = found.public
+    if public is None and sent and file.exists():
+        public = sent.get(sha256_file(file))
+    return replace(row, all=found.all, public=public, private=found.private)
+
+
+def _warn(
+    submissions: Path, runs: Sequence[Path], comparison: Comparison, of_runs: Sequence[Provenance], whys: dict[str, str]
+) -> None:
+    """Warn about files that aren't read, epochs that are left out, and rows that can't be compared."""
+    for found in misnamed(submissions):
+        log.warning(str(found))
+    for run in runs:
+        if missing := missing_files(run):
+            log.warning(describe_missing(run.name, missing))
+    stale = [run.name for run, recorded in zip(runs, of_runs, strict=True) if comparison.is_stale(recorded)]
+    if stale:
+        log.warning(comparison.describe_stale(stale))
+    if any(whys.values()):
+        log.warning(describe_apart(whys))
 
 
 def _run_row(run: Path, of_run: Sequence[Candidate], folds: Path) -> BoardRow:
-    best = best_epoch(of_run)
+    best, source = best_epoch(of_run), predicted_from(run)
     return BoardRow(
         name=run.name,
-        kind="run",
+        kind="run" if source is None else f"run (predicted from {source})",
         folds=len(fold_folders(run)),
         of_folds=expected_folds(run, folds),
         epochs=len(of_run),
@@ -134,8 +174,7 @@ def _run_row(run: Path, of_run: Sequence[Candidate], folds: Path) -> BoardRow:
     )
 
 
-def _blend_row(folder: Path) -> BoardRow:
-    blend = read_blend(folder)
+def _blend_row(folder: Path, blend: Blend) -> BoardRow:
     return BoardRow(
         name=folder.name,
         kind=f"blend ({blend.method})",

@@ -17,6 +17,7 @@ from competition.common.pose_csv import Poses, check_plausible, parse_poses, rea
 from competition.common.skeleton import AXES, JOINTS
 from competition.data.dataset import Dataset
 from competition.data.names import parse_name
+from competition.runs.origin import check_test_set
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +35,12 @@ class Scores:
 def score(dataset: Dataset, file: Path, *, strict: bool = False) -> Scores:
     """Score a submission: MPJPE of all, public and private rows, per joint and action; mean |error| per axis.
 
-    Raises DataError without hidden answers (a real competition), SubmissionError for an invalid file.
+    Raises DataError without hidden answers (a real competition), SubmissionError for an invalid file, and RunError for
+    a file of a run or a blend that was made for another test set.
     """
     names = [parse_name(image) for image in dataset.test.images]
     truth, usage = read_solution(dataset.folder)
+    check_test_set(file, dataset)
     poses = read_poses(file, truth.id)
     if strict:
         check_plausible(poses, file)

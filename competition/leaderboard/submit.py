@@ -21,7 +21,7 @@ from competition.common.workspace import Workspace
 from competition.data.dataset import Dataset
 from competition.leaderboard.kaggle import SITE, Failure, call, diagnose
 from competition.runs.ledger import COMPLETE, PENDING, Upload, read_ledger, record_upload
-from competition.runs.origin import find_origin
+from competition.runs.origin import check_test_set, find_origin
 
 log = logging.getLogger(__name__)
 
@@ -61,15 +61,17 @@ def submit(
     """Upload a CSV of test poses, wait for its public score, and return its row of the ledger.
 
     A file that was uploaded but has no score yet isn't uploaded again; only its score is polled. `confirm` gets a
-    summary and returns whether to upload. Raises SubmissionError before any contact with the service if the file is
-    invalid, and UserError for all other failures, which are recorded in the ledger once an upload was tried.
+    summary and returns whether to upload. Raises UserError before any contact with the service if the file is invalid
+    or was made for another test set, and for all other failures, which are recorded once an upload was tried.
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,199}", competition):
         raise UserError(f"competition {competition[:60]!r}: expected a-z, 0-9 and '-', the last part of its address")
     if not message.strip() or any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in message):
         raise UserError(f"message {message[:60]!r}: expected one line of text", fix="describe the file in one line")
     sha256 = sha256_file(file) if file.is_file() else ""
-    poses = read_poses(file, Dataset(workspace.data).test.id)
+    dataset = Dataset(workspace.data)
+    check_test_set(file, dataset)
+    poses = read_poses(file, dataset.test.id)
     check_plausible(poses, file)
     ledger = workspace.submissions / "ledger.csv"
     earlier = read_ledger(ledger)
@@ -78,7 +80,7 @@ def submit(
         upload, known = waiting[-1], {other.ref for other in earlier} - {waiting[-1].ref}
         log.info(f"{file}: uploaded at {upload.time}, not scored yet: not uploading it again; waiting for its score")
     else:
-        origin = find_origin(workspace.submissions, file, poses)
+        origin = find_origin(workspace.submissions, file, poses, dataset)
         facts = {"file": str(file), "sha256": sha256, "rows": str(len(poses.id)), "from": origin.description}
         before = [one for one in earlier if one.is_of(competition, sha256)]
         if not confirm(_question(competition, facts | {"message": message}, before)):

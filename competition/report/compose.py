@@ -46,7 +46,7 @@ def write_report(workspace: Workspace, out: Path) -> Path:
 
 
 def _introduction(evidence: Evidence) -> list[Paragraph]:
-    runs = sum(row.kind == "run" for row in evidence.board)
+    runs = sum(row.is_run for row in evidence.board)
     counts = [(runs, "run"), (len(evidence.board) - runs, "blend")]
     counted = " and ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts)
     where = f"{counted} in {evidence.workspace.submissions}"

@@ -19,11 +19,13 @@ from competition.leaderboard.board import BoardRow, board
 from competition.runs.candidates import (
     Candidate,
     candidates,
-    expected_folds,
     out_of_fold_mpjpe,
     read_out_of_fold,
+    rescored,
     select,
 )
+from competition.runs.missing import expected_folds
+from competition.runs.provenance import hashes_now, other_parts
 
 MOST_RUNS: Final = 6  # more could not be distinguished in a chart
 
@@ -90,7 +92,9 @@ def gather(workspace: Workspace) -> Evidence:
     except DataError as error:
         why_empty = f"The labels can't be read ({error})."
     if labels is not None:
-        known = [c for c in found if c.images_sha256 in (None, labels.images_sha256)]
+        now = hashes_now(dataset, None, [candidate.provenance for candidate in found])
+        found = rescored(found, now, lambda candidate: out_of_fold_mpjpe(candidate, dataset.true))
+        known = [c for c in found if "images_sha256" not in other_parts(c.provenance, now)]
         for run in sorted({c.run for c in found} - {c.run for c in known}):
             notes.append(f"{run} was trained on other images than those in {workspace.data}: its errors are left out.")
         if known:
@@ -100,7 +104,7 @@ def gather(workspace: Workspace) -> Evidence:
     return Evidence(
         workspace=workspace,
         dataset=dataset,
-        board=board(workspace.submissions, workspace.folds),
+        board=board(workspace.submissions, workspace.folds, dataset),
         candidates=found,
         labels=labels,
         why_empty=why_empty,
@@ -112,9 +116,10 @@ def gather(workspace: Workspace) -> Evidence:
 
 def _entries(known: Sequence[Candidate], true: Poses, workspace: Workspace) -> tuple[list[Entry], list[str]]:
     """Evaluate the best epoch of each run; return the entries and notes about them."""
+    runs = [candidate.run for candidate in known]
     scored = [
         (len(c.valid_files) < (expected_folds(workspace.submissions / c.run, workspace.folds) or 0), mpjpe, c)
-        for c in select(known, score=lambda candidate: out_of_fold_mpjpe(candidate, true))
+        for c in select(known, runs, score=lambda candidate: out_of_fold_mpjpe(candidate, true))
         if (mpjpe := out_of_fold_mpjpe(c, true) if c.valid_mpjpe is None else c.valid_mpjpe) is not None
     ]
     chosen = [c for _, _, c in sorted(scored, key=lambda item: (item[0], item[1], item[2].run))]

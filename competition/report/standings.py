@@ -47,7 +47,7 @@ def curves(evidence: Evidence) -> Section:
         Paragraph("Validation error after every epoch, over all folds; the large marker is the best epoch."),
         Chart(name="curves", figure=figure, alternative=alternative, numbers=numbers),
     ]
-    missing = [row.name for row in evidence.board if row.kind == "run" and row.best_epoch is None]
+    missing = [row.name for row in evidence.board if row.is_run and row.best_epoch is None]
     if missing:
         blocks.append(Paragraph(f"Without a curve, as no epoch is logged in all folds: {', '.join(missing)}."))
     return Section(key=key, title=title, blocks=blocks)

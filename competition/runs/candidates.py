@@ -3,9 +3,12 @@
 SUBMISSIONS/<run>/submission.csv.gz     test poses of the run's best epoch, averaged over its folds
 """
 
+import itertools
+import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,17 +18,11 @@ from competition.common.errors import Command, RunError, unknown_message
 from competition.common.files import sha256_file
 from competition.common.metrics import mpjpe
 from competition.common.pose_csv import Poses, read_poses, write_poses
-from competition.data.folds import read_meta
-from competition.runs.folders import (
-    complete_epochs,
-    epoch_files,
-    fold_folders,
-    read_valid,
-    row_count,
-    run_folders,
-    test_file,
-)
-from competition.runs.record import read_config, read_log
+from competition.runs.folders import epoch_files, fold_folders, read_valid, row_count, run_folders, test_file
+from competition.runs.provenance import PARTS, Provenance, has_other_labels
+from competition.runs.record import RunConfig, read_config, read_log
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +34,8 @@ class Candidate:
     valid_files: tuple[Path, ...]  # one per fold, npz or csv(.gz)
     test_files: tuple[Path, ...]  # one per fold
     verified: bool  # False for external predictions: without config.json their folds are unknown
-    folds_sha256: str | None  # None for external predictions
-    images_sha256: str | None  # of the list of training images; None for external predictions
+    provenance: Provenance = field(default_factory=Provenance)  # only hashes; they are None for external predictions
+    predicted_from: str | None = None  # the run whose networks predicted the poses; None if this run was trained
     valid_mpjpe: float | None  # mm, out of fold, from the logs, weighted by rows; None without logs
 
     @property
@@ -51,60 +48,30 @@ def candidates(submissions: Path) -> list[Candidate]:
     return [candidate for run in run_folders(submissions) for candidate in candidates_of(run)]
 
 
-def expected_folds(run: Path, folds: Path) -> int | None:
-    """Return the number of folds a complete run has; None if it wasn't trained on the folds in `folds`."""
-    configs = [folder for folder in fold_folders(run) if (folder / "config.json").exists()]
-    if not configs or not (folds / "folds.json").exists():
-        return None
-    meta = read_meta(folds)
-    return meta.k if read_config(configs[0]).folds_sha256 == meta.folds_sha256 else None
+def _data_of(run: Path, configs: Sequence[RunConfig]) -> Provenance:
+    """Return the hashes of the data that a run was trained on; raise RunError if two of its folds differ."""
+    known: dict[str, Any] = {}  # str; mypy would compare it with the fields that aren't hashes
+    for part, config in itertools.product(PARTS, configs):
+        sha256 = getattr(config, part)
+        if sha256 is not None and known.setdefault(part, sha256) != sha256:
+            raise RunError(
+                f"{run}: its folds were trained on different data ({part} in config.json)",
+                fix="train it again as another run",
+            )
+    return Provenance(**known)
 
 
-@dataclass(frozen=True, kw_only=True)
-class MissingFolds:
-    """The folds of a run that have no complete epoch, and the command that trains them with the run's settings."""
-
-    run: str
-    recipe: str | None  # name of the model
-    names: tuple[str, ...]  # such as fold1
-    wanted: int  # number of folds of the complete run
-
-    def __str__(self) -> str:
-        return f"{len(self.names)} of {self.wanted} folds missing ({', '.join(self.names)})"
-
-    @property
-    def command(self) -> Command:
-        return Command("train", {"model": self.recipe, "run": self.run})
-
-
-def missing_folds(run: Path, folds: Path) -> MissingFolds | None:
-    """Find the folds of a run without a complete epoch; None if there are none.
-
-    The folds of external predictions are unknown, so that none is missing.
-    """
-    folders, expected = fold_folders(run), expected_folds(run, folds)
-    configured = [folder for folder in folders if (folder / "config.json").exists()]
-    done = {folder.name for folder in folders if complete_epochs(folder)}
-    wanted = {folder.name for folder in folders} | {f"fold{number}" for number in range(expected or 0)}
-    missing = sorted(wanted - done, key=lambda name: int(name.removeprefix("fold")))
-    if not configured or not missing:
-        return None
-    recipe = read_config(configured[0]).recipe
-    return MissingFolds(run=run.name, recipe=recipe, names=tuple(missing), wanted=len(wanted))
-
-
-def _data_hashes(run: Path) -> tuple[str | None, str | None]:
-    """Return the hashes of the folds and images that a run was trained on; None, None for external predictions.
-
-    Raises RunError if they differ between folds.
-    """
+def predicted_from(run: Path) -> str | None:
+    """Return the run whose networks predicted a run's poses; None if it was trained, or is unknown."""
     configs = [read_config(folder) for folder in fold_folders(run) if (folder / "config.json").exists()]
-    hashes = {(config.folds_sha256, config.images_sha256) for config in configs}
-    if len(hashes) > 1:
-        raise RunError(
-            f"{run}: its folds were trained on different images or folds.csv", fix="train it again as another run"
-        )
-    return next(iter(hashes), (None, None))
+    return next((config.predicted_from for config in configs if config.predicted_from), None)
+
+
+def rescored(
+    found: Sequence[Candidate], now: Provenance, score: Callable[[Candidate], float | None]
+) -> list[Candidate]:
+    """Replace the logged errors of runs that were trained on the same images with other labels."""
+    return [replace(c, valid_mpjpe=score(c)) if has_other_labels(c.provenance, now) else c for c in found]
 
 
 def read_test_poses(candidate: Candidate, test_ids: Int64) -> Float64:
@@ -131,7 +98,8 @@ def refitted(candidate: Candidate) -> Candidate:
             fix=f"first train {candidate.run} on everything, with the same settings",
             command=Command("train", {"model": recipe, "run": candidate.run, "fold": "full"}),
         )
-    return replace(candidate, test_files=(file,))
+    folders = [folder for folder in (*fold_folders(run), file.parent) if (folder / "config.json").exists()]
+    return replace(candidate, test_files=(file,), provenance=_data_of(run, [read_config(path) for path in folders]))
 
 
 def write_submission(submissions: Path, run: str, test_ids: Int64) -> tuple[Path, Candidate] | None:
@@ -155,23 +123,25 @@ def candidates_of(run: Path) -> list[Candidate]:
         return []
     logs = [{row.epoch: row.valid_mpjpe for row in read_log(folder)} for folder in folds]
     sizes = [row_count(v[epochs[0]]) for v in valid] if all(logs) else []
-    folds_sha256, images_sha256 = _data_hashes(run)
+    configs = [read_config(folder) for folder in folds if (folder / "config.json").exists()]
+    data, source = _data_of(run, configs), predicted_from(run)
     return [
         Candidate(
             run=run.name,
             epoch=epoch,
             valid_files=tuple(v[epoch] for v in valid),
             test_files=tuple(t[epoch] for t in test),
-            verified=all((folder / "config.json").exists() for folder in folds),
-            folds_sha256=folds_sha256,
-            images_sha256=images_sha256,
-            valid_mpjpe=_weighted([log.get(epoch) for log in logs], sizes),
+            verified=len(configs) == len(folds),
+            provenance=data,
+            predicted_from=source,
+            valid_mpjpe=weighted([of_fold.get(epoch) for of_fold in logs], sizes),
         )
         for epoch in epochs
     ]
 
 
-def _weighted(scores: list[float | None], rows: list[int]) -> float | None:
+def weighted(scores: Sequence[float | None], rows: Sequence[int]) -> float | None:
+    """Return the mean of the folds' scores, weighted by rows; None if one is unknown."""
     known = [score for score in scores if score is not None]
     if not rows or len(known) < len(rows):
         return None
@@ -197,6 +167,7 @@ def select(
 ) -> list[Candidate]:
     """Select candidates by run and epoch, sorted: `epochs` is best, last, all, or numbers such as 3,4.
 
+    Without `runs`, runs that were predicted with the networks of another run are skipped.
     The best epoch has the lowest out-of-fold MPJPE, the earliest on a tie; `score` computes it if the logs lack it.
     """
     names = sorted({candidate.run for candidate in found})
@@ -208,10 +179,25 @@ def select(
         if run not in names:
             raise RunError(unknown_message("run", run, names))
     chosen: list[Candidate] = []
-    for run in names if runs is None else sorted(set(runs)):
+    for run in _trained(found, names) if runs is None else sorted(set(runs)):
         of_run = sorted((c for c in found if c.run == run), key=lambda c: c.epoch)
         chosen += _select_epochs(of_run, epochs, score)
     return chosen
+
+
+def _trained(found: Sequence[Candidate], names: Sequence[str]) -> list[str]:
+    """Return the names of the runs that weren't predicted from others; raise RunError if there are none."""
+    sources = {candidate.run: candidate.predicted_from for candidate in found if candidate.predicted_from is not None}
+    described = ", ".join(f"{run} (from {source})" for run, source in sorted(sources.items()))
+    trained = [name for name in names if name not in sources]
+    if not trained:
+        raise RunError(
+            f"nothing to blend: the only runs were predicted with the networks of others: {described}",
+            fix="select them by name, with --runs",
+        )
+    if sources:
+        log.info(f"skipped, as predicted with the networks of other runs: {described}; --runs selects them by name")
+    return trained
 
 
 def _select_epochs(of_run: list[Candidate], epochs: str, score: Callable[[Candidate], float] | None) -> list[Candidate]:

@@ -25,7 +25,7 @@ from competition.common.skeleton import JOINTS
 FULL = "full"  # the fold that trains on all images and has no validation set
 _VALID = re.compile(r"valid_epoch(\d{2,})\.(npz|csv|csv\.gz)")
 _TEST = re.compile(r"test_epoch(\d{2,})\.(csv|csv\.gz)")
-_FOLD = re.compile(r"fold\d+")
+_FOLD = re.compile(r"fold\d+", re.ASCII)
 _DAMAGED = (  # raised by zipfile, the decompressors and numpy for damaged bytes
     OSError, EOFError, ValueError, LookupError, TypeError, ArithmeticError, RuntimeError, SyntaxError, MemoryError,
     struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
@@ -92,16 +92,20 @@ def _read_arrays(path: Path, *names: str) -> list[npt.NDArray[Any]]:
 
 
 def fold_folders(run: Path) -> list[Path]:
-    """List the fold folders of a run by number, without fold `full`, which has no out-of-fold poses."""
+    """List the fold folders of a run by number, without fold `full`, which has no out-of-fold poses.
+
+    Of several names of one number, such as fold0 and fold00, only the shortest counts.
+    """
     folders = [p for p in run.iterdir() if p.is_dir() and _FOLD.fullmatch(p.name)] if run.is_dir() else []
-    return sorted(folders, key=lambda p: int(p.name.removeprefix("fold")))
+    by_number = {int(p.name.removeprefix("fold")): p for p in sorted(folders, key=lambda p: -len(p.name))}
+    return [folder for _, folder in sorted(by_number.items())]
 
 
 def run_folders(submissions: Path) -> list[Path]:
     """List the folders of runs: those that contain fold folders."""
     if not submissions.is_dir():
         return []
-    return sorted(p for p in submissions.iterdir() if p.is_dir() and any(p.glob("fold*/")))
+    return sorted(p for p in submissions.iterdir() if fold_folders(p) or fold_folder(p, FULL).is_dir())
 
 
 def complete_epochs(folder: Path) -> set[int]:

@@ -1,7 +1,7 @@
 """Verification of a run's or a blend's folder: recompute the hashes of its files and its scores."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import fields
+from collections.abc import Iterable
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from competition.data.folds import read_folds
 from competition.runs.blends import Blend, has_changed, is_blend, read_blend, read_weights
 from competition.runs.candidates import best_epoch, candidates_of, read_test_poses
 from competition.runs.folders import fold_folders, read_valid, valid_file
-from competition.runs.provenance import Provenance
+from competition.runs.provenance import PARTS, Provenance, hashes_now, other_parts
 from competition.runs.record import Done, manifest, read_config, read_done, read_log
 
 TOLERANCE_MM = 1e-6  # of a recomputed score
@@ -108,21 +108,10 @@ def _compare(file: Path, written_mm: Float64, again_mm: Float64, what: str) -> t
 
 def _other_data(workspace: Workspace, dataset: Dataset, recorded: Provenance) -> str | None:
     """Name the first part of the data that differs from a recorded provenance; hashes that are None are skipped."""
-    folds, labels = workspace.folds / "folds.csv", workspace.data / "annot" / "train.h5"
-    checks: tuple[tuple[str | None, Callable[[], str | None], str], ...] = (
-        (recorded.images_sha256, lambda: dataset.images_sha256, f"other images than those of {workspace.data}"),
-        (recorded.test_images_sha256, lambda: dataset.test_images_sha256, f"another test set than {workspace.data}'s"),
-        (recorded.labels_sha256, lambda: dataset.labels_sha256, f"other labels than {labels}"),
-        (
-            recorded.folds_sha256,
-            lambda: sha256_file(folds) if folds.exists() else None,
-            f"other folds than {folds}",
-        ),
-    )
-    for sha256, now, description in checks:
-        if sha256 is not None and now() not in (None, sha256):
-            return description
-    if recorded.folds_sha256 and recorded.images_sha256 and folds.exists():
+    now = hashes_now(dataset, workspace.folds, [recorded])
+    for part in other_parts(recorded, replace(now, test_images_sha256=dataset.test_images_sha256)):
+        return f"{PARTS[part]} {workspace.folds if part == 'folds_sha256' else workspace.data}"
+    if recorded.folds_sha256 and recorded.images_sha256 and (workspace.folds / "folds.csv").exists():
         read_folds(workspace.folds, recorded.images_sha256)  # checks folds.json
     return None
 

@@ -22,8 +22,8 @@ from competition.common.files import read_bytes
 from competition.common.skeleton import IMAGE_PX
 from competition.common.workspace import Workspace
 from competition.data.dataset import Dataset
-from competition.runs.candidates import missing_folds
 from competition.runs.folders import FULL, fold_folder, fold_folders
+from competition.runs.missing import missing_folds
 from competition.runs.record import RunConfig, read_config
 from competition.training.device import autocast, choose_device, choose_precision
 from competition.training.predict import predict_images

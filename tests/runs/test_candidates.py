@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from competition.common.errors import Command, RunError, UserError
-from competition.runs.candidates import Candidate, MissingFolds, refitted, select
+from competition.runs.candidates import Candidate, refitted, select
+from competition.runs.missing import MissingFolds
+from competition.runs.provenance import Provenance
 
 
 def candidate(run: str, epoch: int, valid_mpjpe: float | None) -> Candidate:
@@ -16,8 +18,7 @@ def candidate(run: str, epoch: int, valid_mpjpe: float | None) -> Candidate:
         valid_files=(),
         test_files=(),
         verified=True,
-        folds_sha256="f",
-        images_sha256="i",
+        provenance=Provenance(folds_sha256="f", images_sha256="i"),
         valid_mpjpe=valid_mpjpe,
     )
 
