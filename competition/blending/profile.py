@@ -13,6 +13,7 @@ from competition.common.skeleton import BONES, JOINTS
 SIZE: Final = 1.2  # mean distance from the root
 SPREAD: Final = 1.8  # distance from the mean pose
 BONE: Final = 1.5  # length of a bone, if another changes the other way: errors increase or decrease all of them
+LEAST_ROWS: Final = 30  # for these, as the rows may be of one sequence
 HANDED: Final = 0.15  # least handedness whose sign is reliable
 HIPS, KNEES, FEET, TRUNK = (1, 4), (2, 5), (3, 6), (0, 8)
 
@@ -24,6 +25,8 @@ def profile_difference(out_of_fold_mm: Floats, test_mm: Floats) -> str:
     if _is_mirrored(out_of_fold_mm, test_mm):
         return "left and right are swapped, or an axis is negated"
     both = out_of_fold_mm, test_mm
+    if min(map(len, both)) < LEAST_ROWS:
+        return ""
     spread = [np.sqrt(np.square(pose_mm - pose_mm.mean(axis=0)).sum(axis=2)).mean(axis=1) for pose_mm in both]
     if ratio := _implausible_ratio(spread, SPREAD):
         return f"they vary {ratio:.2f} times as much"

@@ -11,12 +11,6 @@ from competition.notebook import candidates, select
 from tests.helpers import Command
 
 
-@pytest.fixture(autouse=True)
-def plausible(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the check of test poses, which may warn about the nearly untrained network of these tests."""
-    monkeypatch.setattr("competition.blending.join.inconsistencies", lambda *_: [])
-
-
 def printed(capsys: pytest.CaptureFixture[str], start: str = "warning:") -> list[str]:
     return [line for line in capsys.readouterr().out.splitlines() if line.startswith(start)]
 

@@ -58,7 +58,7 @@ def add_blend(workspace: Workspace, name: str, method: str, names: list[str], we
     folder.mkdir()
     (folder / "blend.json").write_text(json.dumps({"method": method, "mpjpe_blend_in_sample": 31.5}))
     (folder / "weights.csv").write_text(weights_csv(names, weights))
-    write_poses(folder / "submission.csv.gz", range(1, N_TEST + 1), np.zeros((N_TEST, 17, 3)))
+    write_poses(folder / "submission.csv.gz", range(1, N_TEST + 1), np.full((N_TEST, 17, 3), len(method)))
 
 
 @pytest.fixture

@@ -38,6 +38,7 @@ def _npy(array: np.ndarray) -> bytes:
 
 
 IDS, POSE = np.arange(1, 4), np.zeros((3, 17, 3), np.float32)
+TEST_POSE = np.tile(10.0 * np.arange(17)[:, None], (N_TEST, 1, 3))
 HUGE = _npy(np.zeros((3, 17, 3), np.float32)).replace(b"(3, 17, 3), }         ", b"(9000000000, 17, 3), }")
 WRONG_ARRAYS: dict[str, dict[str, bytes]] = {
     "a pickled pose": {"id": _npy(IDS), "pose": _npy(np.array([Evil(Path("trap"))], object))},
@@ -200,7 +201,7 @@ def test_control_characters_and_markup_in_folder_names_are_printed_safely(comman
         fold = tmp_path / "runs" / name / "fold0"
         fold.mkdir(parents=True)
         np.savez(fold / "valid_epoch01.npz", id=IDS, pose=POSE + np.arange(17)[:, None])
-        write_poses(fold / "test_epoch01.csv.gz", range(1, N_TEST + 1), np.ones((N_TEST, 17, 3)))
+        write_poses(fold / "test_epoch01.csv.gz", range(1, N_TEST + 1), TEST_POSE)
     assert {candidate.run for candidate in candidates(tmp_path / "runs")} == set(names)
     assert command("board") == 0
     assert command("blend", "--method", "mean", "--epochs", "last") == 0
@@ -229,7 +230,7 @@ def test_files_of_an_earlier_blend_are_replaced_without_being_read(
     for name in ("study.journal", "weights.csv", "weights.png", "blend.json"):
         (out / name).write_bytes(pickle.dumps(Evil(trap)))
     file = tmp_path / "a.csv"
-    write_poses(file, range(1, N_TEST + 1), np.ones((N_TEST, 17, 3)))
+    write_poses(file, range(1, N_TEST + 1), TEST_POSE)
     assert command("blend", "--files", str(file), "--out", str(out)) == 0
     assert sorted(path.name for path in out.iterdir()) == ["blend.json", "submission.csv.gz"]
     assert not trap.exists()
