@@ -92,8 +92,8 @@ class TrainOptions:
     precision: Annotated[
         str,
         Flag(
-            "precision of matrix products and convolutions; auto: on a GPU bf16 if it supports that, on a CPU "
-            "bf16 if it is measured to be clearly faster, otherwise fp32",
+            "precision of matrix products and convolutions; auto: bf16 if the GPU or CPU has instructions for it "
+            "(on a CPU: AMX-BF16, AVX512-BF16 or ARM's BF16), otherwise fp32",
             choices=PRECISIONS,
         ),
     ] = PRECISIONS[0]

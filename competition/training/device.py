@@ -3,8 +3,8 @@
 import ctypes
 import os
 import sys
-import time
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import torch
 
@@ -12,8 +12,8 @@ from competition.common.choices import one_of
 from competition.common.workers import usable_cores
 from competition.training.options import PRECISIONS
 
-MIN_SPEEDUP = 1.3  # of bf16 over fp32: on some CPUs, bf16 instructions gain nothing
-TRIALS = 10
+CPUINFO = Path("/proc/cpuinfo")
+BF16_FEATURES = {"amx_bf16", "avx512_bf16", "bf16"}  # of Intel, of Intel and AMD, of ARM
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from malloc.h
 
 
@@ -29,16 +29,23 @@ def default_workers(device: torch.device) -> int:
 
 
 def choose_precision(precision: str, device: torch.device) -> str:
-    """Resolve auto: bf16 if it is supported by the GPU or measured to be clearly faster on the CPU, otherwise fp32."""
+    """Resolve auto: bf16 if the GPU or CPU has instructions for it, otherwise fp32."""
     one_of("precision", PRECISIONS)(precision)
     if precision != "auto":
         return precision
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    # alternating, as other programs may use the machine
-    trials = [(_time_convolution("fp32", device), _time_convolution("bf16", device)) for _ in range(TRIALS)]
-    fp32, bf16 = (min(seconds) for seconds in zip(*trials, strict=True))
-    return "bf16" if fp32 > MIN_SPEEDUP * bf16 else "fp32"
+    return "bf16" if BF16_FEATURES & cpu_features() else "fp32"
+
+
+def cpu_features() -> set[str]:
+    """Return the features that the processor reports, as Linux names them; none where they are unknown."""
+    try:
+        lines = CPUINFO.read_text().splitlines()
+    except OSError:
+        return set()
+    described = (line.partition(":") for line in lines)
+    return next((set(words.split()) for name, _, words in described if name.strip() in ("flags", "Features")), set())
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
@@ -54,14 +61,3 @@ def keep_freed_memory() -> None:
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(M_TRIM_THRESHOLD, -1)  # never return freed memory
         libc.mallopt(M_MMAP_THRESHOLD, 2**25)  # bytes; larger blocks, such as heatmap volumes, are still returned
-
-
-def _time_convolution(precision: str, device: torch.device) -> float:
-    """Return the seconds of the forward and backward pass of a convolution as in the hourglasses."""
-    layer = torch.nn.Conv2d(128, 128, 3, padding=1, device=device).to(memory_format=torch.channels_last)
-    images = torch.ones(4, 128, 64, 64, device=device).to(memory_format=torch.channels_last)
-    started = time.perf_counter()
-    with autocast(precision, device):
-        total = layer(images).float().sum()
-    torch.autograd.backward(total)
-    return time.perf_counter() - started

@@ -26,6 +26,29 @@ def test_processes_do_not_share_a_gpu(monkeypatch: pytest.MonkeyPatch, gpus: int
     assert device.choose_device().type == kind
 
 
+FLAGS = "processor\t: 0\nmodel name\t: one of bf16\nflags\t\t: fpu avx2{}\nprocessor\t: 1\nflags\t\t: fpu\n"
+CPUS = {
+    "AMX": (FLAGS.format(" amx_bf16 amx_tile"), "bf16"),
+    "AVX512-BF16": (FLAGS.format(" avx512_bf16"), "bf16"),
+    "AVX512 without bf16": (FLAGS.format(" avx512f avx512_vnni"), "fp32"),
+    "ARM with bf16": ("processor\t: 0\nFeatures\t: fp asimd i8mm bf16\n", "bf16"),
+    "ARM without": ("processor\t: 0\nFeatures\t: fp asimd\n", "fp32"),
+    "no features": ("", "fp32"),
+    "no file": (None, "fp32"),
+}
+
+
+@pytest.mark.parametrize("name", CPUS)
+def test_the_precision_of_a_cpu_depends_only_on_the_features_that_it_reports(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    content, precision = CPUS[name]
+    monkeypatch.setattr(device, "CPUINFO", tmp_path / "cpuinfo")
+    if content is not None:
+        (tmp_path / "cpuinfo").write_text(content)
+    assert device.choose_precision("auto", torch.device("cpu")) == precision
+
+
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
