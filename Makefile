@@ -72,7 +72,7 @@ DEMO_COMMON = --data $(DEMO)/competition --folds $(DEMO)/folds --submissions $(D
 demo: setup ## Run the whole competition with three small models under data/demo (SEED).
 	$(CLI) data $(DEMO_COMMON) --n 1500 --n-test 600
 	$(CLI) folds $(DEMO_COMMON) --strategy subject --k 2
-	for model in 2dhg-small 3dhg-small integral-small; do $(CLI) train $(DEMO_COMMON) --model $$model --parallel 2 || exit; done
+	for model in 2dhg-small 3dhg-small integral-small; do $(CLI) train $(DEMO_COMMON) --model $$model || exit; done
 	$(CLI) blend $(DEMO_COMMON) --method optuna --out $(DEMO)/submissions/blend
 	$(CLI) blend $(DEMO_COMMON) --method mean --out $(DEMO)/submissions/blend-mean
 	$(CLI) blend $(DEMO_COMMON) --method exact --out $(DEMO)/submissions/blend-exact

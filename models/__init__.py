@@ -81,6 +81,11 @@ def names() -> list[str]:
     return list(MODELS)
 
 
+def is_small(name: str) -> bool:
+    """Return whether a model is meant for a CPU, where it trains with one thread: whether its name ends in -small."""
+    return name.endswith("-small")
+
+
 def recipe(name: str, **settings: Any) -> Recipe:
     """Return a model's recipe with settings replaced; raise ValueError for unknown names and invalid values."""
     require_known("model", name, MODELS)

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import models
 from competition.blending.options import GRANULARITIES, METHODS, SAMPLERS
 from competition.cli.flags import Flag
-from competition.common.choices import Box, check_epochs, parse_box
+from competition.common.choices import Box, at_least, check_epochs, parse_box
 from competition.training.options import PRECISIONS
 from models.recipes import DECODERS, Recipe
 
@@ -18,10 +18,15 @@ WORKSPACE: Final = {
     "data": Flag("folder of the competition's images and labels", metavar="DIR"),
     "folds": Flag("folder of folds.csv", metavar="DIR"),
     "submissions": Flag("folder of runs, blends and scores", metavar="DIR"),
-    "seed": Flag("root seed, from which all random numbers derive", metavar="N"),
+    "seed": Flag("root seed, from which all random numbers derive", metavar="N", parse=at_least(0, "--seed", int)),
 }
 Workers = Annotated[
-    int | None, Flag("number of processes that load images; when unset, chosen for the device", metavar="N")
+    int | None,
+    Flag(
+        "number of processes that load images, 0: none; when unset, chosen for the device",
+        metavar="N",
+        parse=at_least(0, "--workers", int),
+    ),
 ]
 
 
@@ -32,7 +37,12 @@ class DataOptions:
     n: Annotated[int, Flag("number of training images", metavar="N")] = 6000
     n_test: Annotated[int, Flag("number of test images", metavar="N")] = 1500
     workers: Annotated[
-        int | None, Flag("number of processes that generate images; one per core when unset", metavar="N")
+        int | None,
+        Flag(
+            "number of processes that generate images; one per core when unset",
+            metavar="N",
+            parse=at_least(1, "--workers", int),
+        ),
     ] = None
 
 
@@ -83,12 +93,14 @@ class TrainOptions:
         Flag("name of the run, and of its folder under --submissions; the model's name when unset", metavar="NAME"),
     ] = None
     parallel: Annotated[
-        int,
+        int | None,
         Flag(
-            "number of folds to train at the same time, each on a share of the cores or on one GPU; not with --gpus",
+            "number of folds to train at the same time, each on a share of the cores or on one GPU (not with --gpus); "
+            "when unset, one per core for small models on a CPU, which use one thread each, otherwise 1",
             metavar="N",
+            parse=at_least(1, "--parallel", int),
         ),
-    ] = 1
+    ] = None
     precision: Annotated[
         str,
         Flag(
@@ -102,7 +114,14 @@ class TrainOptions:
         bool, Flag("compile the network with torch.compile: a slow start, then faster steps on a GPU")
     ] = False
     sync_batch_norm: Annotated[bool, Flag("compute batch-normalisation statistics over all GPUs (with --gpus)")] = False
-    checkpoint_minutes: Annotated[float, Flag("minutes between checkpoints within an epoch", metavar="M")] = 30.0
+    checkpoint_minutes: Annotated[
+        float,
+        Flag(
+            "minutes between checkpoints within an epoch",
+            metavar="M",
+            parse=at_least(0.0, "--checkpoint-minutes", float),
+        ),
+    ] = 30.0
     init: Annotated[str | None, Flag("run whose best weights initialise the network", metavar="RUN")] = None
     workers: Workers = None
 
@@ -256,8 +275,14 @@ class ReproduceOptions:
         ),
     ] = "0"
     parallel: Annotated[
-        int, Flag("number of networks to train at the same time; they share the cores", metavar="N")
-    ] = 1
+        int | None,
+        Flag(
+            "number of networks to train at the same time; they share the cores; when unset, one per core for "
+            "--scale small on a CPU, otherwise 1",
+            metavar="N",
+            parse=at_least(1, "--parallel", int),
+        ),
+    ] = None
     json: Annotated[Path | None, Flag("also write the table as JSON", metavar="FILE")] = None
 
 

@@ -41,10 +41,10 @@ class Reproduced:
     ratio: float | None = None  # of test or, without hidden answers, of out_of_fold
 
 
-def reproduce(workspace: Workspace, scale: str, *, fold: str = "0", parallel: int = 1) -> list[Reproduced]:
+def reproduce(workspace: Workspace, scale: str, *, fold: str = "0", parallel: int | None = None) -> list[Reproduced]:
     """Train the poster's models that aren't trained yet, average and blend them; return one row per model and blend.
 
-    `fold` is a number or all; `parallel` networks are trained at the same time.
+    `fold` is a number or all; `parallel` networks are trained at the same time (see `train_folds`).
     """
     if scale not in SCALES:
         raise UserError(unknown_message("scale", scale, SCALES))
@@ -90,10 +90,11 @@ def reproduce(workspace: Workspace, scale: str, *, fold: str = "0", parallel: in
     return _with_ratios(rows)
 
 
-def _train(workspace: Workspace, data: Data, names: list[str], fold: str, parallel: int) -> None:
+def _train(workspace: Workspace, data: Data, names: list[str], fold: str, parallel: int | None) -> None:
     """Print an estimate of the duration, then train what isn't trained yet."""
     import models
-    from competition.training.cost import estimate_seconds  # loads torch
+    from competition.training.capacity import plan_jobs  # loads torch
+    from competition.training.cost import estimate_seconds
 
     every = [str(number) for number in data.fold_numbers]
     if fold not in (*every, "all"):
@@ -106,11 +107,11 @@ def _train(workspace: Workspace, data: Data, names: list[str], fold: str, parall
     ]
     which = "all folds" if fold == "all" else f"fold {fold}"
     log.info(f"{', '.join(names)}, {which}: timing a few steps of each")
-    parallel = max(1, min(parallel, len(jobs)))
-    if seconds := estimate_seconds(jobs, data, parallel):
-        order = "one network after another" if parallel == 1 else f"{parallel} networks at a time"
+    jobs, at_once = plan_jobs(jobs, parallel)
+    if seconds := estimate_seconds(jobs, data, at_once):
+        order = "one network after another" if at_once == 1 else f"{at_once} networks at a time"
         log.info(f"about {duration(seconds)} on this machine, {order}; finished folds are skipped")
-    train_folds(jobs, data, parallel=parallel)
+    train_folds(jobs, data, parallel=at_once)
 
 
 def _with_ratios(rows: Sequence[Reproduced]) -> list[Reproduced]:

@@ -36,6 +36,19 @@ def converter(what: str, expected: str, convert: Callable[[str], T]) -> Callable
     return checked
 
 
+def at_least(minimum: N, what: str, kind: Callable[[str], N]) -> Callable[[str], N]:
+    """Return a function that parses a finite number, and raises UserError for anything else or below the minimum."""
+    noun = "whole number" if kind is int else "number"
+
+    def parse(text: str) -> N:
+        number = kind(text)
+        if not minimum <= number < math.inf:  # false for NaN, too
+            raise ValueError
+        return number
+
+    return converter(what, f"a {noun} of at least {minimum}", parse)
+
+
 def numbers(what: str, expected: str, kind: Callable[[str], N]) -> Callable[[str], tuple[N, ...]]:
     """Return a function that parses finite numbers separated by commas, and raises UserError for anything else."""
 

@@ -4,6 +4,8 @@ import multiprocessing
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -21,6 +23,7 @@ class Stop:
         self.signal: int | None = None
         self._received_at = 0.0
         self._handlers: dict[int, Any] = {}
+        self._waiting = False
 
     def __enter__(self) -> "Stop":
         if threading.current_thread() is threading.main_thread():
@@ -46,8 +49,19 @@ class Stop:
         """Record a signal that another process received, in place of this process's own."""
         self.signal, self._received_at = number, time.monotonic()
 
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Raise the first signal at once while this block waits for something that may never happen."""
+        self._waiting = True
+        try:
+            yield
+        finally:
+            self._waiting = False
+
     def _record(self, number: int, _frame: FrameType | None) -> None:
         if self.signal is None:
             self.request(number)
+            if self._waiting:
+                self.raise_requested()
         elif time.monotonic() - self._received_at > 1:  # otherwise the same request, sent to the process group too
             self.raise_requested()

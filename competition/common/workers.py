@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import forkserver
 
 GRACE_SECONDS = 30.0  # between terminate and kill: time to save a checkpoint
 
@@ -14,6 +15,12 @@ GRACE_SECONDS = 30.0  # between terminate and kill: time to save a checkpoint
 def usable_cores() -> int:
     """Return the number of cores that this process may use, which a container or taskset can limit."""
     return len(os.sched_getaffinity(0))
+
+
+def preload(modules: Sequence[str]) -> None:
+    """Start the server from which `worker_processes` forks, which then imports these modules."""
+    multiprocessing.set_forkserver_preload(list(modules))
+    forkserver.ensure_running()
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from competition.common.console import duration
 from competition.runs.record import read_log
 from competition.training import graph
 from competition.training.build import build
-from competition.training.device import choose_device, choose_precision
+from competition.training.device import choose_device, choose_precision, fold_threads, threads
 from competition.training.failures import report_out_of_memory
 from competition.training.jobs import Data, Job, recorded_precision
 from competition.training.loader import prediction_loader, training_loader
@@ -62,18 +62,18 @@ def estimate_seconds(jobs: Iterable[Job], data: Data, parallel: int) -> float:
     as each job will have.
     """
     measured: dict[str, tuple[float, float]] = {}
-    total, threads = 0.0, torch.get_num_threads()
-    torch.set_num_threads(max(1, threads // parallel))
+    total, device = 0.0, choose_device()
     for job in jobs:
         epochs = job.recipe.epochs - len(read_log(job.folder))
         if epochs <= 0:
             continue
         if job.name not in measured:
-            measured[job.name] = _measure(job, data)
+            number = fold_threads(job.name, device)
+            with threads(number if models.is_small(job.name) else max(1, number // parallel)):
+                measured[job.name] = _measure(job, data)
         train_seconds, predict_seconds = measured[job.name]
         predicted = len(data.valid_rows(job.fold)) + len(data.dataset.test.id)
         total += epochs * (len(data.train_rows(job.fold)) * train_seconds + predicted * predict_seconds)
-    torch.set_num_threads(threads)
     return total / parallel
 
 
@@ -91,7 +91,7 @@ def _measure(job: Job, data: Data) -> tuple[float, float]:
             timer.tick(trainer.loss_sum)
         rows = np.arange(min(PREDICTED, len(test.id)))
         images = prediction_loader(
-            data.dataset.folder, test, rows, trainer.model, workers=job.workers, device=device, world=trainer.world
+            data.dataset.folder, test, rows, trainer.model, workers=job.workers or 0, device=device, world=trainer.world
         )
         for _ in range(2):
             started = time.perf_counter()

@@ -3,13 +3,14 @@
 import ctypes
 import os
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
 
+import models
 from competition.common.choices import one_of
-from competition.common.workers import usable_cores
 from competition.training.options import PRECISIONS
 
 CPUINFO = Path("/proc/cpuinfo")
@@ -17,15 +18,34 @@ BF16_FEATURES = {"amx_bf16", "avx512_bf16", "bf16"}  # of Intel, of Intel and AM
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from malloc.h
 
 
-def choose_device() -> torch.device:
-    """Return the GPU if there is one for each process of a launcher on this machine, otherwise the CPU."""
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+def choose_device(processes: int = 1) -> torch.device:
+    """Return the GPU if there is one for each of `processes` on this machine, otherwise the CPU.
+
+    A launcher sets their number in the environment.
+    """
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
     return torch.device("cuda" if torch.cuda.is_available() and torch.cuda.device_count() >= processes else "cpu")
 
 
-def default_workers(device: torch.device) -> int:
-    """Return the default number of loader processes: all cores but one (at most 8) with a GPU, none without."""
-    return min(8, usable_cores() - 1) if device.type == "cuda" else 0
+def fold_threads(model: str, device: torch.device) -> int:
+    """Return the threads with which this process trains a model: one for a small model on a CPU, otherwise torch's.
+
+    A second thread gains little for so small layers, and slows them down when other programs use the cores. A run's
+    bytes depend on the number, so that it depends on nothing else; OMP_NUM_THREADS overrides it.
+    """
+    one = device.type == "cpu" and models.is_small(model) and "OMP_NUM_THREADS" not in os.environ
+    return 1 if one else torch.get_num_threads()
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """Let torch compute with a number of threads in a block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def choose_precision(precision: str, device: torch.device) -> str:

@@ -3,18 +3,24 @@
 Images are copied to the device as uint8 and normalised there (see `to_input`).
 """
 
+import atexit
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import cache
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
+from weakref import WeakSet
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+from torch.utils.data._utils import signal_handling
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from competition.common.arrays import Int64
 from competition.common.errors import DataError, UserError
@@ -22,15 +28,17 @@ from competition.common.seeds import derive, generator
 from competition.data.images import read_image, to_input_px
 from competition.data.labels import Labels, TestSet
 from competition.training.augment import Augment
-from competition.training.device import default_workers, keep_freed_memory
+from competition.training.capacity import prediction_batch
+from competition.training.device import keep_freed_memory
 from competition.training.jobs import Data, Job
 from competition.training.world import World
 from models.contract import Module
-from models.recipes import Recipe
 
 Key: TypeAlias = tuple[int, int]  # (epoch, row), which seed a sample's augmentation
+WAIT_SECONDS = 120  # for a batch; loading one takes a second even from a slow disk
+LOADER_ERRORS = ("DataLoader worker", "Too many open files", "ancdata", "shared memory", "Pin memory thread")
+_iterators: "WeakSet[_MultiProcessingDataLoaderIter]" = WeakSet()  # those with loader processes
 Sample: TypeAlias = tuple[npt.NDArray[Any], ...]  # the fields of a Batch, of one image
-BATCH_ON_CPU, BATCH_ON_GPU = 32, 64  # images predicted at once; a heatmap volume takes 17 MiB per image
 
 
 class Batch(NamedTuple):
@@ -55,6 +63,10 @@ class Batch(NamedTuple):
     def to(self, device: torch.device) -> "Batch":
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
+    def share(self) -> "Batch":
+        """Move the batch to shared memory; raise RuntimeError if there is no room."""
+        return self._map(torch.Tensor.share_memory_)
+
     def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
         poses = (None if poses is None else change(poses) for poses in (self.pose2d_px, self.pose_mm))
         return Batch(change(self.id), change(self.image), *poses)
@@ -74,6 +86,16 @@ def _scale_and_offset(
     with torch.inference_mode(False):
         deviation = torch.tensor(std, device=device)
         return 1 / (255 * deviation), torch.tensor(mean, device=device) / deviation
+
+
+@dataclass(frozen=True)
+class Piped:
+    """The fields of a batch, to be sent through the pipe of a loader process: slower, but without shared memory."""
+
+    arrays: Sample
+
+
+Loaded: TypeAlias = Batch | DataError | Piped
 
 
 class PoseImages(Dataset[Any]):
@@ -139,49 +161,95 @@ class KeyedBatches(Sampler[list[Key]]):
             yield [(self.epoch, int(row)) for row in rows[first : first + self.batch][self.rank :: self.size]]
 
 
-def collate(samples: list[Sample | DataError]) -> Batch | DataError:
-    """Stack samples into a batch; return the first error if there is one."""
+def collate(samples: list[Sample | DataError]) -> Loaded:
+    """Stack samples into a batch; return the first error if there is one.
+
+    A loader process puts the batch into shared memory here, where an error can be handled: in the thread that sends it,
+    the batch would be lost and the training process would wait forever.
+    """
     stacked: list[Sample] = []
     for sample in samples:
         if isinstance(sample, DataError):
             return sample
         stacked.append(sample)
-    return Batch(*(torch.from_numpy(np.stack(column)) for column in zip(*stacked, strict=True)))
+    arrays = tuple(np.stack(column) for column in zip(*stacked, strict=True))
+    batch = Batch(*map(torch.from_numpy, arrays))
+    if get_worker_info() is None:
+        return batch
+    try:
+        return batch.share()
+    except RuntimeError:  # /dev/shm is full, or a limit on files
+        return Piped(arrays)
 
 
-def batches(loader: DataLoader[Batch | DataError]) -> Iterator[Batch]:
-    """Iterate over a loader; raise DataError for an image that can't be read.
+def batches(
+    loader: DataLoader[Loaded], waiting: Callable[[], AbstractContextManager[object]] = nullcontext
+) -> Iterator[Batch]:
+    """Iterate over a loader, waiting for each batch in a `waiting` block; raise DataError for an unreadable image.
 
-    Raise UserError if a worker dies, which is usually the system's reaction to a lack of memory.
+    Raise UserError if a loader process can't be started, dies, which is usually the system's reaction to a lack of
+    memory, or doesn't return a batch for WAIT_SECONDS.
     """
-    iterator = iter(loader)
+    iterator = None
     while True:
         try:
-            batch = next(iterator, None)
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise UserError(
-                f"a loader process died ({str(error).splitlines()[0][:120]})",
-                fix="out of memory? lower --workers; the same command resumes from the last checkpoint",
-            ) from None
+            with waiting(), _report_loader_errors(loader.num_workers):
+                if iterator is None:
+                    iterator = iter(loader)
+                    _track(iterator)
+                batch = next(iterator, None)
+        except BaseException:
+            _kill_processes()
+            raise
         if batch is None:
             return
         if isinstance(batch, DataError):
             raise batch
-        yield batch
+        yield Batch(*map(torch.from_numpy, batch.arrays)) if isinstance(batch, Piped) else batch
+
+
+def _track(iterator: object) -> None:
+    """Remember an iterator if it has loader processes."""
+    if isinstance(iterator, _MultiProcessingDataLoaderIter):
+        _iterators.add(iterator)
+
+
+@atexit.register
+def _kill_processes() -> None:
+    """Kill all loader processes: torch and the interpreter would wait for those that are stuck."""
+    for iterator in _iterators:
+        if iterator._worker_pids_set:  # torch would raise an error when they end
+            signal_handling._remove_worker_pids(id(iterator))  # type: ignore[attr-defined]
+            iterator._worker_pids_set = False
+        for worker in iterator._workers:
+            worker.kill()
+
+
+@contextmanager
+def _report_loader_errors(workers: int) -> Iterator[None]:
+    """Turn errors of loader processes into one line."""
+    fix = "lower --workers (0 loads in the training process); the same command resumes from the last checkpoint"
+    try:
+        yield
+    except (RuntimeError, OSError, EOFError) as error:
+        text = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+        if "timed out" in text:
+            raise UserError(f"no images from the {workers} loader processes for {WAIT_SECONDS} s", fix=fix) from None
+        if not workers or (isinstance(error, RuntimeError) and not any(word in str(error) for word in LOADER_ERRORS)):
+            raise
+        raise UserError(f"a loader process died or can't be reached ({text})", fix=f"out of memory? {fix}") from None
 
 
 def training_loader(
     job: Job, data: Data, size: int, device: torch.device, world: World
-) -> tuple[KeyedBatches, DataLoader[Batch | DataError]]:
+) -> tuple[KeyedBatches, DataLoader[Loaded]]:
     """Create the loader of the training rows, shuffled and augmented by seed, fold and epoch."""
     seed = derive(job.workspace.seed, "train", job.fold)
     augment = Augment(size, seed, job.recipe.augmentation) if job.recipe.augment else None
     rows, shard = data.train_rows(job.fold), (world.rank, world.size)
     keys = KeyedBatches(rows, job.recipe.batch, shuffle_seed=seed, shard=shard)
     images = PoseImages(data.dataset.folder, data.dataset.labels, size=size, augment=augment)
-    return keys, make_loader(images, keys, workers=job.workers, device=device)
+    return keys, make_loader(images, keys, workers=job.workers or 0, device=device)
 
 
 def prediction_loader(
@@ -190,33 +258,25 @@ def prediction_loader(
     rows: Int64,
     model: Module,
     *,
-    workers: int | None,
+    workers: int,
     device: torch.device,
     world: World,
-) -> DataLoader[Batch | DataError]:
+) -> DataLoader[Loaded]:
     """Create the loader of this process's rows for prediction by a network, in order and not augmented."""
     images = PoseImages(folder, source, size=model.input_size)
     keys = KeyedBatches(rows[world.rank :: world.size], prediction_batch(device, model.recipe))
     return make_loader(images, keys, workers=workers, device=device)
 
 
-def prediction_batch(device: torch.device, recipe: Recipe) -> int:
-    """Return the batch size of prediction: at most the recipe's micro-batch, if it is set."""
-    largest = BATCH_ON_GPU if device.type == "cuda" else BATCH_ON_CPU
-    return min(largest, recipe.micro_batch or largest)
-
-
-def make_loader(
-    images: PoseImages, keys: KeyedBatches, *, workers: int | None, device: torch.device
-) -> DataLoader[Batch | DataError]:
-    """Create a loader with persistent workers; 0 loads in this process, None chooses the number by device."""
-    workers = default_workers(device) if workers is None else workers
+def make_loader(images: PoseImages, keys: KeyedBatches, *, workers: int, device: torch.device) -> DataLoader[Loaded]:
+    """Create a loader with persistent workers; 0 loads in this process."""
     keep_freed_memory()  # inherited by the workers
     return DataLoader(
         images,
         batch_sampler=keys,
         collate_fn=collate,
         num_workers=workers,
+        timeout=WAIT_SECONDS if workers else 0,
         persistent_workers=workers > 0,
         pin_memory=device.type == "cuda",
         worker_init_fn=_init_worker,

@@ -15,7 +15,6 @@ import torch
 from torch.utils.data import DataLoader
 
 from competition.common.console import Advance, Console, bar, duration
-from competition.common.errors import DataError
 from competition.common.files import locked
 from competition.common.metrics import mpjpe, mpjpe_joint
 from competition.common.pose_csv import Poses, write_poses
@@ -32,10 +31,10 @@ from competition.runs.record import (
     write_done,
 )
 from competition.training.build import build
-from competition.training.device import choose_device, choose_precision
+from competition.training.device import choose_device, choose_precision, fold_threads, threads
 from competition.training.failures import report_out_of_memory
 from competition.training.jobs import Data, Job, recorded_precision, run_config
-from competition.training.loader import Batch, batches, prediction_loader, training_loader
+from competition.training.loader import Loaded, batches, prediction_loader, training_loader
 from competition.training.meter import Meter
 from competition.training.predict import predict
 from competition.training.saver import Saver
@@ -52,7 +51,7 @@ def train(job: Job, data: Data) -> Done | None:
     another configuration or is being trained by another process, DataError for an image that can't be read.
     """
     device = choose_device()
-    with join_world(device) as world:
+    with threads(fold_threads(job.name, device)), join_world(device) as world:
         world.require_divisible(job.recipe.batch)
         if not world.is_main_process:
             Console(quiet=True).activate()
@@ -64,8 +63,8 @@ def train(job: Job, data: Data) -> Done | None:
                     f"{job.run} fold {job.fold} trains on the CPU"
                 )
             if world.is_main_process:
-                threads = torch.get_num_threads()
-                config = run_config(job, data, precision, threads=threads, processes=world.size)
+                number = torch.get_num_threads()
+                config = run_config(job, data, precision, threads=number, processes=world.size)
                 for remark in prepare_folder(job.folder, config):
                     log.info(remark)
             world.barrier()
@@ -92,7 +91,13 @@ def _train(trainer: Trainer, data: Data, stop: Stop) -> Done | None:
     keys, loader = training_loader(job, data, trainer.model.input_size, trainer.device, world)
     valid_loader, test_loader = (
         prediction_loader(
-            data.dataset.folder, source, rows, trainer.model, workers=job.workers, device=trainer.device, world=world
+            data.dataset.folder,
+            source,
+            rows,
+            trainer.model,
+            workers=job.workers or 0,
+            device=trainer.device,
+            world=world,
         )
         for source, rows in ((labels, valid_rows), (test, test_rows))
     )
@@ -115,12 +120,12 @@ def _train(trainer: Trainer, data: Data, stop: Stop) -> Done | None:
     return write_done(job.folder) if world.is_main_process else None
 
 
-def train_epoch(trainer: Trainer, loader: DataLoader[Batch | DataError], meter: Meter, saver: Saver) -> LogRow:
+def train_epoch(trainer: Trainer, loader: DataLoader[Loaded], meter: Meter, saver: Saver) -> LogRow:
     """Train the next epoch, or the rest of it; return its learning rate, mean loss and images per second."""
     trainer.start_epoch()
     with _bar(trainer, "train", trainer.steps) as advance:
         meter.start(advance)
-        for batch in batches(loader):
+        for batch in batches(loader, saver.while_waiting):
             trainer.train_step(batch)
             meter.report(batch)
             saver.after_step()
@@ -133,7 +138,7 @@ def train_epoch(trainer: Trainer, loader: DataLoader[Batch | DataError], meter: 
     )
 
 
-def validate(trainer: Trainer, data: Data, loader: DataLoader[Batch | DataError], saver: Saver, row: LogRow) -> LogRow:
+def validate(trainer: Trainer, data: Data, loader: DataLoader[Loaded], saver: Saver, row: LogRow) -> LogRow:
     """Predict the held-out rows and write their poses; return the epoch's row of the log with their errors."""
     poses = predict_all(trainer, loader, saver, "validate", len(data.valid_rows(trainer.job.fold)))
     if trainer.world.is_main_process:
@@ -143,7 +148,7 @@ def validate(trainer: Trainer, data: Data, loader: DataLoader[Batch | DataError]
     return replace(row, valid_mpjpe=mpjpe(poses.pose_mm, true_mm), valid_mpjpe_joint=joint_mm)
 
 
-def predict_all(trainer: Trainer, loader: DataLoader[Batch | DataError], saver: Saver, what: str, total: int) -> Poses:
+def predict_all(trainer: Trainer, loader: DataLoader[Loaded], saver: Saver, what: str, total: int) -> Poses:
     """Predict the rows of all processes and return them on each, sorted by Id."""
     with _bar(trainer, what, total) as advance:
         poses = predict(
@@ -166,7 +171,8 @@ def _bar(trainer: Trainer, what: str, total: int) -> AbstractContextManager[Adva
     """Show the progress of a part of the next epoch, and the best MPJPE so far."""
     rows = read_log(trainer.job.folder) if trainer.world.is_main_process else []
     best_mm = best_row(rows).valid_mpjpe if rows else None
-    label = f"epoch {trainer.epoch + 1}/{trainer.job.recipe.epochs} {what}"
+    job = trainer.job
+    label = f"{job.run} fold {job.fold} epoch {trainer.epoch + 1}/{job.recipe.epochs} {what}"
     return bar(label, total, after="" if best_mm is None else f", best {best_mm:.1f} mm")
 
 

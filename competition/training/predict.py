@@ -1,24 +1,26 @@
 """Predict poses of images, each image once, sorted by Id."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
 from competition.common.console import Advance
-from competition.common.errors import DataError, RunError
+from competition.common.errors import RunError
 from competition.common.pose_csv import Poses
 from competition.common.skeleton import JOINTS, MIRROR
 from competition.training.calls import forward
 from competition.training.device import autocast
 from competition.training.failures import NOT_FINITE_FIX
-from competition.training.loader import Batch, batches, to_input
+from competition.training.loader import Loaded, batches, to_input
 from competition.training.saver import Saver
 from models.contract import Module
 
 
 def predict(
     model: Module,
-    loader: DataLoader[Batch | DataError],
+    loader: DataLoader[Loaded],
     *,
     name: str,
     device: torch.device,
@@ -36,7 +38,7 @@ def predict(
     model.eval()
     ids, poses = [], []
     with torch.inference_mode(), autocast(precision, device):
-        for batch in batches(loader):
+        for batch in batches(loader, nullcontext if saver is None else saver.while_waiting):
             poses.append(predict_images(model, batch.image.to(device, non_blocking=True), flip, name).cpu())
             ids.append(batch.id)
             if advance is not None:

@@ -15,8 +15,9 @@ from competition.data.images import check_images
 from competition.runs.candidates import write_submission
 from competition.runs.folders import fold_folder, fold_folders, test_file, valid_file, write_valid
 from competition.runs.record import LogRow, append_log, read_config, write_config
+from competition.training.capacity import prediction_workers
 from competition.training.checkpoint import load_checkpoint, load_model
-from competition.training.device import choose_device, choose_precision
+from competition.training.device import choose_device, choose_precision, fold_threads, threads
 from competition.training.jobs import open_data
 from competition.training.loader import prediction_loader
 from competition.training.predict import predict
@@ -57,13 +58,14 @@ def predict_run(
         settings = config.settings if decoder is None else config.settings | {"decoder": decoder}
         average = model.recipe.flip_test if flip is None else flip
         precision = choose_precision(config.precision, device)
+        workers = prediction_workers(workers, name, model.recipe, device)
 
         out, rows = fold_folder(target, config.fold), data.valid_rows(config.fold)
         for images, image_rows in ((labels, rows), (test, np.arange(len(test.id)))):
             loader = prediction_loader(
                 workspace.data, images, image_rows, model, workers=workers, device=device, world=World()
             )
-            with bar(f"{run} {folder.name}", len(image_rows)) as advance:
+            with threads(fold_threads(name, device)), bar(f"{run} {folder.name}", len(image_rows)) as advance:
                 poses = predict(
                     model, loader, name=name, device=device, precision=precision, flip=average, advance=advance
                 )

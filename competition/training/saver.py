@@ -1,6 +1,8 @@
 """When a training is saved: at the end of an epoch, when a checkpoint is due, and when a signal asks it to stop."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from competition.common.stop import Stop
 from competition.training.trainer import Trainer
@@ -36,6 +38,23 @@ class Saver:
         due = time.monotonic() - self.saved > 60 * trainer.job.checkpoint_minutes
         if due and trainer.step < trainer.steps:
             self.save()
+
+    @contextmanager
+    def while_waiting(self) -> Iterator[None]:
+        """Save and stop at once if a signal arrives in this block, which waits for a batch.
+
+        The launcher ends several processes, in which another may wait for this one.
+        """
+        if self.trainer.world.size > 1:
+            yield
+            return
+        try:
+            with self.stop.waiting():
+                yield
+        except (SystemExit, KeyboardInterrupt):
+            if self.trainer.step:  # otherwise the last checkpoint is complete
+                self.trainer.save()
+            raise
 
     def while_predicting(self) -> None:
         """Save and stop if a signal has arrived; several processes predict to the end."""
