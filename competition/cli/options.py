@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import models
 from competition.blending.options import GRANULARITIES, METHODS, SAMPLERS
 from competition.cli.flags import Flag
-from competition.common.choices import Box, at_least, check_epochs, parse_box
+from competition.common.choices import Box, check_epochs, parse_box, within
 from competition.training.options import PRECISIONS
 from models.recipes import DECODERS, Recipe
 
@@ -18,14 +18,15 @@ WORKSPACE: Final = {
     "data": Flag("folder of the competition's images and labels", metavar="DIR"),
     "folds": Flag("folder of folds.csv", metavar="DIR"),
     "submissions": Flag("folder of runs, blends and scores", metavar="DIR"),
-    "seed": Flag("root seed, from which all random numbers derive", metavar="N", parse=at_least(0, "--seed", int)),
+    "seed": Flag("root seed, from which all random numbers derive", metavar="N"),
 }
+MAX_PROCESSES: Final = 512  # more are a mistake, which would make the machine unusable
 Workers = Annotated[
     int | None,
     Flag(
         "number of processes that load images, 0: none; when unset, chosen for the device",
         metavar="N",
-        parse=at_least(0, "--workers", int),
+        parse=within(0, MAX_PROCESSES, "--workers", int),
     ),
 ]
 
@@ -41,7 +42,7 @@ class DataOptions:
         Flag(
             "number of processes that generate images; one per core when unset",
             metavar="N",
-            parse=at_least(1, "--workers", int),
+            parse=within(1, MAX_PROCESSES, "--workers", int),
         ),
     ] = None
 
@@ -98,7 +99,7 @@ class TrainOptions:
             "number of folds to train at the same time, each on a share of the cores or on one GPU (not with --gpus); "
             "when unset, one per core for small models on a CPU, which use one thread each, otherwise 1",
             metavar="N",
-            parse=at_least(1, "--parallel", int),
+            parse=within(1, MAX_PROCESSES, "--parallel", int),
         ),
     ] = None
     precision: Annotated[
@@ -119,7 +120,7 @@ class TrainOptions:
         Flag(
             "minutes between checkpoints within an epoch",
             metavar="M",
-            parse=at_least(0.0, "--checkpoint-minutes", float),
+            parse=within(0.0, None, "--checkpoint-minutes", float),
         ),
     ] = 30.0
     init: Annotated[str | None, Flag("run whose best weights initialise the network", metavar="RUN")] = None
@@ -280,7 +281,7 @@ class ReproduceOptions:
             "number of networks to train at the same time; they share the cores; when unset, one per core for "
             "--scale small on a CPU, otherwise 1",
             metavar="N",
-            parse=at_least(1, "--parallel", int),
+            parse=within(1, MAX_PROCESSES, "--parallel", int),
         ),
     ] = None
     json: Annotated[Path | None, Flag("also write the table as JSON", metavar="FILE")] = None

@@ -36,17 +36,18 @@ def converter(what: str, expected: str, convert: Callable[[str], T]) -> Callable
     return checked
 
 
-def at_least(minimum: N, what: str, kind: Callable[[str], N]) -> Callable[[str], N]:
-    """Return a function that parses a finite number, and raises UserError for anything else or below the minimum."""
+def within(minimum: N, maximum: N | None, what: str, kind: Callable[[str], N]) -> Callable[[str], N]:
+    """Return a function that parses a finite number in a range, both ends included, and raises UserError otherwise."""
     noun = "whole number" if kind is int else "number"
+    limits = f"of at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
 
     def parse(text: str) -> N:
         number = kind(text)
-        if not minimum <= number < math.inf:  # false for NaN, too
+        if not minimum <= number < math.inf or (maximum is not None and number > maximum):  # the first: NaN, too
             raise ValueError
         return number
 
-    return converter(what, f"a {noun} of at least {minimum}", parse)
+    return converter(what, f"a {noun} {limits}", parse)
 
 
 def numbers(what: str, expected: str, kind: Callable[[str], N]) -> Callable[[str], tuple[N, ...]]:

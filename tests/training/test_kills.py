@@ -41,7 +41,7 @@ PHASES = ("start", "folds", "train", "predict", "write", "blend")
 TIMINGS = ("seconds", "images_per_second", "datetime_start", "datetime_complete", "worker_id")
 CHAIN = (
     ("folds", "--k", "2"),
-    ("train", *TINY, "--epochs", "3", "--augment", "--ema", "0.9", "--checkpoint-minutes", "0"),
+    ("train", *TINY, "--epochs", "3", "--augment", "--ema", "0.9", "--checkpoint-minutes", "0", "--parallel", "1"),
     ("blend", "--granularity", "coordinate"),
 )
 

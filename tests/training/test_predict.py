@@ -11,7 +11,7 @@ import torch
 import models
 from competition.runs.candidates import candidates
 from competition.runs.folders import read_valid
-from competition.training.loader import prediction_batch
+from competition.training.capacity import prediction_batch
 from tests.helpers import TINY, Command
 
 
