@@ -27,7 +27,6 @@ NOT_OF_MAKE = {"OMP_NUM_THREADS", "KAGGLE_API_TOKEN"}
 # flags that the READMEs mention without a command, and a command that accepts them
 ALONE = {
     'ARGS="--strategy sequence --k 5"': "folds",
-    'ARGS="--scale small"': "reproduce",
     'ARGS="--decoder argmax"': "predict RUN=3dhg-small",
     'ARGS="--json FILE"': "bench",
     'ARGS="--granularity coordinate"': "blend",
