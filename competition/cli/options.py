@@ -85,7 +85,7 @@ class TrainOptions:
     fold: Annotated[
         str,
         Flag(
-            "fold to hold out; all: each fold in turn; full: train on every image, hold out nothing",
+            "fold to hold out; all: train every fold; full: train on every image, hold out nothing",
             metavar="K|all|full",
         ),
     ] = "all"

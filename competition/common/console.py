@@ -24,10 +24,12 @@ PLAIN_SECONDS = 60.0  # between two progress lines when there is no terminal
 class Console:
     """Prints lines, tables and progress.
 
-    `quiet` prints nothing. `plain` prints lines instead of bars, for processes that share a terminal.
+    `quiet` prints nothing. `plain` prints lines instead of bars, for processes that share a terminal; each line of
+    progress then begins with `name`.
     """
 
-    def __init__(self, *, quiet: bool = False, plain: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, plain: bool = False, name: str = "") -> None:
+        self.name = name
         self.rich = RichConsole(  # no markup: folder names may look like it
             quiet=quiet, highlight=False, soft_wrap=True, markup=False, emoji=False,
             force_terminal=False if plain else None,
@@ -62,7 +64,7 @@ class Console:
         The last non-empty text stays beside the bar, followed by `after`.
         """
         if not self.rich.is_terminal:
-            yield self._plain(label, total, after)
+            yield self._plain(f"{self.name} {label}".lstrip(), total, after)
             return
         columns = (
             TextColumn("{task.description}", markup=False),

@@ -171,8 +171,7 @@ def _bar(trainer: Trainer, what: str, total: int) -> AbstractContextManager[Adva
     """Show the progress of a part of the next epoch, and the best MPJPE so far."""
     rows = read_log(trainer.job.folder) if trainer.world.is_main_process else []
     best_mm = best_row(rows).valid_mpjpe if rows else None
-    job = trainer.job
-    label = f"{job.run} fold {job.fold} epoch {trainer.epoch + 1}/{job.recipe.epochs} {what}"
+    label = f"epoch {trainer.epoch + 1}/{trainer.job.recipe.epochs} {what}"
     return bar(label, total, after="" if best_mm is None else f", best {best_mm:.1f} mm")
 
 

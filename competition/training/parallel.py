@@ -91,7 +91,7 @@ def _train_in_pool(job: Job, data: Data, parallel: int) -> None:
     if torch.cuda.is_available():
         process = multiprocessing.current_process()._identity[-1] - 1
         torch.cuda.set_device(process % parallel % torch.cuda.device_count())
-    Console(plain=True).activate()
+    Console(plain=True, name=f"{job.run} fold {job.fold}").activate()
     train(job, data)
 
 

@@ -25,7 +25,7 @@ from competition.data.dataset import Dataset
 from competition.runs.folders import FULL, fold_folder, fold_folders
 from competition.runs.missing import missing_folds
 from competition.runs.record import RunConfig, read_config
-from competition.training.device import autocast, choose_device, choose_precision
+from competition.training.device import autocast, choose_device, choose_precision, fold_threads, threads
 from competition.training.predict import predict_images
 from competition.training.predict_run import find_weights, load_network
 
@@ -161,7 +161,7 @@ def _predict(crop: Image, network: Network, decoder: str | None, flip: bool | No
     model, name = load_network(network.weights, decoder, device)
     precision = choose_precision(network.config.precision, device)
     image = torch.from_numpy(_resize(crop, model.spec.input_size))[None].to(device)
-    with torch.inference_mode(), autocast(precision, device):
+    with threads(fold_threads(name, device)), torch.inference_mode(), autocast(precision, device):
         pose_mm = predict_images(model, image, model.recipe.flip_test if flip is None else flip, name)
     return np.asarray(pose_mm[0].cpu().numpy(), np.float64)
 

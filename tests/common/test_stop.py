@@ -36,6 +36,25 @@ def test_a_signal_is_recorded_and_raised_at_the_end_and_a_second_one_at_once():
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
 
 
+def test_a_signal_is_raised_at_once_while_a_block_waits():
+    reached = []
+
+    def signal_at(place: str) -> None:
+        with Stop() as stop:
+            with stop.waiting():
+                if place == "waiting":
+                    signal.raise_signal(signal.SIGINT)
+                reached.append(place)
+            if place == "after":
+                signal.raise_signal(signal.SIGINT)
+            reached.append(place)
+
+    for place in ("waiting", "after"):
+        with pytest.raises(KeyboardInterrupt):
+            signal_at(place)
+    assert reached == ["after", "after"]
+
+
 def test_a_signal_right_after_that_of_another_process_counts_as_the_same_request():
     """The launcher sends it to all other processes when one ends, while the main process still saves."""
     recorded = []
