@@ -24,7 +24,7 @@ _Pairs = dict[tuple[int, int], float]
 
 ROWS: Final = 600  # that are compared
 DOUBTFUL: Final = 0.4  # agreement below which two files are examined
-SIZE: Final = 1.7  # factor by which the mean distances from the root differ if the scale does
+SIZE: Final = 3.0  # factor between mean distances from the root; an untrained network may halve them
 CORRELATED: Final = 0.4  # correlation of two files whose scales can be compared
 LOOSE: Final = 2.0  # factor by which bone lengths of weak files may vary more
 GAIN: Final = 0.2  # of the agreement, by which a change explains a fault
