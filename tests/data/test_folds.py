@@ -10,7 +10,6 @@ from competition.common.errors import Command, FoldsError
 from competition.common.files import sha256_lines, write_json
 from competition.data import folds
 from competition.data.leaks import NEAR_MM, near_copies, split_groups
-from competition.data.names import parse_name, subjects_and_sequences
 from competition.runs.candidates import runs_using_folds
 
 IMAGES = [
@@ -20,15 +19,6 @@ IMAGES = [
     for camera in ("54138969", "60457274")
     for frame in (1, 6, 11)
 ]
-
-
-def test_names_are_split_into_their_parts():
-    name = parse_name("S11_WalkTogether_1.54138969_000126.jpg")
-    assert name is not None
-    assert (name.subject, name.action, name.camera, name.frame) == ("S11", "WalkTogether", "54138969", 126)
-    assert name.sequence == "S11_WalkTogether_1"
-    assert parse_name("S1_Photo.54138969_000001.jpg").sequence == "S1_Photo"  # type: ignore[union-attr]
-    assert parse_name("holiday.jpg") is None
 
 
 @pytest.mark.parametrize(("strategy", "k"), [("subject", None), ("subject", 2), ("sequence", None), ("sequence", 3)])
@@ -192,10 +182,3 @@ def test_damaged_or_inconsistent_folds_are_rejected(tmp_path: Path, file: str, o
     (tmp_path / file).write_text(text.replace(old, new, 1) if new or file.endswith("json") else "")
     with pytest.raises(FoldsError, match=message):
         folds.read_folds(tmp_path, sha256_lines(IMAGES))
-
-
-def test_subjects_and_sequences_come_from_the_names():
-    names = ["S1_Eating.54138969_000001.jpg", "S5_Posing_1.60457274_000006.jpg"]
-    assert subjects_and_sequences(names) == (["S1", "S5"], ["S1_Eating", "S5_Posing_1"])
-    assert subjects_and_sequences([names[0], "clip_7_0042.jpg"]) == (None, ["S1_Eating", "clip_7"])
-    assert subjects_and_sequences([names[0], "portrait.jpg"]) == (None, None)
