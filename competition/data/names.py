@@ -15,7 +15,8 @@ _FLAGS: Final = re.ASCII | re.IGNORECASE
 _END = r"(?:\.[a-z]\w*)?"  # the extension may be missing
 _DIGITS = r"\d{1,18}"
 _GAP = r"[ ._-]+"
-_PATH = r"(?:.*[^a-z0-9])?"  # folders, joined to the name by other separators
+# folders in front; words such as flip_ are not allowed, as the pose of such a copy is another one
+_PREFIX = rf"(?:(?:h36m|human36m|mpi(?:_inf_3dhp)?|images?|img|train|test|val|valid){_GAP})*"
 _FOLDER = rf"(?:image(?:sequence|frames|s)?{_GAP})?"
 _FRAME = rf"(?:(?:frame|image|img|f)[ ._-]*)?(?P<frame>{_DIGITS}){_END}"
 
@@ -35,18 +36,18 @@ SCHEMES: Final = {
     ),
     # Human3.6M, preprocessed, with numbers for the actions
     "s_01_act_02_subact_01_ca_01_000001.jpg": re.compile(
-        rf"{_PATH}s_?(?P<subject>\d+){_GAP}act_?(?P<action>\d+){_GAP}subact_?(?P<take>\d+){_GAP}"
-        rf"ca(?:m|mera)?_?(?P<camera>\d+){_GAP}{_FRAME}",
+        rf"{_PREFIX}(?:s_\d+_act_\w+_ca_\d+{_GAP})?s_?(?P<subject>\d+){_GAP}act_?(?P<action>\d+){_GAP}"
+        rf"subact_?(?P<take>\d+){_GAP}ca(?:m|mera)?_?(?P<camera>\d+){_GAP}{_FRAME}",
         _FLAGS,
     ),
     # MPI-INF-3DHP; also S1_Seq1_imageSequence_video_0_frame_000001.jpg, S1_Seq1_Cam0_000001.jpg, S1_Seq1_V0_F1.jpg
     "S1_Seq1_video_0_000001.jpg": re.compile(
-        rf"{_PATH}s(?:ubject)?_?(?P<subject>\d+){_GAP}(?P<action>seq(?:uence)?_?\d+){_GAP}{_FOLDER}"
+        rf"{_PREFIX}s(?:ubject)?_?(?P<subject>\d+){_GAP}(?P<action>seq(?:uence)?_?\d+){_GAP}{_FOLDER}"
         rf"(?:(?:video|vid|v|camera|cam|c)?_?(?P<camera>\d+)(?:\.(?:avi|mp4))?{_GAP})?{_FRAME}",
         _FLAGS,
     ),
     # its test set, one sequence and camera per person; also TS1_imageSequence_img_000001.jpg
-    "TS1_000001.jpg": re.compile(rf"(?:\w*test_?set_+)?(?P<subject>TS\d+){_GAP}{_FOLDER}{_FRAME}", _FLAGS),
+    "TS1_000001.jpg": re.compile(rf"{_PREFIX}(?:test_set_)?(?P<subject>TS\d+){_GAP}{_FOLDER}{_FRAME}", _FLAGS),
 }
 # Other names: no subject, but a sequence and maybe a camera, as in clip.7_0001.jpg or clip_cam7_0001.jpg.
 _OTHER = re.compile(rf"(.+?)(?:\.(\w+))?[ ._-]\d+{_END}", _FLAGS)

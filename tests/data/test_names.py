@@ -29,6 +29,7 @@ KNOWN = {
     "s_11_act_16_subact_02_ca_04_000001.JPG": ("S11_WalkTogether_2", "S11", "WalkTogether", "04", 1),
     "s_09_act_10_subact_02_ca_04_000001": ("S9_SittingDown_2", "S9", "SittingDown", "04", 1),
     "s_05_act_14_subact_01_ca_03_s_05_act_14_subact_01_ca_03_000001.jpg": ("S5_Walking_1", "S5", "Walking", "03", 1),
+    "h36m_s_05_act_15_subact_01_ca_03_000001.jpg": ("S5_WalkDog_1", "S5", "WalkDog", "03", 1),
     "s_05_act_01_subact_01_ca_03_000001.jpg": ("S5_act01_1", "S5", "act01", "03", 1),
     "S1_Seq1_video_0_000123.jpg": ("S1_Seq1", "S1", "Seq1", "0", 123),
     "S1_Seq2_imageSequence_video_13_frame_000123.jpg": ("S1_Seq2", "S1", "Seq2", "13", 123),
@@ -60,6 +61,8 @@ OTHERS = {
     "Sub1_Seq1b_0042.jpg": ("Sub1_Seq1b", ""),
     "s_1_act_2_ca_1_0042.jpg": ("s_1_act_2", "ca_1"),
     "TSX1_0042.jpg": ("TSX1", ""),
+    "flip_S1_Seq1_video_0_0042.jpg": ("flip_S1_Seq1_video_0", ""),  # its pose is another one
+    "flip_s_01_act_02_subact_01_ca_01_0042.jpg": ("flip_s_01_act_02_subact_01", "ca_01"),
     "video_3_0042.jpg": ("video_3", ""),
     "NA_0042.jpg": ("NA", ""),
     "日本_0042.jpg": ("日本", ""),
