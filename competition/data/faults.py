@@ -18,7 +18,7 @@ ROOT_TOLERANCE_MM = 1e-3
 POSE_MM = (100.0, 2000.0)
 SMALLEST_PX = 8.0  # of the longer side of the joints' box; normalised positions stay below
 OUTSIDE_SHARE = 0.2  # largest share of joints outside the image; crops are made around the joints
-PLAIN_NAMES = "list names without folders, and put all files into images/ itself"
+PLAIN_NAMES = "list names without folders and invisible characters, and put all files into images/ itself"
 LEAST_CORRELATION = 0.7  # of pose2d with pose3d's x and y; .97 and more for matching arrays
 
 
