@@ -19,8 +19,8 @@ from competition.runs.blends import Blend, blend_folders, read_blend
 from competition.runs.candidates import Candidate, best_epoch, candidates_of, predicted_from
 from competition.runs.folders import fold_folders, run_folders
 from competition.runs.ledger import public_scores, sent_scores
+from competition.runs.misnamed import misnamed
 from competition.runs.missing import describe_missing, expected_folds, missing_files
-from competition.runs.naming import misnamed
 from competition.runs.provenance import Provenance
 
 log = logging.getLogger(__name__)

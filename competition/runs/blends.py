@@ -21,11 +21,8 @@ from competition.runs.provenance import Provenance
 
 log = logging.getLogger(__name__)
 
-FILES: Final = (
-    "blend.json", "submission.csv.gz", "submission_mean.csv.gz", "submission_coordinate.csv.gz", "study.journal",
-    "weights.csv", "weights.png",
-)  # fmt: skip
-CSVS: Final = FILES[1:4]  # can be submitted
+CSVS: Final = ("submission.csv.gz", "submission_mean.csv.gz", "submission_coordinate.csv.gz")  # can be submitted
+FILES: Final = ("blend.json", *CSVS, "study.journal", "weights.csv", "weights.png")
 _UNHASHED: Final = ("format", "facts_sha256")  # keys of blend.json that its hash leaves out
 
 

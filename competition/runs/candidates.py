@@ -239,8 +239,8 @@ def read_out_of_fold_parts(candidate: Candidate, true: Poses) -> tuple[Poses, In
         foreign = np.setdiff1d(part.id, true.id)
         if len(foreign):
             raise RunError(
-                f"{file}: Id {foreign[0]} is not among the {len(true.id)} training images: the poses belong to "
-                "other data"
+                f"{file}: Id {foreign[0]} is not among the {len(true.id)} training images",
+                fix="Ids count the lines of train_images.txt from 1; or do the poses belong to other data?",
             )
     ids = np.concatenate([part.id for part in parts])
     order = np.argsort(ids, kind="stable")
@@ -249,7 +249,7 @@ def read_out_of_fold_parts(candidate: Candidate, true: Poses) -> tuple[Poses, In
         raise RunError(
             f"{candidate.name}: Id {ids[order][duplicate[0]]} is held out in several folds "
             f"({', '.join(file.parent.name for file in candidate.valid_files)})",
-            fix="train them again with the same folds",
+            fix="Ids count the lines of train_images.txt, not the rows of a fold; train overlapping folds again",
         )
     if not len(ids):
         raise RunError(f"{candidate.name}: its out-of-fold files contain no rows")

@@ -90,6 +90,8 @@ def _chosen(folds: list[Path], logs: list[dict[int, float | None]], known: list[
 
 def _scores(folds: list[Path], logs: list[dict[int, float | None]], known: list[int]) -> dict[int, float]:
     """Return the out-of-fold MPJPE of each epoch in mm by the logs, weighted by rows if an epoch is complete."""
+    if not all(logs):
+        return {}
     complete = min(set.intersection(*map(complete_epochs, folds)), default=None) if known else None
     rows = [1 if complete is None else row_count(epoch_files(folder)[0][complete]) for folder in folds]
     scores = {epoch: weighted([log.get(epoch) for log in logs], rows) for epoch in known}

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from competition.blending.agreement import CHANGES, agreement, changed, culprits
-from competition.blending.consistency import LEAST_ROWS, SAMPLE_ROWS, sample_rows
+from competition.blending.consistency import LEAST_ROWS, sample_rows
 from competition.common.arrays import Float32, Float64, Int64
 from competition.common.errors import UserError
 from competition.common.files import sha256_file
@@ -20,6 +20,8 @@ from competition.runs.provenance import Provenance
 
 log = logging.getLogger(__name__)
 
+ROWS: Final = 600  # that are compared
+DOUBTFUL: Final = 0.4  # agreement below which two files are examined
 GAIN: Final = 0.2  # of the agreement, by which a change explains a fault
 RELATED: Final = 0.15  # slope of the regression of one file on another, below which their poses are unrelated
 
@@ -45,20 +47,7 @@ def blend_files(
         raise UserError(
             f"shares {','.join(map(str, shares))}: expected {len(files)} numbers of at least 0, one per file, not all 0"
         )
-    for first, second in combinations(files, 2):
-        if first.resolve() == second.resolve():
-            raise UserError(
-                f"--files: {second} is given twice", fix="name each file once; --shares gives it more weight"
-            )
-    members = [read_poses(file, test_ids) for file in files]
-    for file, poses in zip(files, members, strict=True):
-        check_frame_and_unit(poses, file)
-        if len(poses.id) > 1 and not np.ptp(poses.pose_mm, axis=0).any():
-            log.info(f"{file} predicts the same pose for every image")
-    test_mm = np.array([poses.pose_mm for poses in members])
-    rows = sample_rows(len(test_ids), SAMPLE_ROWS[1])
-    for line in differences(list(map(str, files)), test_mm[:, rows].astype(np.float32)):
-        log.warning(line)
+    test_mm = _read(files, test_ids)
     if shares is not None:
         pose_mm = np.tensordot(np.array(shares) / sum(shares), test_mm, 1)
     else:
@@ -88,7 +77,7 @@ def _read(files: Sequence[Path], test_ids: Int64) -> Float64:
         if len(poses.id) > 1 and not np.ptp(poses.pose_mm, axis=0).any():
             log.info(f"{file} predicts the same pose for every image")
         test_mm[member] = poses.pose_mm
-    rows = sample_rows(len(test_ids), SAMPLE_ROWS[1])
+    rows = sample_rows(len(test_ids), ROWS)
     for line in differences(list(map(str, files)), test_mm[:, rows].astype(np.float32)):
         log.warning(line)
     return test_mm
@@ -108,10 +97,13 @@ def differences(names: Sequence[str], test_mm: Float32) -> list[str]:
         return lines
     centred = test_mm - test_mm.mean(axis=1, keepdims=True)
     variance = np.square(centred).sum(axis=(1, 2, 3), dtype=np.float64)
-    varied = np.flatnonzero(variance > max(np.median(variance) / 4, 1e-6))
+    varied = np.flatnonzero(np.ptp(test_mm, axis=1).any(axis=(1, 2)))
+    varied = varied[variance[varied] > np.median(variance[varied]) / 4] if len(varied) else varied
     unrelated, better = dict[tuple[int, int], float](), dict[str, dict[tuple[int, int], float]]()
     for first, second in combinations(varied.tolist(), 2):
         plain = agreement(test_mm[first], test_mm[second]).value
+        if plain > DOUBTFUL:
+            continue
         gains = {
             change: agreement(changed(test_mm[first], change), test_mm[second]).value - plain for change in CHANGES
         }
@@ -126,7 +118,7 @@ def differences(names: Sequence[str], test_mm: Float32) -> list[str]:
             lines.append(f"{_name(group, names)}: these poses fit {_others(group)} only with {change}: write it again")
     for group in culprits(unrelated, names):
         whose = f"{_name(group, names)}: these poses are unrelated to {_others(group)}"
-        lines.append(f"{whose}: are rows in another order, or of other images?")
+        lines.append(f"{whose}: perhaps rows are in another order, or of other images")
     return lines
 
 
