@@ -25,7 +25,11 @@ CHANGES: Final = {  # faults of a file: whether sides are swapped, the order of 
     "z negated": (False, _XYZ, (1, 1, -1)),
     "y and z negated": (False, _XYZ, (1, -1, -1)),
     "x and z negated": (False, _XYZ, (-1, 1, -1)),
+    "x and y exchanged": (False, (1, 0, 2), (1, 1, 1)),
+    "x and z exchanged": (False, (2, 1, 0), (1, 1, 1)),
     "y and z exchanged": (False, (0, 2, 1), (1, 1, 1)),
+    "the axes in the order y, z, x": (False, (1, 2, 0), (1, 1, 1)),
+    "the axes in the order z, x, y": (False, (2, 0, 1), (1, 1, 1)),
     "left and right swapped and x negated": (True, _XYZ, (-1, 1, 1)),
 }
 
@@ -48,7 +52,7 @@ class Agreement:
 
 
 def changed(pose_mm: Floats, change: str) -> Floats:
-    """Apply one of CHANGES to poses [n, 17, 3]; each undoes itself."""
+    """Apply one of CHANGES to poses [n, 17, 3]."""
     swapped, axes, signs = CHANGES[change]
     joints = pose_mm[:, list(MIRROR)] if swapped else pose_mm
     return joints[:, :, list(axes)] * np.array(signs, pose_mm.dtype)

@@ -22,10 +22,11 @@ from competition.common.pose_csv import Poses, check_frame_and_unit, read_poses
 from competition.common.skeleton import AXES, JOINTS
 from competition.runs.blends import MemberErrors
 from competition.runs.candidates import Candidate, read_out_of_fold_parts
-from competition.runs.provenance import PARTS, Provenance, other_parts
+from competition.runs.provenance import PARTS, Provenance, has_other_labels, other_parts
 
 log = logging.getLogger(__name__)
 
+LOGGED_MM: Final = 0.05  # difference to a logged error that isn't due to rounding
 COPY_ROWS: Final = 500  # that are compared to find copies
 
 
@@ -67,6 +68,7 @@ def join(
     members = len(ordered)
     names = (*(candidate.name for candidate in ordered), *(VIRTUAL if virtual else ()))
     rows = _read_out_of_fold(ordered, true, len(names), fold_of_row)
+    _check_logs(ordered, rows, provenance)
     residual = rows.residual
     test_mm = _read_test(ordered, rows, test_ids)
     if virtual:
@@ -214,6 +216,20 @@ def _check_faults(
         if (fault := find_fault(name, part, true, fold=fold, fold_of_row=fold_of_row)) and candidate.run not in faulty:
             log.warning(f"{candidate.name}: {name}: {fault}")
             faulty.add(candidate.run)
+
+
+def _check_logs(ordered: Sequence[Candidate], rows: _Rows, provenance: Provenance | None) -> None:
+    """Warn of runs whose errors, on the labels that they were trained on, aren't those that were logged."""
+    for candidate, member in zip(ordered, rows.errors, strict=True):
+        logged = candidate.valid_mpjpe
+        if provenance is not None and has_other_labels(candidate.provenance, provenance):
+            continue
+        if logged is not None and abs(member.mpjpe - logged) > LOGGED_MM and candidate.run not in rows.faulty:
+            log.warning(
+                f"{candidate.name}: its error out of fold is {member.mpjpe:.2f} mm, but {logged:.2f} by log.jsonl: its "
+                "files were changed or exchanged: copy the run again"
+            )
+            rows.faulty.add(candidate.run)
 
 
 def _report_few_rows(ordered: Sequence[Candidate], rows: _Rows, common: int) -> None:

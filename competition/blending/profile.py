@@ -7,11 +7,11 @@ import numpy as np
 
 from competition.blending.agreement import STANDARD_ERRORS, mean_and_error
 from competition.common.arrays import Floats
-from competition.common.skeleton import BONES, JOINTS
+from competition.common.skeleton import AXES, BONES, JOINTS
 
 # how much larger or smaller test poses may plausibly be, as test subjects, actions and errors may differ
 SIZE: Final = 1.2  # mean distance from the root
-SPREAD: Final = 1.8  # distance from the mean pose
+SPREAD: Final = 1.8  # distance from the mean pose along an axis
 BONE: Final = 1.5  # length of a bone, if another changes the other way: errors increase or decrease all of them
 ROWS: Final = 30  # at least, for these; fewer may be of one sequence
 HANDED: Final = 0.15  # least handedness whose sign is reliable
@@ -27,12 +27,13 @@ def profile_difference(out_of_fold_mm: Floats, test_mm: Floats) -> str:
     both = out_of_fold_mm, test_mm
     if min(map(len, both)) < ROWS:
         return ""
-    spread = [np.sqrt(np.square(pose_mm - pose_mm.mean(axis=0)).sum(axis=2)).mean(axis=1) for pose_mm in both]
-    if ratio := _implausible_ratio(spread, SPREAD):
-        return f"they vary {ratio:.2f} times as much" if ratio > 0.01 else "they are all the same"
     size = [np.linalg.norm(pose_mm, axis=2).mean(axis=1) for pose_mm in both]
     if ratio := _implausible_ratio(size, SIZE):
         return f"joints are {ratio:.2f} times as far from the root"
+    for axis, name in enumerate(AXES):
+        spread = [np.abs(pose - pose.mean(axis=0)).mean(axis=1) for pose in (pose_mm[..., axis] for pose_mm in both)]
+        if ratio := _implausible_ratio(spread, SPREAD):
+            return f"{name} varies {ratio:.2f} times as much" if ratio > 0.1 else f"{name} hardly varies"
     changed = {}
     for parent, joint in BONES:
         length = [np.linalg.norm(pose_mm[:, joint] - pose_mm[:, parent], axis=1) for pose_mm in both]

@@ -26,7 +26,7 @@ from competition.runs.candidates import (
 )
 from competition.runs.folders import run_folders
 from competition.runs.misnamed import misnamed
-from competition.runs.missing import describe_missing, missing_files, missing_folds
+from competition.runs.missing import describe_missing, describe_shortened, missing_files, missing_folds, shortened_logs
 from competition.runs.origin import check_test_set
 from competition.runs.provenance import has_other_labels, hashes_now, provenance
 
@@ -127,6 +127,8 @@ def _check_missing_files(names: list[str], epochs: str, workspace: Workspace) ->
     """Warn about files without which an epoch is left out; return the names of these epochs, run:epoch."""
     names_of_epochs = set()
     for name in names:
+        if logs := shortened_logs(workspace.submissions / name):
+            log.warning(describe_shortened(name, logs))
         missing = missing_files(workspace.submissions / name, epochs)
         if missing:
             log.warning(describe_missing(name, missing))

@@ -66,7 +66,12 @@ def _in_run(run: Path) -> Iterator[Path]:
             yield from _in_fold(path)
         elif path.is_dir():
             inside = _visible(path) if path.name != "photos" else []
-            if any(map(_is_prediction, inside)) or (_FOLD.fullmatch(path.name) and any(map(_is_data, inside))):
+            is_doubled = path.name == run.name and any(path.glob("fold*/"))  # as some archives are unpacked
+            if (
+                is_doubled
+                or any(map(_is_prediction, inside))
+                or (_FOLD.fullmatch(path.name) and any(map(_is_data, inside)))
+            ):
                 yield path
         elif _is_prediction(path):
             yield path

@@ -104,7 +104,7 @@ WRONG: dict[str, tuple[Change, str]] = {
     "80 percent of the size": (lambda pose: 0.8 * pose, "joints are 0.80 times as far"),
     "arms exchanged with the head": (lambda pose: pose[:, [*range(9), 11, 12, 13, 14, 15, 16, 9, 10]], "the bone from"),
     "much noise": (lambda pose: pose + _noise(pose.shape, 1, 150), "from those of other members"),
-    "the same pose for all": (lambda pose: np.tile(pose[:1], (len(pose), 1, 1)), "all the same"),
+    "the same pose for all": (lambda pose: np.tile(pose[:1], (len(pose), 1, 1)), "hardly varies"),
 }
 
 
