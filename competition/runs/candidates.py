@@ -15,7 +15,7 @@ import numpy as np
 from competition.common.arrays import Float64, Int64
 from competition.common.choices import check_epochs
 from competition.common.errors import Command, RunError, unknown_message
-from competition.common.files import sha256_file
+from competition.common.files import sha256_text
 from competition.common.metrics import mpjpe
 from competition.common.pose_csv import Poses, read_poses, write_poses
 from competition.runs.folders import epoch_files, fold_folders, read_valid, row_count, run_folders, test_file
@@ -153,7 +153,7 @@ def runs_using_folds(submissions: Path, folder: Path) -> list[str]:
     path = folder / "folds.csv"
     if not path.exists():
         return []
-    sha256 = sha256_file(path)
+    sha256 = sha256_text(path)
     configs = sorted(submissions.glob("*/fold*/config.json"))
     using = (path.parent.parent.name for path in configs if read_config(path.parent).folds_sha256 == sha256)
     return list(dict.fromkeys(using))
