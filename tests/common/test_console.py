@@ -36,6 +36,9 @@ def test_without_a_terminal_progress_is_printed_as_lines_at_intervals(monkeypatc
         advance(1, "")
     lines = ["train: 2 of 30 best 254.1 mm", "train: 5 of 30 59 images/s, best 254.1 mm"]
     assert capsys.readouterr().out.splitlines() == [*lines, "train: 6 of 30 59 images/s, best 254.1 mm"]
+    with Console(plain=True, name="mine fold 1").bar("train", 30) as advance:
+        advance(2, "")
+    assert capsys.readouterr().out == "mine fold 1 train: 2 of 30\n"
     monkeypatch.setattr(module, "PLAIN_SECONDS", 60.0)
     with Console(plain=True).bar("train", 30) as advance:
         advance(2, "59 images/s")
