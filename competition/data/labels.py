@@ -14,14 +14,16 @@ from competition.common.arrays import Float32, Int64
 from competition.common.errors import Command, UserError
 from competition.common.files import read_text, sha256_lines
 from competition.common.skeleton import IMAGE_PX, JOINTS
+from competition.data.agreement import find_pose_mismatches
 from competition.data.faults import (
     Fault,
-    find_axis_faults,
     find_list_faults,
     find_pixel_faults,
     find_pose_faults,
     raise_first,
 )
+from competition.data.names import parse_name
+from competition.data.order import find_order_faults, order_facts
 
 TRAIN_LIST, TEST_LIST = "train_images.txt", "valid_images.txt"
 MOST_ROWS = 5_000_000  # limit when the number of images is unknown; a decompression bomb has any number
@@ -57,6 +59,8 @@ def read_labels(data: Path) -> Labels:
     raise_first(faults)
     assert pose2d is not None
     assert pose3d is not None
+    facts = order_facts([parse_name(name) for name in images], pose3d)
+    raise_first(find_order_faults(data / "annot" / TRAIN_LIST, images, facts)[0])
     return Labels(np.arange(1, len(images) + 1), images, pose2d, pose3d)
 
 
@@ -106,7 +110,7 @@ def read_label_arrays(data: Path, rows: int | None) -> tuple[Float32 | None, Flo
     if pose3d is not None:
         faults += find_pose_faults(path, pose3d)
     if pose2d is not None and pose3d is not None and not faults:
-        faults += find_axis_faults(path, pose2d, pose3d)
+        faults += find_pose_mismatches(path, pose2d, pose3d)
     return pose2d, pose3d, faults
 
 
