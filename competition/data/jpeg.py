@@ -16,11 +16,7 @@ AHEAD = 8  # bytes that a decoder reads ahead
 LEFT = 4  # bytes that it may leave unread
 
 _END, _SCAN, _PROGRESSIVE, _TABLES = 0xD9, 0xDA, 0xC2, 0xC4
-_BETWEEN = (
-    _TABLES,
-    *range(0xDA, 0xF0),
-    0xFE,
-)  # markers of segments that may follow image data: tables, scans, comments
+_BETWEEN = (_TABLES, *range(_END, 0xF0), 0xFE)  # what may follow image data: tables, the end, scans, comments
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # other than stuffed bytes, fill bytes and restart markers
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 
@@ -38,13 +34,13 @@ def find_damage(content: bytes) -> str | None:
     Bytes after the end of the image are harmless.
     """
     segments = list(_segments(content))
-    if segments[-1].marker != _END:
-        return TRUNCATED
     scans = [segment for segment in segments if segment.marker == _SCAN]
     first = segments.index(scans[0]) if scans else len(segments)
     progressive = any(segment.marker == _PROGRESSIVE for segment in segments[:first])
-    if any(segment.marker not in _BETWEEN for segment in segments[first:-1]):
+    if any(segment.marker not in _BETWEEN for segment in segments[first:]):
         return DAMAGED
+    if segments[-1].marker != _END:
+        return TRUNCATED
     for scan in scans:
         image = content[scan.stop : scan.end]
         if not _restarts_in_order(image):
