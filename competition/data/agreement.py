@@ -12,6 +12,7 @@ from competition.data.projection import behind_share, find_joint_faults, find_ro
 
 LEAST_CORRELATION = 0.7  # of pose2d with pose3d's x and y; .97 and more for matching arrays
 BACKWARD = 0.25  # largest share of poses whose knees bend backwards; about .02 of real ones seem to
+MOST = 0.7  # of the poses: from there, all are mirrored
 SURE = 0.9  # share of rows that must agree on the camera's side of the pose
 BOX_PX = (195.0, 250.0)  # median of the longer side of the joints' box; 228 for crops made like the competition's
 MIDDLE_PX = (IMAGE_PX - 1) / 2
@@ -108,7 +109,8 @@ def find_depth_faults(path: Path, pose2d_px: Floats, pose_mm: Floats) -> list[Fa
     bend = f"the knees bend backwards in {backward:.0%} of the poses" if backward is not None else "by the perspective"
     if mirrored:
         what = f"z of pose3d points towards the camera or is mirrored, expected z away from it ({bend})"
-        return [Fault(path, what, "multiply z by -1")]
+        some = " in these rows" if backward is not None and backward < MOST else ""
+        return [Fault(path, what, f"multiply z by -1{some}")]
     if backward is not None and backward > BACKWARD:
         fix = "exchange joints 11-13 and 14-16 of pose2d and pose3d, or restore images that were mirrored"
         return [Fault(path, f"joints 11-13 aren't the left arm, or images are mirrored: {bend}", fix)]

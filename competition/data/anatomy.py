@@ -13,7 +13,7 @@ from competition.common.skeleton import BONES, JOINTS, LEFT, PARENTS, RIGHT
 from competition.data.faults import Fault
 
 SAMPLE = 5_000  # rows; medians change little beyond
-SPREAD = 0.2  # of a bone's length, median deviation relative to the median; below .03 for real subjects together
+SPREAD = 0.3  # of a bone's length, median deviation relative to the median; below .03 for real subjects together
 CROSSED_SPREAD = 0.02  # from which a bone that ends at the other side's joint is noticed
 SYMMETRY = 1.25  # largest ratio of the median lengths of left and right
 LEAST_BONE_MM = 10.0

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from competition.common.arrays import Float64, Floats, Intp
-from competition.data.faults import Fault, are_few
+from competition.common.arrays import Bools, Float64, Floats, Intp
+from competition.data.faults import Fault
 from competition.data.names import ImageName
 
 RIGID_MM = 5.0  # mean difference of joint distances; 1e-4 for one pose seen by two cameras, 25 and more for two poses
+NOISE = 0.25  # of a pose that several cameras disagree on, relative to the difference of any two poses
+FEW = 0.002  # share of instants that can be single mistakes
 NEAR_FRAMES = 5  # between neighbours
 SHUFFLED = 0.7  # change between neighbours, relative to that between any frames of the sequence
 JUMP_MM = 50.0  # mean distance of a pose from the middle between its neighbours
@@ -43,7 +45,7 @@ class OrderFacts:
 def order_facts(names: Sequence[ImageName | None], pose_mm: Floats) -> OrderFacts:
     """Compare poses [N, 17, 3] of one instant, and of neighbouring frames."""
     rows, firsts = _same_instant(names)
-    differs = _differences_mm(pose_mm, rows, firsts) > RIGID_MM
+    differs = _are_different(pose_mm, rows, firsts)
     near, sequence = _neighbours(names)
     change, jumps = _continuity(pose_mm, near, sequence)
     return OrderFacts(
@@ -67,8 +69,7 @@ def find_order_faults(path: Path, images: Sequence[str], facts: OrderFacts) -> t
         fault = Fault(
             path, what, f"{fix}; or do names of one frame show different instants?", places(facts.wrong_instants)
         )
-        wrong = np.arange(facts.instants) < len(facts.wrong_instants)
-        certain = not are_few(wrong) and not facts.continuous
+        certain = len(facts.wrong_instants) > max(1, FEW * facts.instants) and not facts.continuous
         return ([fault], []) if certain else ([], [fault])
     if facts.change is not None and facts.change >= SHUFFLED:
         what = f"in another order than train.h5: poses change between neighbouring frames {facts.change:.0%} as much as"
@@ -88,6 +89,16 @@ def _same_instant(names: Sequence[ImageName | None]) -> tuple[Intp, Intp]:
             pairs.append((row, other))
     rows, firsts = np.array(pairs, np.intp).reshape(-1, 2).T
     return rows, firsts
+
+
+def _are_different(pose_mm: Floats, rows: Intp, others: Intp) -> Bools:
+    """Return a mask [P] of the pairs of rows that have different poses; where all differ, there may be noise."""
+    difference_mm = _differences_mm(pose_mm, rows, others)
+    limit_mm = RIGID_MM
+    if len(rows) and np.median(difference_mm) > RIGID_MM / 2:
+        any_pose = np.random.default_rng(0).permutation(others)
+        limit_mm = max(RIGID_MM, NOISE * float(np.median(_differences_mm(pose_mm, rows, any_pose))))
+    return np.asarray(difference_mm > limit_mm)
 
 
 def _differences_mm(pose_mm: Floats, rows: Intp, others: Intp) -> Float64:
