@@ -11,8 +11,8 @@ from competition.data.faults import BOX_SHARE, Fault
 from competition.data.projection import behind_share, find_joint_faults, find_row_faults, mismatches
 
 LEAST_CORRELATION = 0.7  # of pose2d with pose3d's x and y; .97 and more for matching arrays
-BACKWARD = 0.25  # largest share of poses whose knees bend backwards; about .02 of real ones seem to
-MOST = 0.7  # of the poses: from there, all are mirrored
+BACKWARD = 0.75  # of the poses whose knees bend backwards if z is mirrored: .96; .02 of real ones, .4 on the floor
+PARTLY = 0.1  # of the rows, both by the perspective and by the knees, if z is mirrored in some
 SURE = 0.9  # share of rows that must agree on the camera's side of the pose
 BOX_PX = (195.0, 250.0)  # median of the longer side of the joints' box; 228 for crops made like the competition's
 MIDDLE_PX = (IMAGE_PX - 1) / 2
@@ -105,15 +105,18 @@ def is_mirrored(pose2d_px: Floats, pose_mm: Floats) -> bool | None:
 
 def find_depth_faults(path: Path, pose2d_px: Floats, pose_mm: Floats) -> list[Fault]:
     """Find z of pose3d with the wrong sign, and left and right exchanged in all arrays."""
-    backward, mirrored = backward_share(pose_mm), is_mirrored(pose2d_px, pose_mm)
+    backward = backward_share(pose_mm)
     bend = f"the knees bend backwards in {backward:.0%} of the poses" if backward is not None else "by the perspective"
-    if mirrored:
+    if is_mirrored(pose2d_px, pose_mm):
         what = f"z of pose3d points towards the camera or is mirrored, expected z away from it ({bend})"
-        some = " in these rows" if backward is not None and backward < MOST else ""
-        return [Fault(path, what, f"multiply z by -1{some}")]
+        return [Fault(path, what, "multiply z by -1")]
     if backward is not None and backward > BACKWARD:
         fix = "exchange joints 11-13 and 14-16 of pose2d and pose3d, or restore images that were mirrored"
         return [Fault(path, f"joints 11-13 aren't the left arm, or images are mirrored: {bend}", fix)]
+    behind = behind_share(pose2d_px, pose_mm)
+    if behind is not None and backward is not None and min(behind, backward) > PARTLY:
+        what = f"z of pose3d points towards the camera in {behind:.0%} of the rows, expected z away from it ({bend})"
+        return [Fault(path, what, "multiply z of these rows by -1")]
     return []
 
 

@@ -14,11 +14,11 @@ from competition.data.faults import Fault
 
 SAMPLE = 5_000  # rows; medians change little beyond
 SPREAD = 0.3  # of a bone's length, median deviation relative to the median; below .03 for real subjects together
-CROSSED_SPREAD = 0.02  # from which a bone that ends at the other side's joint is noticed
+ASYMMETRY = 0.01  # half of the relative difference of a pose's left and right bone from which they may be crossed
 SYMMETRY = 1.25  # largest ratio of the median lengths of left and right
 LEAST_BONE_MM = 10.0
 CLEAR_MM = 50.0  # distance of the knees from the lines between hip and foot, both legs, from which legs are bent
-CLEAR_ROWS = 10  # bent legs needed to judge
+CLEAR_ROWS = 20  # bent legs needed to judge
 
 # Joint at each position of other data sets' orders, -1: a joint that the competition doesn't have
 OTHER_ORDERS = {  # those with more of its joints first
@@ -83,12 +83,18 @@ def skeleton_defects(pose_mm: Floats) -> Iterator[str]:
         if spread[a, b] > SPREAD:
             yield f"the length of {_bone(b)} varies by {spread[a, b]:.0%}"
     for right, left in _PAIRS:
-        if PARENTS[right] == PARENTS[left]:
-            continue
-        own = spread[PARENTS[right], right] + spread[PARENTS[left], left]
-        crossed = spread[PARENTS[left], right] + spread[PARENTS[right], left]
-        if own > 2 * CROSSED_SPREAD and own > 1.5 * crossed:
+        if PARENTS[right] != PARENTS[left] and _are_crossed(pose_mm, right, left):
             yield f"{_joints(right, left)} belong to the limbs of the other side"
+
+
+def _are_crossed(pose_mm: Floats, right: int, left: int) -> bool:
+    """Return whether the bones would be more equal if their ends were exchanged; bones of a person are equal."""
+    own, crossed = (
+        [np.linalg.norm(pose_mm[:, PARENTS[a]] - pose_mm[:, b], axis=1) for a, b in pairs]
+        for pairs in (((right, right), (left, left)), ((left, right), (right, left)))
+    )
+    asymmetry, other = (float(np.median(np.abs(a - b) / np.maximum(a + b, 1))) for a, b in (own, crossed))
+    return asymmetry > ASYMMETRY and asymmetry > 2 * other
 
 
 def knee_bend_mm(pose_mm: Floats) -> Floats:

@@ -20,6 +20,7 @@ from competition.common.skeleton import IMAGE_PX
 from competition.data.faults import Fault, raise_first
 from competition.data.jpeg import find_damage
 
+_MOST_BYTES = 1 << 24  # of a file that are read; an image of this size is far smaller, whatever follows it
 _COPY_AGAIN = "copy it again"
 _CONVERT = f"save it as an upright RGB JPEG of {IMAGE_PX}x{IMAGE_PX} px"
 _MODES = {"CMYK": "CMYK, expected RGB", "L": "greyscale, expected RGB"}
@@ -64,7 +65,8 @@ def find_image_fault(path: Path) -> ImageFault | None:
     rotated image.
     """
     try:
-        content = path.read_bytes()
+        with open(path, "rb") as handle:
+            content = handle.read(_MOST_BYTES)
         if not content:
             return ImageFault("an empty file", _COPY_AGAIN)
         if not content.startswith(b"\xff\xd8"):

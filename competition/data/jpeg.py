@@ -39,7 +39,7 @@ def find_damage(content: bytes) -> str | None:
     progressive = any(segment.marker == _PROGRESSIVE for segment in segments[:first])
     if any(segment.marker not in _BETWEEN for segment in segments[first:]):
         return DAMAGED
-    if segments[-1].marker != _END:
+    if not segments or segments[-1].marker != _END:
         return TRUNCATED
     for scan in scans:
         image = content[scan.stop : scan.end]

@@ -8,7 +8,7 @@ from competition.common.arrays import Bools, Float64, Floats, Int64, Intp
 from competition.common.skeleton import JOINTS, MIRROR
 from competition.data.faults import Fault, are_few
 
-MISMATCH = 0.08  # RMS distance of the joints, relative to the pose's size; matching rows without noise: < 1e-3
+MISMATCH = 0.1  # RMS distance of the joints, relative to the pose's size; matching rows without noise: < 1e-3
 NOISE = 0.02  # up to which the camera is fitted well enough to see on which side it is
 _CHUNK = 20_000  # rows, which bounds the memory
 _LIMBS = {"arms": (11, 12, 13, 14, 15, 16), "legs": (1, 2, 3, 4, 5, 6)}

@@ -56,8 +56,8 @@ MIXED = rows(lambda n: [*range(n - 5), *np.roll(range(n - 5, n), 1)])
 BAD: dict[str, tuple[Damage, str]] = {
     "mirrored z": (change_labels("pose3d", times(1, 1, -1)), r"knees bend backwards in \d+%.*: multiply z by -1$"),
     "mirrored z of half of the rows": (
-        change_labels("pose3d", lambda a: a * np.where(np.arange(len(a)) % 2, 1, [[1], [1], [-1]]).T[:, None].astype("f4")),
-        r"knees bend backwards in [45]\d%.*: multiply z by -1 in these rows",
+        change_labels("pose3d", lambda a: np.where(np.arange(40)[:, None, None] % 2, a, times(1, 1, -1)(a))),
+        r"camera in 50% of the rows.*: multiply z of these rows by -1",
     ),
     "mirrored z, legs exchanged": (
         both(as_(exchanged(*LEGS)), lambda a: as_(exchanged(*LEGS))(a) * np.float32([1, 1, -1])),

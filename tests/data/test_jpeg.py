@@ -52,7 +52,7 @@ def test_a_hole_is_found(encoder: str, fill: bytes, share: float):
 
 def test_missing_ends_are_found():
     content = encode("photo", "standard")
-    assert find_damage(content[:-2]) == TRUNCATED
+    assert find_damage(content[:-2]) == find_damage(b"\xff\xd8") == TRUNCATED
     assert find_damage(content[:5000]) == TRUNCATED
     assert find_damage(content[:5000] + b"\xff\xe0\0\4\0\0" + content[5000:-2]) == TRUNCATED
     assert find_damage(content[:5000] + b"\xff\xc0\0\4\0\0" + content[5000:]) == DAMAGED
