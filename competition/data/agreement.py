@@ -27,13 +27,13 @@ def find_pose_mismatches(path: Path, pose2d_px: Floats, pose_mm: Floats) -> list
     Judge a sample of the rows.
     """
     step = -(-len(pose_mm) // SAMPLE) or 1
-    pose2d_px, pose_mm, rows = pose2d_px[::step], pose_mm[::step], np.arange(0, len(pose_mm), step)
+    sample2d_px, sample_mm = pose2d_px[::step], pose_mm[::step]
     return (
-        find_skeleton_faults(path, pose_mm)
-        or find_joint_faults(path, pose2d_px, pose_mm)
-        or _find_axis_faults(path, pose2d_px, pose_mm)
-        or find_row_faults(path, pose2d_px, pose_mm, rows)
-        or find_depth_faults(path, pose2d_px, pose_mm)
+        find_skeleton_faults(path, sample_mm)
+        or find_joint_faults(path, sample2d_px, sample_mm)
+        or _find_axis_faults(path, sample2d_px, sample_mm)
+        or find_row_faults(path, pose2d_px, pose_mm, step)
+        or find_depth_faults(path, sample2d_px, sample_mm)
     )
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from competition.common.arrays import Bools, Float64, Floats, Int64, Intp
+from competition.common.arrays import Bools, Float64, Floats, Intp
 from competition.common.skeleton import JOINTS, MIRROR
 from competition.data.faults import Fault, are_few
 
@@ -26,12 +26,13 @@ def find_joint_faults(path: Path, pose2d_px: Floats, pose_mm: Floats) -> list[Fa
     return [Fault(path, what, "correct the array that doesn't match the images")]
 
 
-def find_row_faults(path: Path, pose2d_px: Floats, pose_mm: Floats, rows: Int64) -> list[Fault]:
-    """Find rows whose pose2d and pose3d are of different images; row i of the arrays is row rows[i] of the file."""
-    if are_few(wrong := mismatches(pose2d_px, pose_mm)):
+def find_row_faults(path: Path, pose2d_px: Floats, pose_mm: Floats, step: int) -> list[Fault]:
+    """Find rows whose pose2d and pose3d are of different images, if there are some among every `step`th row."""
+    if are_few(mismatches(pose2d_px[::step], pose_mm[::step])):
         return []
+    rows = np.flatnonzero(mismatches(pose2d_px, pose_mm))
     fix = "one of them in another order, or of other images? take both from one source"
-    return [Fault(path, "rows of pose3d don't match pose2d", fix, [f"Id {row + 1}" for row in rows[wrong]])]
+    return [Fault(path, "rows of pose3d don't match pose2d", fix, [f"Id {row + 1}" for row in rows])]
 
 
 def mismatches(pose2d_px: Floats, pose_mm: Floats) -> Bools:
