@@ -20,10 +20,9 @@ SMALLEST_PX = 8.0  # of the longer side of the joints' box; normalised positions
 OUTSIDE_SHARE = 0.2  # largest share of joints outside the image; crops are made around the joints
 BOX_SHARE = 228 / 256  # of the image's side that the longer side of the joints' box has: crops are the box and a margin
 SCALE_TOLERANCE = 0.06  # of the image's side
-
-
 FEW = 0.01  # share; fewer labels that contradict others are single mistakes, more are a fault of the whole file
 FEW_ROWS = 2
+PLAIN_NAMES = "list names without folders and invisible characters, and put all files into images/ itself"
 
 
 @dataclass(frozen=True)
@@ -66,8 +65,8 @@ def is_file_name(name: str) -> bool:
     return name not in ("", ".", "..") and "/" not in name and "\\" not in name and name.isprintable()
 
 
-def find_list_faults(path: Path, names: Sequence[str]) -> list[Fault]:
-    """Find the faults of a list of image names, whose line numbers are the Ids."""
+def find_list_faults(path: Path, names: Sequence[str], *, labelled: bool) -> list[Fault]:
+    """Find the faults of a list of image names, whose line numbers are the Ids of train.h5 or of the submission."""
     if not names:
         return [Fault(path, "lists no images, expected one name per line", "copy it again")]
     blank, paths, duplicates = [], [], []
@@ -82,10 +81,13 @@ def find_list_faults(path: Path, names: Sequence[str]) -> list[Fault]:
         else:
             first[name] = line
     ids = "line numbers are the Ids, which rows of train.h5 must match"
+    remove_blank, remove_duplicates = f"remove them; {ids}", f"remove one of each and its row of train.h5; {ids}"
+    if not labelled:
+        remove_blank = remove_duplicates = "copy it again; line numbers are the Ids of the submission"
     return _with_places(
-        Fault(path, "blank lines, expected one image name per line", f"remove them; {ids}", blank),
-        Fault(path, "a path or control characters, expected file names in images/", "correct the names", paths),
-        Fault(path, "duplicate names", f"remove one of each and its row of train.h5; {ids}", duplicates),
+        Fault(path, "blank lines, expected one image name per line", remove_blank, blank),
+        Fault(path, "a path or control characters, expected file names in images/", PLAIN_NAMES, paths),
+        Fault(path, "duplicate names", remove_duplicates, duplicates),
     )
 
 
