@@ -48,8 +48,9 @@ def find_damage(content: bytes) -> str | None:
         if _has_run(image):
             # runs are no code of anything in scans of coefficients other than the mean, and zeros not in most tables
             later = progressive and content[scan.stop - 3] > 0
-            zeros = not progressive and bytes(RUN) in image and not _zeros_are_flat(content, segments[:first])
-            if later or zeros or (len(scans) == 1 and not _is_complete(content[: scan.end])):
+            zeros = bytes(RUN) in image and not _zeros_are_flat(content, segments[:first])
+            alone = len(scans) == 1 and not progressive
+            if later or (alone and (zeros or not _is_complete(content[: scan.end]))):
                 return DAMAGED
     return None
 
