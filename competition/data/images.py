@@ -83,7 +83,7 @@ def find_image_fault(path: Path) -> ImageFault | None:
     """
     try:
         with open(path, "rb") as handle:
-            content = handle.read(_MOST_BYTES)
+            content = handle.read(min(os.fstat(handle.fileno()).st_size, _MOST_BYTES))
         if not content:
             return ImageFault("an empty file", _COPY_AGAIN)
         if not content.startswith(b"\xff\xd8"):

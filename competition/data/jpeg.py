@@ -15,8 +15,8 @@ RUN = 32  # equal bytes in a row: either a flat area, or a hole
 AHEAD = 8  # bytes that a decoder reads ahead
 LEFT = 4  # bytes that it may leave unread
 
-_END, _SCAN, _PROGRESSIVE, _TABLES = 0xD9, 0xDA, 0xC2, 0xC4
-_BETWEEN = (_TABLES, *range(_END, 0xF0), 0xFE)  # what may follow image data: tables, the end, scans, comments
+_END, _SCAN, _PROGRESSIVE, _TABLES, _RESTARTS = 0xD9, 0xDA, 0xC2, 0xC4, 0xDD
+_BETWEEN = {_TABLES, *range(_END, 0xF0), 0xFE}  # what may follow image data: tables, the end, scans, comments
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # other than stuffed bytes, fill bytes and restart markers
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 
@@ -36,14 +36,15 @@ def find_damage(content: bytes) -> str | None:
     segments = list(_segments(content))
     scans = [segment for segment in segments if segment.marker == _SCAN]
     first = segments.index(scans[0]) if scans else len(segments)
-    progressive = any(segment.marker == _PROGRESSIVE for segment in segments[:first])
-    if any(segment.marker not in _BETWEEN for segment in segments[first:]):
+    markers = [segment.marker for segment in segments]
+    progressive, restarts = _PROGRESSIVE in markers[:first], _RESTARTS in markers
+    if not _BETWEEN.issuperset(markers[first:]):
         return DAMAGED
     if not segments or segments[-1].marker != _END:
         return TRUNCATED
     for scan in scans:
         image = content[scan.stop : scan.end]
-        if not _restarts_in_order(image):
+        if restarts and not _restarts_in_order(image):
             return DAMAGED
         if _has_run(image):
             # runs are no code of anything in scans of coefficients other than the mean, and zeros not in most tables
@@ -80,8 +81,8 @@ def _segments(content: bytes) -> Iterator[_Segment]:
 
 
 def _restarts_in_order(image: bytes) -> bool:
-    """Return whether restart markers are numbered 0 to 7 in turn; most images have none."""
-    numbers = [restart[1] - 0xD0 for restart in _RESTART.findall(image)] if b"\xff\xd0" in image else []
+    """Return whether restart markers are numbered 0 to 7 in turn."""
+    numbers = [restart[1] - 0xD0 for restart in _RESTART.findall(image)]
     return numbers == [index % 8 for index in range(len(numbers))]
 
 
