@@ -57,6 +57,12 @@ class Meter:
         trainer = self.trainer
         mean = trainer.world.mean(trainer.loss_sum)
         if not bool(torch.isfinite(mean)):
+            if trainer.epoch == 0 and trainer.step == 1:
+                raise RunError(
+                    f"model {trainer.job.name}: the loss of the first step is {float(mean)} (Ids "
+                    f"{batch.id[:4].tolist()}...), expected a finite number",
+                    fix="correct its forward or loss, or its initial weights",
+                )
             raise RunError(
                 f"the loss is no longer finite in epoch {trainer.epoch + 1}, at most {CHECK_STEPS} steps before step "
                 f"{trainer.step} (Ids {batch.id[:4].tolist()}...; last finite mean: {self.last_finite})",

@@ -48,7 +48,8 @@ def predict(
     id_, pose = torch.cat(ids).numpy(), torch.cat(poses).numpy().astype(np.float64)
     finite = np.isfinite(pose).all(axis=(1, 2))
     if not finite.all():
-        raise RunError(f"the predicted pose of Id {id_[~finite][0]} is not finite", fix=NOT_FINITE_FIX)
+        what = f"model {name}: the predicted pose of Id {id_[~finite][0]} is not finite"
+        raise RunError(what, fix=f"train it again: {NOT_FINITE_FIX}")
     order = np.argsort(id_)
     return Poses(id_[order], pose[order])
 
