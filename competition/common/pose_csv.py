@@ -154,8 +154,8 @@ def check_plausible(poses: Poses, path: Path) -> None:
     if len(poses.id) > 1 and constant.any():
         column = COLUMNS[int(constant.argmax())]
         raise SubmissionError(
-            f"{path}: column {column} is the same in every row; expected poses that differ: leave out "
-            "constant candidates with --runs"
+            f"{path}: column {column} is the same in every row; expected poses that differ: leave "
+            "constant candidates out of the blend"
         )
 
 

@@ -10,8 +10,6 @@ import torch
 import models
 from competition.common.errors import RunError, UserError
 
-NOT_FINITE_FIX = "lower --lr or set --clip-norm"
-
 
 @contextmanager
 def report_model_errors(name: str, *, everywhere: bool = False) -> Iterator[None]:

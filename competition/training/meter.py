@@ -8,7 +8,6 @@ import torch
 from competition.common.console import Advance
 from competition.common.errors import RunError
 from competition.training.cost import StepTimer, describe_duration
-from competition.training.failures import NOT_FINITE_FIX
 from competition.training.loader import Batch
 from competition.training.trainer import CHECK_STEPS, Trainer
 
@@ -66,7 +65,7 @@ class Meter:
             raise RunError(
                 f"the loss is no longer finite in epoch {trainer.epoch + 1}, at most {CHECK_STEPS} steps before step "
                 f"{trainer.step} (Ids {batch.id[:4].tolist()}...; last finite mean: {self.last_finite})",
-                fix=f"{NOT_FINITE_FIX}; the last checkpoint is unchanged",
+                fix=f"{trainer.job.advice.not_finite}; the last checkpoint is unchanged",
             )
         self.last_finite = f"{float(mean) / trainer.step:.4g} at step {trainer.step}"
         self.loss = f"{float(trainer.loss_sum) / trainer.step:.4g}"
