@@ -15,13 +15,13 @@ from competition.common.errors import USER_ERROR, UserError
 from competition.common.stop import INTERRUPTED, TERMINATED
 from competition.common.workspace import Workspace
 
-_FREE: Final = "free disk space, or use folders on another disk"
-_PERMIT: Final = "change the permissions, or use another folder"
-_FIXES: Final = {  # by the code of an OSError
-    errno.ENOSPC: _FREE, errno.EDQUOT: _FREE, errno.EACCES: _PERMIT, errno.EPERM: _PERMIT, errno.EROFS: _PERMIT,
-    errno.EMFILE: "raise the limit on open files (ulimit -n)", errno.EISDIR: "expected a file, not a folder",
-    errno.ENOTDIR: "a part of the path is a file", errno.ENAMETOOLONG: "use shorter names",
-}  # fmt: skip
+_SPACE: Final = "free disk space or fix the permissions"
+_FIXES: Final = {  # by the code of an OSError that has another cause
+    errno.EISDIR: "expected a file, not a folder",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.ENAMETOOLONG: "use shorter names",
+    errno.EIO: "the disk or the network drive failed",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,8 +47,8 @@ def _explain(error: BaseException, invocation: Invocation | None) -> tuple[str, 
         return f"error: {describe(error, invocation.workspace if invocation else Workspace())}", USER_ERROR
     if isinstance(error, OSError):
         where = f" ({error.filename})" if error.filename else ""
-        fix = _FIXES.get(error.errno or 0, "")
-        return f"error: {error.strerror or error}{where}{fix and ': '}{fix}", USER_ERROR
+        fix = _FIXES.get(error.errno or 0, _SPACE)
+        return f"error: {error.strerror or error}{where}: {fix}", USER_ERROR
     code = TERMINATED if isinstance(error, SystemExit) else INTERRUPTED
     if invocation and invocation.command == "submit":
         return "interrupted: check ledger.csv and the competition's page before you submit again", code

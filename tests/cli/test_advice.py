@@ -99,11 +99,11 @@ def test_advice_on_training_names_flags_of_the_command_that_trains(
 
 SYSTEM = {
     errno.ENOSPC: "No space left on device (a.csv): free disk space",
-    errno.EACCES: "Permission denied (a.csv): change the permissions",
-    errno.EROFS: "Read-only file system (a.csv): change the permissions, or use another folder",
+    errno.EACCES: "Permission denied (a.csv): free disk space or fix the permissions",
+    errno.EROFS: "Read-only file system (a.csv): free disk space or fix the permissions",
     errno.EISDIR: "Is a directory (a.csv): expected a file",
     errno.EMFILE: "Too many open files (a.csv): raise the limit",
-    errno.EIO: "Input/output error (a.csv)\n",
+    errno.EIO: "Input/output error (a.csv): the disk or the network drive failed",
 }
 
 
