@@ -7,7 +7,7 @@ position. Errors that the user can fix are a UserError with a message of one lin
 """
 
 from competition.blending.blend import BlendResult, blend, blend_dataset
-from competition.blending.files import blend_files
+from competition.blending.csv_blend import blend_files
 from competition.common.errors import UserError
 from competition.common.imports import importing_models
 from competition.common.metrics import joint_errors, mpjpe, mpjpe_joint

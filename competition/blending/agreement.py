@@ -10,12 +10,12 @@ from typing import Final
 
 import numpy as np
 
-from competition.common.arrays import Float32, Float64, Floats
+from competition.common.arrays import Float64, Floats
 from competition.common.seeds import generator
 from competition.common.skeleton import MIRROR
 
 BLOCKS: Final = 8
-ERRORS: Final = 2  # standard errors beyond a threshold
+STANDARD_ERRORS: Final = 2  # beyond a threshold
 
 _XYZ: Final = (0, 1, 2)
 CHANGES: Final = {  # faults of a file: whether sides are swapped, the order of the axes, their signs
@@ -25,7 +25,11 @@ CHANGES: Final = {  # faults of a file: whether sides are swapped, the order of 
     "z negated": (False, _XYZ, (1, 1, -1)),
     "y and z negated": (False, _XYZ, (1, -1, -1)),
     "x and z negated": (False, _XYZ, (-1, 1, -1)),
+    "x and y exchanged": (False, (1, 0, 2), (1, 1, 1)),
+    "x and z exchanged": (False, (2, 1, 0), (1, 1, 1)),
     "y and z exchanged": (False, (0, 2, 1), (1, 1, 1)),
+    "the axes in the order y, z, x": (False, (1, 2, 0), (1, 1, 1)),
+    "the axes in the order z, x, y": (False, (2, 0, 1), (1, 1, 1)),
     "left and right swapped and x negated": (True, _XYZ, (-1, 1, 1)),
 }
 
@@ -40,21 +44,21 @@ class Agreement:
 
     @property
     def least(self) -> float:
-        return self.value - ERRORS * self.error
+        return self.value - STANDARD_ERRORS * self.error
 
     @property
     def most(self) -> float:
-        return self.value + ERRORS * self.error
+        return self.value + STANDARD_ERRORS * self.error
 
 
-def changed(pose_mm: Float32, change: str) -> Float32:
-    """Apply one of CHANGES to poses [n, 17, 3]; each undoes itself."""
+def changed(pose_mm: Floats, change: str) -> Floats:
+    """Apply one of CHANGES to poses [n, 17, 3]."""
     swapped, axes, signs = CHANGES[change]
     joints = pose_mm[:, list(MIRROR)] if swapped else pose_mm
-    return joints[:, :, list(axes)] * np.array(signs, np.float32)
+    return joints[:, :, list(axes)] * np.array(signs, pose_mm.dtype)
 
 
-def agreement(first_mm: Float32, second_mm: Float32) -> Agreement:
+def agreement(first_mm: Floats, second_mm: Floats) -> Agreement:
     """Compare poses [n, 17, 3] of the same n images."""
     rows = len(first_mm)
     order = generator(0, "agreement").permutation(rows)
@@ -73,24 +77,25 @@ def mean_and_error(values: Floats) -> tuple[Floats, Floats]:
     return values.mean(axis=0), blocks.std(axis=0, ddof=1) / np.sqrt(len(blocks))
 
 
-def _distances(first_mm: Float32, second_mm: Float32) -> Float64:
+def _distances(first_mm: Floats, second_mm: Floats) -> Float64:
     difference = first_mm - second_mm
     return np.asarray(np.sqrt(np.einsum("njk,njk->nj", difference, difference)).mean(axis=1), np.float64)
 
 
-def culprits(broken: Mapping[tuple[int, int], float], members: Sequence[str]) -> list[tuple[int, ...]]:
-    """Return the files that explain broken pairs of files, given with their ratios: each alone, or both of a pair.
+def culprits(broken: Mapping[tuple[int, int], float], runs: Sequence[str]) -> list[tuple[int, ...]]:
+    """Return the files that explain all broken pairs of files, which come with their ratios of agreements.
 
-    A file with several broken pairs is to blame, most pairs first; so is another file of the same member.
+    A file in several broken pairs is to blame, most pairs first: {(0, 1): 0, (1, 2): 0} gives [(1,)]. So are
+    other files of its run. Of a pair that nothing else explains, either file may be: {(0, 1): 0} gives [(0, 1)].
     """
     left, found = dict(broken), list[tuple[int, ...]]()
     while left:
         conflicts = Counter(file for files in left for file in files)
         most = max(conflicts.values())
-        guilty = {members[file] for files in found for file in files if len(files) == 1}
+        guilty = {runs[file] for files in found for file in files if len(files) == 1}
         suspects = [file for file, count in conflicts.items() if count == most]
         if most == 1:
-            suspects = [file for file in suspects if members[file] in guilty]
+            suspects = [file for file in suspects if runs[file] in guilty]
         if not suspects:
             return [*found, *left]
         worst = min(suspects, key=lambda file: sum(ratio for files, ratio in left.items() if file in files))

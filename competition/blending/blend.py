@@ -27,7 +27,7 @@ from competition.common.files import AnyPath, to_path
 from competition.common.pose_csv import Poses
 from competition.common.records import to_json
 from competition.data.dataset import Dataset
-from competition.runs.blends import Blend, write_blend
+from competition.runs.blends import Blend, check_folder, write_blend
 from competition.runs.candidates import Candidate
 from competition.runs.provenance import Provenance
 from competition.runs.provenance import provenance as provenance_of
@@ -76,6 +76,7 @@ def blend(
     started, out = time.perf_counter(), to_path(out)
     submissions = None if submissions is None else to_path(submissions)
     requested = check_blend(method, granularity)
+    check_folder(out)
     joined = join(candidates, true, test_ids, provenance=provenance, fold_of_row=fold_of_row, virtual=virtual)
     place = np.searchsorted(true.id, joined.id)
     problem = Problem(

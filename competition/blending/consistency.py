@@ -5,9 +5,9 @@ poses, and their agreement with other members and other folds. Ratios of agreeme
 on how accurate the members are, which distances do. The README of this package shows how the thresholds were chosen.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from typing import Final
 
 import numpy as np
@@ -17,9 +17,10 @@ from competition.blending.profile import profile_difference
 from competition.common.arrays import Bools, Float32, Intp
 from competition.common.seeds import generator
 
-SAMPLE_ROWS: Final = 4000, 1500  # out-of-fold and test rows; more hardly change the figures
+ROWS: Final = 4000  # out-of-fold rows that are compared; more hardly change the figures
+TEST_ROWS: Final = 1500  # likewise
 LEAST_ROWS: Final = 10  # to compare
-PARTNERS: Final = 8  # members that each member is compared with
+PARTNERS: Final = 8  # members of other runs that each member is compared with
 INFORMATIVE: Final = 0.15  # expected agreement below which a lower one is no evidence
 BROKEN: Final = 0.65  # ratio of agreements on the test images and out of fold; half of the rows shuffled: about 0.5
 UNRELATED: Final = 0.4  # ratio for two folds of a run
@@ -27,6 +28,7 @@ PARTLY_BROKEN: Final = 0.8  # ratio relative to that of other members, if there 
 OUTLIERS: Final = 0.05  # more test rows farther apart than 99 % of the out-of-fold rows
 FARTHER: Final = 1.1  # least ratio of mean distances on the test images and out of fold, where files are broken
 OUTLIER_ROWS: Final = 200  # test rows from which their share can be judged
+ROUNDING_MM: Final = 0.01  # within which poses are copies
 FITS: Final = 0.85  # ratio from which a change explains a broken file
 FIX: Final = "write the file again, or leave the run out"
 
@@ -35,7 +37,8 @@ FIX: Final = "write the file again, or leave the run out"
 class PredictedFile:
     """Test poses of one network, and the out-of-fold poses of its run, on samples of rows that all files share."""
 
-    member: str
+    run: str
+    member: str  # run:epoch
     name: str  # run/fold/file
     held_out: Bools  # [S] the out-of-fold rows that this network predicted
     out_of_fold_mm: Float32  # [S, 17, 3]
@@ -67,7 +70,7 @@ class Pair:
         return self.is_informative and self.farther > FARTHER and self.test.most < BROKEN * self.expected.least
 
     @property
-    def is_reversed(self) -> bool:
+    def is_off_out_of_fold(self) -> bool:
         """Whether the test poses are much more related than the out-of-fold poses."""
         return not self.same_run and self.test.least > 2 * INFORMATIVE and self.expected.most < self.test.least / 2
 
@@ -88,22 +91,22 @@ def sample_rows(rows: int, limit: int) -> Intp:
 
 
 def inconsistencies(files: Sequence[PredictedFile], true_mm: Float32) -> list[str]:
-    """Return one line for each member, or two members, whose test poses and out-of-fold poses don't fit together.
+    """Return one line for each run, or two runs, whose test poses and out-of-fold poses don't fit together.
 
     `true_mm` [S, 17, 3] are the true poses of the sampled out-of-fold rows.
     """
     lines = _lines_on_profiles(files, true_mm) | _lines_on_copies(files)
-    files = [file for file in files if file.member not in lines]
+    files = [file for file in files if file.run not in lines]
     pairs = [*_pairs_of_members(files), *_pairs_of_folds(files, true_mm)]
-    members = [file.member for file in files]
-    broken = culprits({pair.files: pair.ratio for pair in pairs if pair.is_broken}, members)
+    runs = [file.run for file in files]
+    broken = culprits({pair.files: pair.ratio for pair in pairs if pair.is_broken}, runs)
     broken += _partly_broken(pairs, {file for group in broken for file in group}, files)
-    for names, group in _by_member(broken, members).items():
+    for names, group in _by_run(broken, runs).items():
         lines[names] = _describe_test(files, group, [pair for pair in pairs if set(pair.files) & set(group)])
-    reversed_ = {pair.files: pair.expected.value for pair in pairs if pair.is_reversed}
-    for names, group in _by_member(culprits(reversed_, members), members).items():
-        of_group = [pair for pair in pairs if pair.is_reversed and set(pair.files) & set(group)]
-        lines.setdefault(names, _describe_out_of_fold(of_group))
+    off = {pair.files: pair.expected.value for pair in pairs if pair.is_off_out_of_fold}
+    for names, group in _by_run(culprits(off, runs), runs).items():
+        of_group = [pair for pair in pairs if pair.is_off_out_of_fold and set(pair.files) & set(group)]
+        lines.setdefault(names, _describe_out_of_fold(files, group, of_group))
     return [f"{names}: {line}" for names, line in sorted(lines.items())]
 
 
@@ -117,35 +120,52 @@ def _lines_on_profiles(files: Sequence[PredictedFile], true_mm: Float32) -> dict
         difference = profile_difference(own_mm, file.test_mm)
         if difference and agreement(own_mm, true_mm[file.held_out]).least > INFORMATIVE:
             line = f"the test poses in {file.name} don't fit the out-of-fold poses: {difference}; {FIX}"
-            lines.setdefault(file.member, line)
+            lines.setdefault(file.run, line)
     return lines
 
 
 def _lines_on_copies(files: Sequence[PredictedFile]) -> dict[str, str]:
+    """Find test poses that several runs share although their out-of-fold poses differ."""
     lines: dict[str, str] = {}
     first_with: dict[bytes, PredictedFile] = {}
     for file in files:
         first = first_with.setdefault(file.test_mm.tobytes(), file)
-        if first.member != file.member and not np.array_equal(first.out_of_fold_mm, file.out_of_fold_mm):
+        is_copy = first.run == file.run or np.allclose(first.out_of_fold_mm, file.out_of_fold_mm, atol=ROUNDING_MM)
+        if not is_copy and np.ptp(file.test_mm, axis=0).any():
             line = f"the test poses in {file.name} are those in {first.name}, but the out-of-fold poses differ; {FIX}"
-            lines.setdefault(file.member, line)
+            lines.setdefault(file.run, line)
     return lines
 
 
 def _pairs_of_members(files: Sequence[PredictedFile]) -> Iterator[Pair]:
-    """Pair files of different members on the rows that both networks held out, each member with PARTNERS others."""
-    members = list(dict.fromkeys(file.member for file in files))
-    for (one, first), (other, second) in combinations(enumerate(files), 2):
-        apart = abs(members.index(first.member) - members.index(second.member))
-        if not 0 < min(apart, len(members) - apart) <= PARTNERS // 2:
-            continue
-        rows = np.flatnonzero(first.held_out & second.held_out)
-        if len(rows) < LEAST_ROWS or len(first.test_mm) < LEAST_ROWS:
-            continue
-        out_of_fold = first.out_of_fold_mm[rows], second.out_of_fold_mm[rows]
-        if not np.array_equal(*out_of_fold):  # copies have their own warning
-            test = agreement(first.test_mm, second.test_mm)
-            yield Pair(files=(one, other), expected=agreement(*out_of_fold), test=test)
+    """Pair files of different members on the rows that both networks held out."""
+    of_member: dict[str, list[int]] = {}
+    for place, file in enumerate(files):
+        of_member.setdefault(file.member, []).append(place)
+    run_of = {file.member: file.run for file in files}
+    for one, other in sorted(_partners(run_of)):
+        for place, partner in product(of_member[one], of_member[other]):
+            first, second = files[place], files[partner]
+            rows = np.flatnonzero(first.held_out & second.held_out)
+            if len(rows) < LEAST_ROWS or len(first.test_mm) < LEAST_ROWS:
+                continue
+            out_of_fold = first.out_of_fold_mm[rows], second.out_of_fold_mm[rows]
+            if not np.allclose(*out_of_fold, atol=ROUNDING_MM):  # copies have their own warning
+                test = agreement(first.test_mm, second.test_mm)
+                yield Pair(files=(place, partner), expected=agreement(*out_of_fold), test=test)
+
+
+def _partners(run_of: Mapping[str, str]) -> set[tuple[str, str]]:
+    """Choose pairs of members: each with PARTNERS of other runs or, of a single run, with other epochs."""
+    members = list(run_of)
+    single = len(set(run_of.values())) == 1
+    pairs = set()
+    for member in members:
+        others = [other for other in members if other != member and (single or run_of[other] != run_of[member])]
+        for index in np.linspace(0, len(others) - 1, min(PARTNERS, len(others))).round().astype(int):
+            first, second = sorted((member, others[index]))
+            pairs.add((first, second))
+    return pairs
 
 
 def _pairs_of_folds(files: Sequence[PredictedFile], true_mm: Float32) -> Iterator[Pair]:
@@ -188,29 +208,32 @@ def _partly_broken(pairs: Sequence[Pair], known: set[int], files: Sequence[Predi
     return found
 
 
-def _by_member(groups: Sequence[tuple[int, ...]], members: Sequence[str]) -> dict[str, list[int]]:
-    """Join the files of each member, or of each two members."""
+def _by_run(groups: Sequence[tuple[int, ...]], runs: Sequence[str]) -> dict[str, list[int]]:
+    """Join the files of each run, or of each two runs."""
     found: dict[str, list[int]] = {}
     for group in sorted(groups):
-        names = " and ".join(sorted({members[file] for file in group}))
+        names = " and ".join(sorted({runs[file] for file in group}))
         found.setdefault(names, []).extend(group)
     return found
 
 
 def _describe_test(files: Sequence[PredictedFile], group: Sequence[int], pairs: Sequence[Pair]) -> str:
     """Describe the test poses of files that are to blame; `pairs` are those with one of the files."""
-    first = files[group[0]]
     of_members = [pair for pair in pairs if not pair.same_run]
-    mm = _mean_mm(of_members or pairs)
-    if len({files[file].member for file in group}) == 1:
-        more = f" (and {len(group) - 1} more)" if len(group) > 1 else ""
+    out_of_fold, test = _mean_mm(of_members or pairs)
+    if len({files[file].run for file in group}) == 1:
         from_ = "other members" if of_members else "the run's other folds"
-        what = f"the test poses in {first.name}{more} are {mm[1]:.0f} mm from those of {from_}"
+        what = f"the test poses in {_where(files, group)} are {test:.0f} mm from those of {from_}"
     else:
-        what = f"their test poses ({first.name}) are {mm[1]:.0f} mm apart"
-    before = f"the out-of-fold poses {mm[0]:.0f} mm" if of_members else f"but its error out of fold is {mm[0]:.0f} mm"
-    cause = _explain(files, group[0], pairs)
-    return f"{what}, {before}: {cause}; {FIX}"
+        what = f"their test poses, such as {files[group[0]].name}, are {test:.0f} mm apart"
+    before = f"the out-of-fold poses {out_of_fold:.0f} mm"
+    if not of_members:
+        before = f"although the run's error out of fold is {out_of_fold:.0f} mm"
+    return f"{what}, {before}: {_explain(files, group[0], pairs)}; {FIX}"
+
+
+def _where(files: Sequence[PredictedFile], group: Sequence[int]) -> str:
+    return files[group[0]].name + (f" (and {len(group) - 1} more)" if len(group) > 1 else "")
 
 
 def _explain(files: Sequence[PredictedFile], file: int, pairs: Sequence[Pair]) -> str:
@@ -220,13 +243,15 @@ def _explain(files: Sequence[PredictedFile], file: int, pairs: Sequence[Pair]) -
         ratios = [agreement(poses_mm, files[other].test_mm).value / pair.expected.value for pair, other in own]
         if np.median(ratios) > FITS:
             return f"they fit with {change}"
-    return "are rows in another order, or of other images?"
+    return "perhaps rows are in another order or of other images"
 
 
-def _describe_out_of_fold(pairs: Sequence[Pair]) -> str:
+def _describe_out_of_fold(files: Sequence[PredictedFile], group: Sequence[int], pairs: Sequence[Pair]) -> str:
     out_of_fold, test = _mean_mm(pairs)
-    what = f"the out-of-fold poses are {out_of_fold:.0f} mm from those of other members, the test poses {test:.0f} mm"
-    return f"{what}: do the Ids of the out-of-fold files belong to their rows?"
+    return (
+        f"the out-of-fold poses that belong to {_where(files, group)} are {out_of_fold:.0f} mm from those of other "
+        f"members, the test poses {test:.0f} mm: perhaps their Ids belong to other rows; {FIX}"
+    )
 
 
 def _mean_mm(pairs: Sequence[Pair]) -> tuple[float, float]:

@@ -3,18 +3,18 @@
 Nothing is joined by row position. Candidates are sorted by (run, epoch) first, so that their order doesn't matter.
 """
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
-from competition.blending.consistency import SAMPLE_ROWS, PredictedFile, inconsistencies, sample_rows
-from competition.blending.corrections import better_numbering, check_unit_and_frame
+from competition.blending.consistency import ROUNDING_MM, ROWS, TEST_ROWS, PredictedFile, inconsistencies, sample_rows
+from competition.blending.out_of_fold_faults import find_fault
 from competition.blending.virtual import NAMES as VIRTUAL
 from competition.blending.virtual import virtual_members
-from competition.common.arrays import Float32, Float64, Int64, Intp
+from competition.common.arrays import Float32, Float64, Int16, Int64, Intp
 from competition.common.errors import RunError
 from competition.common.files import sha256_file
 from competition.common.metrics import mpjpe
@@ -22,9 +22,12 @@ from competition.common.pose_csv import Poses, check_frame_and_unit, read_poses
 from competition.common.skeleton import AXES, JOINTS
 from competition.runs.blends import MemberErrors
 from competition.runs.candidates import Candidate, read_out_of_fold_parts
-from competition.runs.provenance import PARTS, Provenance, other_parts
+from competition.runs.provenance import PARTS, Provenance, has_other_labels, other_parts
 
 log = logging.getLogger(__name__)
+
+LOGGED_MM: Final = 0.05  # difference to a logged error that isn't due to rounding
+COPY_ROWS: Final = 500  # that are compared to find copies
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +68,7 @@ def join(
     members = len(ordered)
     names = (*(candidate.name for candidate in ordered), *(VIRTUAL if virtual else ()))
     rows = _read_out_of_fold(ordered, true, len(names), fold_of_row)
+    _check_logs(ordered, rows, provenance)
     residual = rows.residual
     test_mm = _read_test(ordered, rows, test_ids)
     if virtual:
@@ -141,7 +145,8 @@ class _Rows:
     id: Int64  # [N]
     true_mm: Float32  # [N, 17, 3]
     residual: Float32  # [17, 3, columns, N] mm
-    file: list[Int64] = field(default_factory=list)  # [N] of each candidate: index of the row's out-of-fold file
+    file: list[Int16] = field(default_factory=list)  # [N] of each candidate: index of the row's out-of-fold file
+    faulty: set[str] = field(default_factory=set)  # runs that were warned of
     errors: list[MemberErrors] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -159,13 +164,13 @@ def _read_out_of_fold(ordered: Sequence[Candidate], true: Poses, columns: int, f
     if len(ordered) == 1:
         rows.notes.append(f"{ordered[0].name} is the only candidate: the blend is a copy of it")
     common = np.ones(len(rows.id), bool)
-    seen: dict[str, str] = {}
+    seen: list[tuple[str, Poses]] = []
     for place, candidate in enumerate(ordered):
         if place:
             poses, file = read_out_of_fold_parts(candidate, true)
         pose_mm = poses.pose_mm.astype(np.float32)
-        rows.notes += _notes_on(candidate, poses, pose_mm, seen)
-        _check_corrections(candidate, poses, true, fold_of_row)
+        rows.notes += _notes_on(candidate, poses, seen)
+        _check_faults(candidate, poses, file, true, fold_of_row, rows.faulty)
         of_rows = true.pose_mm[np.searchsorted(true.id, poses.id)]
         rows.errors.append(MemberErrors(name=candidate.name, mpjpe=mpjpe(poses.pose_mm, of_rows), rows=len(poses.id)))
         common &= np.isin(rows.id, poses.id, assume_unique=True)
@@ -175,7 +180,7 @@ def _read_out_of_fold(ordered: Sequence[Candidate], true: Poses, columns: int, f
             )
         found = np.searchsorted(poses.id, rows.id[common])
         residual[:, :, place, common] = (pose_mm[found] - true_mm[common]).transpose(1, 2, 0)
-        rows.file.append(np.full(len(rows.id), -1))
+        rows.file.append(np.zeros(len(rows.id), np.int16))
         rows.file[-1][common] = file[found]
     _report_few_rows(ordered, rows, int(common.sum()))
     if not common.all():
@@ -185,25 +190,46 @@ def _read_out_of_fold(ordered: Sequence[Candidate], true: Poses, columns: int, f
     return rows
 
 
-def _notes_on(candidate: Candidate, poses: Poses, pose_mm: Float32, seen: dict[str, str]) -> list[str]:
-    """Warn of a copy of a candidate in `seen`, names by hash; return notes."""
-    digest = hashlib.sha256(poses.id.tobytes() + pose_mm.tobytes()).hexdigest()
-    if digest in seen:
-        log.warning(f"{candidate.name} is a copy of {seen[digest]}: they share one weight")
-    seen.setdefault(digest, candidate.name)
-    is_constant = len(poses.id) > 1 and not np.ptp(pose_mm, axis=0).any()
+def _notes_on(candidate: Candidate, poses: Poses, seen: list[tuple[str, Poses]]) -> list[str]:
+    """Warn of a copy of a candidate that was `seen` with some of its rows; return notes."""
+    step = max(1, len(poses.id) // COPY_ROWS)
+    some = Poses(poses.id[::step], poses.pose_mm[::step])
+    for name, other in seen:
+        if np.array_equal(some.id, other.id) and np.allclose(some.pose_mm, other.pose_mm, atol=ROUNDING_MM):
+            log.warning(f"{candidate.name} is a copy of {name}: they share one weight")
+            break
+    seen.append((candidate.name, some))
+    is_constant = len(poses.id) > 1 and not np.ptp(poses.pose_mm, axis=0).any()
     return [f"{candidate.name} predicts the same pose for every image"] if is_constant else []
 
 
-def _check_corrections(candidate: Candidate, poses: Poses, true: Poses, fold_of_row: Int64 | None) -> None:
-    """Raise RunError for out-of-fold poses in another unit or frame; warn of Ids with another numbering."""
-    check_unit_and_frame(candidate.name, poses, true)
-    folds = [int(path.parent.name.removeprefix("fold")) for path in candidate.valid_files]
-    if better := better_numbering(poses, folds, true, fold_of_row):
-        log.warning(
-            f"{candidate.name}: its Ids don't seem to be those of train_images.txt, counted from 1: its error out of "
-            f"fold would be lower with {better}: write {candidate.valid_files[0].name} again"
-        )
+def _check_faults(
+    candidate: Candidate, poses: Poses, file: Int64, true: Poses, fold_of_row: Int64 | None, faulty: set[str]
+) -> None:
+    """Raise RunError for out-of-fold files in another unit or frame; warn of other faults, once for each run."""
+    for place, path in enumerate(candidate.valid_files):
+        rows = file == place
+        part = Poses(poses.id[rows], poses.pose_mm[rows])
+        if not len(part.id):
+            continue
+        fold, name = int(path.parent.name.removeprefix("fold")), "/".join(path.parts[-3:])
+        if (fault := find_fault(name, part, true, fold=fold, fold_of_row=fold_of_row)) and candidate.run not in faulty:
+            log.warning(f"{candidate.name}: {name}: {fault}")
+            faulty.add(candidate.run)
+
+
+def _check_logs(ordered: Sequence[Candidate], rows: _Rows, provenance: Provenance | None) -> None:
+    """Warn of runs whose errors, on the labels that they were trained on, aren't those that were logged."""
+    for candidate, member in zip(ordered, rows.errors, strict=True):
+        logged = candidate.valid_mpjpe
+        if provenance is not None and has_other_labels(candidate.provenance, provenance):
+            continue
+        if logged is not None and abs(member.mpjpe - logged) > LOGGED_MM and candidate.run not in rows.faulty:
+            log.warning(
+                f"{candidate.name}: its error out of fold is {member.mpjpe:.2f} mm, but {logged:.2f} by log.jsonl: its "
+                "files were changed or exchanged: copy the run again"
+            )
+            rows.faulty.add(candidate.run)
 
 
 def _report_few_rows(ordered: Sequence[Candidate], rows: _Rows, common: int) -> None:
@@ -214,7 +240,7 @@ def _report_few_rows(ordered: Sequence[Candidate], rows: _Rows, common: int) -> 
             f"the candidates share {common} of up to {most} out-of-fold rows: the weights are fitted on those"
         )
     for candidate, member in zip(ordered, rows.errors, strict=True):
-        if not candidate.verified and 2 * member.rows < most:
+        if not candidate.verified and candidate.run not in rows.faulty and 2 * member.rows < most:
             log.warning(
                 f"{candidate.name} has out-of-fold poses of only {member.rows} of {most} images, so that all weights "
                 "are fitted on these: add its other folds, or leave it out"
@@ -227,8 +253,7 @@ def _read_test(ordered: Sequence[Candidate], rows: _Rows, test_ids: Int64) -> Fl
     Raises SubmissionError for a file in another unit or frame than the out-of-fold poses, and warns of files that are
     inconsistent with them.
     """
-    sample = sample_rows(len(rows.id), SAMPLE_ROWS[0])
-    test_sample = sample_rows(len(test_ids), SAMPLE_ROWS[1])
+    sample, test_sample = sample_rows(len(rows.id), ROWS), sample_rows(len(test_ids), TEST_ROWS)
     test_mm = np.empty((len(ordered), len(test_ids), len(JOINTS), len(AXES)))
     files = []
     for member, candidate in enumerate(ordered):
@@ -241,6 +266,7 @@ def _read_test(ordered: Sequence[Candidate], rows: _Rows, test_ids: Int64) -> Fl
             held_out = np.ones(len(sample), bool) if one_file else rows.file[member][sample] == place
             files.append(
                 PredictedFile(
+                    run=candidate.run,
                     member=candidate.name,
                     name="/".join(path.parts[-3:]),
                     held_out=held_out,
@@ -248,6 +274,7 @@ def _read_test(ordered: Sequence[Candidate], rows: _Rows, test_ids: Int64) -> Fl
                     test_mm=poses.pose_mm[test_sample].astype(np.float32),
                 )
             )
+    files = [file for file in files if file.run not in rows.faulty]
     for line in inconsistencies(files, rows.true_mm[sample]):
         log.warning(line)
     return test_mm

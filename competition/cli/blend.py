@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from competition.blending import files
+from competition.blending import csv_blend
 from competition.blending.blend import blend_dataset
 from competition.cli.hints import render
 from competition.cli.options import BlendOptions
@@ -25,9 +25,10 @@ from competition.runs.candidates import (
     select,
 )
 from competition.runs.folders import run_folders
-from competition.runs.missing import describe_missing, missing_files, missing_folds
-from competition.runs.naming import misnamed
-from competition.runs.provenance import hashes_now, provenance
+from competition.runs.misnamed import misnamed
+from competition.runs.missing import describe_missing, describe_shortened, missing_files, missing_folds, shortened_logs
+from competition.runs.origin import check_test_set
+from competition.runs.provenance import has_other_labels, hashes_now, provenance
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +52,10 @@ def blend_files(options: BlendOptions, workspace: Workspace, out: Path) -> Path:
     shares = options.shares
     method = "mean" if options.method == "optuna" else options.method  # optuna is the default, and needs runs
     dataset = Dataset(workspace.data)
+    for file in options.files:
+        check_test_set(file, dataset)
     made = provenance(dataset, with_labels=False)
-    written = files.blend_files(
+    written = csv_blend.blend_files(
         options.files,
         dataset.test.id,
         out,
@@ -77,10 +80,12 @@ def blend_runs(options: BlendOptions, workspace: Workspace, out: Path) -> Path:
     runs = None if options.runs is None else options.runs.split(",")
     found = candidates(workspace.submissions)
     now = hashes_now(dataset, None, [candidate.provenance for candidate in found])
+    stale = {candidate.run for candidate in found if has_other_labels(candidate.provenance, now)}
     found = rescored(found, now, lambda _: None)  # `select` computes those that it compares
     complete = {candidate.run for candidate in found}
     _check_names(complete, runs, workspace)
-    missing = _check_missing_files(runs or _trained_runs(workspace), options.epochs, workspace)
+    names = [name for name in runs or _trained_runs(workspace) if options.epochs != "best" or name not in stale]
+    missing = _check_missing_files(names, options.epochs, workspace)
     _check_missing_folds(complete, runs, workspace)
     chosen = select(found, runs, options.epochs, lambda candidate: out_of_fold_mpjpe(candidate, true))
     _note_skipped(chosen, options.epochs, missing)
@@ -122,6 +127,8 @@ def _check_missing_files(names: list[str], epochs: str, workspace: Workspace) ->
     """Warn about files without which an epoch is left out; return the names of these epochs, run:epoch."""
     names_of_epochs = set()
     for name in names:
+        if logs := shortened_logs(workspace.submissions / name):
+            log.warning(describe_shortened(name, logs))
         missing = missing_files(workspace.submissions / name, epochs)
         if missing:
             log.warning(describe_missing(name, missing))

@@ -37,22 +37,26 @@ def check(options: CheckOptions, workspace: Workspace) -> int:
         log.info(f"problems that would make results wrong: {len(found.problems)}; fix the data, then run {again} again")
         return USER_ERROR
     command, note = Command("train"), ""
-    if not found.folds_match:
+    if not found.folds_match and found.strategy == "subject":
         command = Command("folds")
-        if not found.names_match:
-            command, note = Command("folds", {"strategy": "sequence"}), " or holdout: the names contain no subjects"
+    elif not found.folds_match:
+        command = Command("folds", {"strategy": found.strategy})
+        note = f", as the names contain {'no subjects' if found.strategy == 'sequence' else 'no groups to hold out'}"
     summary = f"warnings to review: {len(found.warnings)}" if found.warnings else "no problems found"
     log.info(f"{summary}; {next_line(workspace, command)}{note}")
     return 0
 
 
 def folds(options: FoldsOptions, workspace: Workspace) -> None:
+    import numpy as np
+
     from competition.data.dataset import Dataset
     from competition.data.folds import make_folds, write_folds
+    from competition.data.leaks import split_instants, split_instants_fault
     from competition.runs.candidates import runs_using_folds
 
-    images = Dataset(workspace.data).labels.images
-    table = make_folds(images, strategy=options.strategy, k=options.k, seed=workspace.seed)
+    labels = Dataset(workspace.data).labels
+    table = make_folds(labels.images, strategy=options.strategy, k=options.k, seed=workspace.seed)
     users = runs_using_folds(workspace.submissions, workspace.folds)
     written = write_folds(
         workspace.folds, table, strategy=options.strategy, seed=workspace.seed, users=users, force=options.force
@@ -64,5 +68,8 @@ def folds(options: FoldsOptions, workspace: Workspace) -> None:
         log.info(f"{unknown} image names contain no subject: the part before the frame number is the sequence")
     if options.strategy == "holdout":
         log.info("holdout leaks: neighbouring frames of held-out images are trained on, so scores are too good")
+    elif (other := split_instants(labels.pose_mm, table["fold"].to_numpy(np.int64))).max() >= 0:
+        fault = split_instants_fault(workspace.folds / "folds.csv", labels.images, other, options.strategy)
+        log.warning(f"{fault}; run {render(fault.command, workspace)}" if fault.command else str(fault))
     log.info(f"{workspace.folds / 'folds.csv'}: {'written' if written else 'already exists with the same folds'}")
     log.info(next_line(workspace, Command("train")))

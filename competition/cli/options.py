@@ -58,7 +58,7 @@ class FoldsOptions:
     k: Annotated[
         int | None,
         Flag(
-            "number of folds; when unset, one per subject, or 5 with --strategy sequence; holdout always has one",
+            "number of folds; when unset, one per subject, or up to 5 with --strategy sequence; holdout always has one",
             metavar="K",
         ),
     ] = None

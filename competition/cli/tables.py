@@ -15,6 +15,7 @@ from competition.common.errors import Command
 from competition.common.records import to_json
 from competition.data.check import NEAR, SPLIT, Findings, FoldFacts, ImageFacts, LabelFacts, ListFacts
 from competition.data.faults import Fault
+from competition.data.leaks import INSTANT
 from competition.leaderboard.board import BoardRow
 from competition.leaderboard.score import Scores
 from competition.runs.blends import Blend, MemberErrors
@@ -112,6 +113,7 @@ def _describe(facts: Facts, render: Render) -> dict[str, str]:
             held_out = f"strategy {facts.strategy}; held-out images by fold: {_counts(facts.held_out)}"
             leaks = {
                 "split sequences": f"{facts.split_sequences:,} {SPLIT}",
+                "split instants": f"{facts.split_instants:,} {INSTANT}",
                 "near copies": f"{facts.near_copies:,} {NEAR}",
             }
             return {facts.folder: held_out, **leaks}

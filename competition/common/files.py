@@ -3,6 +3,7 @@
 No other module renames files.
 """
 
+import codecs
 import errno
 import fcntl
 import gzip
@@ -204,6 +205,12 @@ def sha256_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def sha256_text(path: Path) -> str:
+    """Return the SHA-256 of a text file, the same with CRLF and a byte order mark, as saved on Windows."""
+    content = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8)
+    return hashlib.sha256(content.replace(b"\r\n", b"\n")).hexdigest()
 
 
 def sha256_json(value: Any) -> str:

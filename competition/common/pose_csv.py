@@ -21,6 +21,7 @@ from competition.common.skeleton import AXES, JOINTS, ROOT
 COLUMNS = tuple(f"{joint}_{axis}" for joint in JOINTS for axis in AXES)
 HEADER = ",".join(("Id", *COLUMNS))
 LARGEST_ID = 10**18 - 1
+USUAL_DISTANCE = {"metres": 0.45, "decimetres": 4.5, "inches": 18.0, "centimetres": 45.0}  # from the root
 MOST_OFF_MM, FARTHEST_MM, NEAREST_MM = 1.0, 2500.0, 50.0  # plausible: root offset, distance from it, mean distance
 # unambiguous, so that a row can't cause catastrophic backtracking, as \d+\.?\d* would
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -186,8 +187,9 @@ def check_frame_and_unit(poses: Poses, path: Path, like_mm: Floats | None = None
             f"expected under {farthest / 1000:.1f} m: check the units (mm)"
         )
     if (mean := distance.mean()) < nearest:
+        unit = min(USUAL_DISTANCE, key=lambda unit: abs(np.log(USUAL_DISTANCE[unit] / max(mean, 1e-3))))
         raise SubmissionError(
-            f"{path}: joints are {mean:.2f} mm from the root on average; expected mm, are these metres?"
+            f"{path}: joints are {mean:.2f} mm from the root on average; expected mm, are these {unit}?"
         )
 
 

@@ -15,10 +15,10 @@ from competition.common.files import sha256_lines
 from competition.common.skeleton import BONES, IMAGE_PX, JOINTS, ROOT
 from competition.data.faults import Fault, are_finite, axis_correlation, is_file_name, mean_distance, outside_image
 from competition.data.folds import read_folds
-from competition.data.images import ImageFault, find_image_fault, missing_images, read_image
+from competition.data.images import ImageFault, find_image_fault, missing_fix, missing_images, read_image
 from competition.data.labels import TEST_LIST, TRAIN_LIST, read_label_arrays, read_list
-from competition.data.leaks import NEAR_MM, near_copies, split_groups
-from competition.data.names import ImageName, parse_name
+from competition.data.leaks import NEAR_MM, near_copies, split_groups, split_instants, split_instants_fault
+from competition.data.names import SCHEMES, ImageName, best_strategy, parse_name
 
 SAMPLE = 20_000  # images to decode, unless all are requested
 BONE_CHANGE_MM = 20.0  # within a subject; rigid bones change by rounding only
@@ -66,6 +66,7 @@ class FoldFacts:
     strategy: str | None = None
     held_out: dict[str, int] = field(default_factory=dict)  # images by fold
     split_sequences: int | None = None  # held-out images whose sequence is also trained on
+    split_instants: int | None = None  # held-out images of an instant that is also trained on
     near_copies: int | None = None  # held-out poses within NEAR_MM of a training pose
 
 
@@ -91,7 +92,8 @@ class Findings:
     images: ImageFacts | None = None
     problems: list[Fault] = field(default_factory=list)
     warnings: list[Fault] = field(default_factory=list)
-    names_match: bool = True  # all names follow the competition's pattern
+    names_match: bool = True  # all names follow a known scheme
+    strategy: str = "subject"  # the best one for folds that the training images' names allow
     folds_match: bool = False  # the folds were made for these images
 
 
@@ -111,7 +113,10 @@ def check(data: Path, folds: Path, *, all_images: bool) -> Findings:
     train, train_faults = read_list(data, TRAIN_LIST)
     test, test_faults = read_list(data, TEST_LIST)
     parsed, parsed_test = [parse_name(name) for name in train], [parse_name(name) for name in test]
-    found = Findings(training=_list_facts(parsed), test=_list_facts(parsed_test), problems=train_faults + test_faults)
+    found = Findings(
+        training=_list_facts(parsed), test=_list_facts(parsed_test), problems=train_faults + test_faults,
+        strategy=best_strategy(train),
+    )  # fmt: skip
     _check_names(train, parsed, annotations / TRAIN_LIST, found)
     _check_names(test, parsed_test, annotations / TEST_LIST, found)
     names = [name for name in (*train, *test) if is_file_name(name)]
@@ -146,9 +151,17 @@ def _list_facts(names: Sequence[ImageName | None]) -> ListFacts:
 def _check_names(images: Sequence[str], names: Sequence[ImageName | None], path: Path, found: Findings) -> None:
     if odd := [image for image, name in zip(images, names, strict=True) if name is None and is_file_name(image)]:
         found.names_match = False
-        fix = "make folds with the strategy sequence, which groups by the part before the frame number, or holdout"
-        command = Command("folds", {"strategy": "sequence"})
-        found.warnings.append(Fault(path, "names not like S1_Directions_1.54138969_000001.jpg", fix, odd, command))
+        strategy, fix = (
+            "sequence",
+            "make folds with the strategy sequence, which groups by the part before the frame number",
+        )
+        if found.strategy == "holdout":
+            strategy, fix = (
+                "holdout",
+                "rename the images, or make folds with the strategy holdout, which accepts any name",
+            )
+        what = f"names not like {next(iter(SCHEMES))}"
+        found.warnings.append(Fault(path, what, fix, odd, Command("folds", {"strategy": strategy})))
 
 
 @np.errstate(over="ignore", invalid="ignore")  # huge values, which are a problem of their own, aren't finite facts
@@ -202,7 +215,9 @@ def _check_folds(
         return FoldFacts(folder=str(folder), missing=error.what)
     found.folds_match = True
     sequences = [name.sequence if name else None for name in names]
-    split, near = split_groups(sequences, fold), near_copies(pose_mm, fold)
+    split, near, instants = split_groups(sequences, fold), near_copies(pose_mm, fold), split_instants(pose_mm, fold)
+    if (unseen := np.where(split, -1, instants)).max() >= 0:
+        found.warnings.append(split_instants_fault(path, images, unseen, meta.strategy))
     for what, leaks in ((SPLIT, split), (NEAR, near)):
         if leaks.any():
             places = [images[int(row)] for row in np.flatnonzero(leaks)]
@@ -214,6 +229,7 @@ def _check_folds(
         strategy=meta.strategy,
         held_out={str(number): count for number, count in sorted(Counter(fold[fold >= 0].tolist()).items())},
         split_sequences=int(split.sum()),
+        split_instants=int((instants >= 0).sum()),
         near_copies=int(near.sum()),
     )
 
@@ -224,7 +240,7 @@ def _check_images(folder: Path, images: Sequence[str], all_images: bool, found: 
         return None
     missing = missing_images(folder, images)
     if missing:
-        found.problems.append(Fault(folder, "missing images", "copy them there, or correct the names", missing))
+        found.problems.append(Fault(folder, "missing images", missing_fix(folder, missing), missing))
     present = sorted({*images}.difference(missing))
     step = 1 if all_images else max(1, -(-len(present) // SAMPLE))
     sample = present[::step]

@@ -18,6 +18,7 @@ ROOT_TOLERANCE_MM = 1e-3
 POSE_MM = (100.0, 2000.0)
 SMALLEST_PX = 8.0  # of the longer side of the joints' box; normalised positions stay below
 OUTSIDE_SHARE = 0.2  # largest share of joints outside the image; crops are made around the joints
+PLAIN_NAMES = "list names without folders and invisible characters, and put all files into images/ itself"
 LEAST_CORRELATION = 0.7  # of pose2d with pose3d's x and y; .97 and more for matching arrays
 
 
@@ -56,8 +57,8 @@ def is_file_name(name: str) -> bool:
     return name not in ("", ".", "..") and "/" not in name and "\\" not in name and name.isprintable()
 
 
-def find_list_faults(path: Path, names: Sequence[str]) -> list[Fault]:
-    """Find the faults of a list of image names, whose line numbers are the Ids."""
+def find_list_faults(path: Path, names: Sequence[str], *, labelled: bool) -> list[Fault]:
+    """Find the faults of a list of image names, whose line numbers are the Ids of train.h5 or of the submission."""
     if not names:
         return [Fault(path, "lists no images, expected one name per line", "copy it again")]
     blank, paths, duplicates = [], [], []
@@ -72,10 +73,13 @@ def find_list_faults(path: Path, names: Sequence[str]) -> list[Fault]:
         else:
             first[name] = line
     ids = "line numbers are the Ids, which rows of train.h5 must match"
+    remove_blank, remove_duplicates = f"remove them; {ids}", f"remove one of each and its row of train.h5; {ids}"
+    if not labelled:
+        remove_blank = remove_duplicates = "copy it again; line numbers are the Ids of the submission"
     return _with_places(
-        Fault(path, "blank lines, expected one image name per line", f"remove them; {ids}", blank),
-        Fault(path, "a path or control characters, expected file names in images/", "correct the names", paths),
-        Fault(path, "duplicate names", f"remove one of each and its row of train.h5; {ids}", duplicates),
+        Fault(path, "blank lines, expected one image name per line", remove_blank, blank),
+        Fault(path, "a path or control characters, expected file names in images/", PLAIN_NAMES, paths),
+        Fault(path, "duplicate names", remove_duplicates, duplicates),
     )
 
 

@@ -6,6 +6,7 @@ whole sequences, are therefore held out. `holdout` (random rows, as on the poste
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,10 +14,10 @@ import numpy as np
 
 from competition.common.arrays import Int64
 from competition.common.errors import Command, FoldsError, UserError, unknown_message
-from competition.common.files import AnyPath, read_bytes, sha256_file, sha256_lines, to_path, write_text
+from competition.common.files import AnyPath, read_text, sha256_lines, sha256_text, to_path, write_text
 from competition.common.records import read_record, write_record
 from competition.common.seeds import generator
-from competition.data.names import FRAME_NAME, parse_name
+from competition.data.names import SCHEMES, best_strategy, parse_name, parse_sequence
 
 if TYPE_CHECKING:
     import pandas as pd  # otherwise imported where it is needed, as it loads slowly
@@ -61,12 +62,15 @@ def make_folds(
         table.loc[chosen, "fold"] = 0
         return table
     groups = table[strategy]
-    k = k if k is not None else (groups.nunique() if strategy == "subject" else SEQUENCE_FOLDS)
-    if not 2 <= k <= groups.nunique():
+    if (count := groups.nunique()) < 2:
         raise FoldsError(
-            f"--k {k} with strategy {strategy}: expected 2 to {groups.nunique()}, the number of {strategy}s, or "
-            "another --strategy if there are fewer than 2"
+            f"all {len(images)} images have one {strategy}, {groups[0]}: expected at least 2",
+            fix=f"the names allow the strategy {best_strategy(images)}",
+            command=Command("folds", {"strategy": best_strategy(images)}),
         )
+    k = k if k is not None else (count if strategy == "subject" else min(count, SEQUENCE_FOLDS))
+    if not 2 <= k <= count:
+        raise FoldsError(f"--k {k} with strategy {strategy}: expected 2 to {count}, the number of {strategy}s")
     table["fold"] = groups.map(_balance(groups, k, seed))
     _assert_no_leak(table, strategy)
     return table
@@ -83,7 +87,7 @@ def write_folds(
     folder = to_path(folder)
     path = folder / "folds.csv"
     if path.exists():
-        same = read_bytes(path, what="folds") == content.encode()
+        same = sha256_text(path) == sha256_lines([content])
         if same and (folder / "folds.json").exists():
             return False
         if users and not same and not force:
@@ -99,7 +103,7 @@ def write_folds(
         k=int(table["fold"].max()) + 1,
         seed=seed,
         images_sha256=sha256_lines(table["image"]),
-        folds_sha256=sha256_file(path),
+        folds_sha256=sha256_text(path),
     )
     write_record(folder / "folds.json", meta)
     return True
@@ -115,7 +119,9 @@ def read_folds(folder: AnyPath, images_sha256: str) -> tuple[Int64, FoldsMeta]:
         raise FoldsError(f"no folds at {path}", command=_AGAIN)
     try:
         meta = read_meta(folder)
-        table = pd.read_csv(path, keep_default_na=False, dtype={"image": str, "fold": np.int64})
+        table = pd.read_csv(
+            StringIO(read_text(path, what="folds")), keep_default_na=False, dtype={"image": str, "fold": np.int64}
+        )
     except (UserError, ValueError, OverflowError) as error:
         raise FoldsError(
             f"{path} can't be read ({str(error)[:100]})", fix="make the folds again", command=_AGAIN
@@ -132,7 +138,7 @@ def read_folds(folder: AnyPath, images_sha256: str) -> tuple[Int64, FoldsMeta]:
             fix="use another folder of folds for this data, or make the folds again",
             command=_AGAIN,
         )
-    if meta.folds_sha256 != sha256_file(path):
+    if meta.folds_sha256 != sha256_text(path):
         raise FoldsError(
             f"{path} was changed after it was made, as its hash differs from that in folds.json",
             fix="make the folds again",
@@ -158,19 +164,21 @@ def _name_table(images: Sequence[str], strategy: str) -> "pd.DataFrame":
 
     rows: list[tuple[object, ...]] = []
     for id_, image in enumerate(images, start=1):
-        name = parse_name(image)
-        loose = FRAME_NAME.fullmatch(image) if name is None and strategy == "sequence" else None
+        name, parts = parse_name(image), None
         if name is not None:
             parts = (name.subject, name.action, name.sequence, name.camera)
-        elif loose is not None:
-            parts = ("", "", loose[1], loose[2] or "")
+        elif strategy == "sequence" and (sequence := parse_sequence(image)) is not None:
+            parts = ("", "", *sequence)
         elif strategy == "holdout":
             parts = ("", "", "", "")
-        else:
+        if parts is None:
+            others = {"sequence": "uses the part before the frame number", "holdout": "accepts any name"}
+            best = best_strategy(images)
             raise FoldsError(
                 f"train_images.txt:{id_}: {image!r} doesn't contain its {strategy}: expected a name like "
-                "S1_Directions_1.54138969_000001.jpg; --strategy sequence uses the part before the frame number, "
-                "--strategy holdout accepts any name"
+                f"{next(iter(SCHEMES))}",
+                fix=f"rename the images, or use --strategy {best}, which {others[best]}",
+                command=Command("folds", {"strategy": best}),
             )
         rows.append((id_, image, *parts))
     return pd.DataFrame(rows, columns=list(COLUMNS[:-1]))

@@ -1,7 +1,9 @@
 """Find missing or unusable images, and decode images."""
 
 import os
+import re
 import struct
+import unicodedata
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +20,7 @@ from competition.common.geometry import resize_px
 from competition.common.skeleton import IMAGE_PX
 from competition.data.faults import Fault, raise_first
 
+_EXTENSION = re.compile(r"\.(jpe?g|png|bmp|tiff?|webp)$", re.IGNORECASE)
 _COPY_AGAIN = "copy it again"
 _CONVERT = f"save it as an upright RGB JPEG of {IMAGE_PX}x{IMAGE_PX} px"
 _MODES = {"CMYK": "CMYK, expected RGB", "L": "greyscale, expected RGB"}
@@ -30,7 +33,7 @@ def check_images(data: Path, images: Sequence[str]) -> None:
     if missing:
         raise DataError(
             f"{len(missing)} of {len(images)} images are missing in {folder}, the first is {missing[0]}",
-            fix="copy them there",
+            fix=missing_fix(folder, missing),
             command=Command("check"),
         )
     for name in images:
@@ -44,6 +47,20 @@ def missing_images(folder: Path, images: Sequence[str]) -> list[str]:
         raise DataError(f"no folder {folder}: expected {len(images)} images there")
     present = set(os.listdir(folder))
     return [name for name in images if name not in present]
+
+
+def missing_fix(folder: Path, missing: Sequence[str]) -> str:
+    """Return what to do about missing images: their files may have another extension, letter case or Unicode form."""
+    present = {_bare(file): file for file in os.listdir(folder)}
+    similar = next(((name, present[_bare(name)]) for name in missing if _bare(name) in present), None)
+    if similar is None:
+        return "copy them there, or correct the names"
+    return "{!a} is called {!a} there: correct the names in the list, or rename the files".format(*similar)
+
+
+def _bare(name: str) -> str:
+    """Return a name without its extension and whatever often changes when files are copied or listed."""
+    return _EXTENSION.sub("", unicodedata.normalize("NFC", name).strip()).casefold()
 
 
 class ImageFault(NamedTuple):

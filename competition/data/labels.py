@@ -87,7 +87,7 @@ def read_list(data: Path, file: str) -> tuple[list[str], list[Fault]]:
     names = [line.rstrip(" \t") for line in lines]
     while names and not names[-1]:
         names.pop()
-    return names, find_list_faults(path, names)
+    return names, find_list_faults(path, names, labelled=file == TRAIN_LIST)
 
 
 def read_label_arrays(data: Path, rows: int | None) -> tuple[Float32 | None, Float32 | None, list[Fault]]:

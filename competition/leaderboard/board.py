@@ -19,8 +19,8 @@ from competition.runs.blends import Blend, blend_folders, read_blend
 from competition.runs.candidates import Candidate, best_epoch, candidates_of, predicted_from
 from competition.runs.folders import fold_folders, run_folders
 from competition.runs.ledger import public_scores, sent_scores
-from competition.runs.missing import describe_missing, expected_folds, missing_files
-from competition.runs.naming import misnamed
+from competition.runs.misnamed import misnamed
+from competition.runs.missing import describe_missing, describe_shortened, expected_folds, missing_files, shortened_logs
 from competition.runs.provenance import Provenance
 
 log = logging.getLogger(__name__)
@@ -151,6 +151,8 @@ def _warn(
     for found in misnamed(submissions):
         log.warning(str(found))
     for run in runs:
+        if logs := shortened_logs(run):
+            log.warning(describe_shortened(run.name, logs))
         if missing := missing_files(run):
             log.warning(describe_missing(run.name, missing))
     stale = [run.name for run, recorded in zip(runs, of_runs, strict=True) if comparison.is_stale(recorded)]

@@ -42,6 +42,11 @@ def score(dataset: Dataset, file: AnyPath, *, strict: bool = False) -> Scores:
     names = [parse_name(image) for image in dataset.test.images]
     truth, usage = read_solution(dataset.folder)
     check_test_set(file, dataset)
+    if len(truth.id) != len(names):
+        raise DataError(
+            f"{dataset.folder}: {len(truth.id)} hidden answers, but {len(names)} names in annot/valid_images.txt",
+            fix="restore the list of the test images",
+        )
     poses = read_poses(file, truth.id)
     if strict:
         check_plausible(poses, file)

@@ -1,6 +1,7 @@
 """The folder of a blend: its files, blend.json and weights.csv. `blending` makes blends, others read them."""
 
 import csv
+import glob
 import io
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,11 +22,8 @@ from competition.runs.provenance import Provenance
 
 log = logging.getLogger(__name__)
 
-FILES: Final = (
-    "blend.json", "submission.csv.gz", "submission_mean.csv.gz", "submission_coordinate.csv.gz", "study.journal",
-    "weights.csv", "weights.png",
-)  # fmt: skip
-CSVS: Final = FILES[1:4]  # can be submitted
+CSVS: Final = ("submission.csv.gz", "submission_mean.csv.gz", "submission_coordinate.csv.gz")  # can be submitted
+FILES: Final = ("blend.json", *CSVS, "study.journal", "weights.csv", "weights.png")
 _UNHASHED: Final = ("format", "facts_sha256")  # keys of blend.json that its hash leaves out
 
 
@@ -126,6 +124,12 @@ def has_changed(folder: Path) -> bool:
     return facts.get("facts_sha256") not in (None, _facts_sha256(facts))
 
 
+def check_folder(out: Path) -> None:
+    """Raise UserError for a run's folder, or a folder that holds runs, whose files a blend would replace."""
+    if any(out.glob("fold*/")) or any(out.glob("*/fold*/")):
+        raise UserError(f"{out} holds a run, or runs: a blend needs a folder of its own", fix="choose another folder")
+
+
 def write_blend(
     out: Path,
     blend: Blend,
@@ -167,7 +171,8 @@ def _keep_submitted(folder: Path, submissions: Iterable[Path]) -> None:
     if uploaded.isdisjoint(hashes):
         return
     kept = folder.parent / f"{folder.absolute().name}-{hashes[0][:8]}"
-    if uploaded.intersection(hashes) <= {*_hashes_of_csvs(kept)}:
+    others = folder.parent.glob(f"{glob.escape(folder.absolute().name)}-*/")
+    if uploaded.intersection(hashes) <= {sha256 for other in others for sha256 in _hashes_of_csvs(other)}:
         return
     if kept.exists():
         raise UserError(f"{folder} was submitted, and is to be kept as {kept}, which exists", fix="rename the latter")

@@ -15,7 +15,7 @@ import numpy as np
 from competition.common.arrays import Float64, Int64
 from competition.common.choices import check_epochs
 from competition.common.errors import Command, RunError, unknown_message
-from competition.common.files import AnyPath, sha256_file, to_path
+from competition.common.files import AnyPath, sha256_text, to_path
 from competition.common.metrics import mpjpe
 from competition.common.pose_csv import Poses, read_poses, write_poses
 from competition.runs.folders import epoch_files, fold_folders, read_valid, row_count, run_folders, test_file
@@ -153,7 +153,7 @@ def runs_using_folds(submissions: Path, folder: Path) -> list[str]:
     path = folder / "folds.csv"
     if not path.exists():
         return []
-    sha256 = sha256_file(path)
+    sha256 = sha256_text(path)
     configs = sorted(submissions.glob("*/fold*/config.json"))
     using = (path.parent.parent.name for path in configs if read_config(path.parent).folds_sha256 == sha256)
     return list(dict.fromkeys(using))
@@ -239,8 +239,8 @@ def read_out_of_fold_parts(candidate: Candidate, true: Poses) -> tuple[Poses, In
         foreign = np.setdiff1d(part.id, true.id)
         if len(foreign):
             raise RunError(
-                f"{file}: Id {foreign[0]} is not among the {len(true.id)} training images: the poses belong to "
-                "other data"
+                f"{file}: Id {foreign[0]} is not among the {len(true.id)} training images",
+                fix="Ids count the lines of train_images.txt from 1; or do the poses belong to other data?",
             )
     ids = np.concatenate([part.id for part in parts])
     order = np.argsort(ids, kind="stable")
@@ -249,7 +249,7 @@ def read_out_of_fold_parts(candidate: Candidate, true: Poses) -> tuple[Poses, In
         raise RunError(
             f"{candidate.name}: Id {ids[order][duplicate[0]]} is held out in several folds "
             f"({', '.join(file.parent.name for file in candidate.valid_files)})",
-            fix="train them again with the same folds",
+            fix="Ids count the lines of train_images.txt, not the rows of a fold; train overlapping folds again",
         )
     if not len(ids):
         raise RunError(f"{candidate.name}: its out-of-fold files contain no rows")

@@ -126,6 +126,12 @@ def epoch_files(folder: Path) -> tuple[dict[int, Path], dict[int, Path]]:
     return valid, test
 
 
+def epoch_of(path: Path) -> int | None:
+    """Return the epoch in the name of a file of out-of-fold or test poses; None for other files."""
+    match = _VALID.fullmatch(path.name) or _TEST.fullmatch(path.name)
+    return int(match[1]) if match else None
+
+
 def row_count(valid: Path) -> int:
     """Return the number of rows of a file of out-of-fold poses."""
     if valid.suffix != ".npz":

@@ -1,5 +1,6 @@
 """What a run lacks: folds, and files without which an epoch that would be chosen is left out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from competition.common.errors import Command
 from competition.data.folds import read_meta
 from competition.runs.candidates import weighted
 from competition.runs.folders import complete_epochs, epoch_files, fold_folders, row_count, test_file, valid_file
-from competition.runs.record import read_config, read_log
+from competition.runs.record import read_config, read_done, read_log
 
 
 def expected_folds(run: Path, folds: Path) -> int | None:
@@ -90,17 +91,31 @@ def _chosen(folds: list[Path], logs: list[dict[int, float | None]], known: list[
 
 def _scores(folds: list[Path], logs: list[dict[int, float | None]], known: list[int]) -> dict[int, float]:
     """Return the out-of-fold MPJPE of each epoch in mm by the logs, weighted by rows if an epoch is complete."""
+    if not all(logs):
+        return {}
     complete = min(set.intersection(*map(complete_epochs, folds)), default=None) if known else None
     rows = [1 if complete is None else row_count(epoch_files(folder)[0][complete]) for folder in folds]
     scores = {epoch: weighted([log.get(epoch) for log in logs], rows) for epoch in known}
     return {epoch: score for epoch, score in scores.items() if score is not None}
 
 
+def shortened_logs(run: Path) -> list[Path]:
+    """List the logs of finished folds that lack epochs, whose scores are therefore unknown."""
+    finished = [folder for folder in fold_folders(run) if (folder / "done.json").exists()]
+    return [folder / "log.jsonl" for folder in finished if len(read_log(folder)) < (read_done(folder).epochs or 0)]
+
+
+def describe_shortened(run: str, logs: Sequence[Path]) -> str:
+    """Describe logs that lack epochs, in one line."""
+    return f"run {run}: {logs[0]} lacks epochs that done.json counts: copy the file again"
+
+
 def describe_missing(run: str, missing: dict[Path, int]) -> str:
     """Describe the files that a run lacks, in one line."""
     first, epoch = next(iter(missing.items()))
+    again = ", or delete the fold's folder and train it again" if (first.parent / "config.json").exists() else ""
     others = f" and {len(missing) - 1} more are" if len(missing) > 1 else " is"
     return (
         f"run {run}: {first}{others} missing, so that epoch {epoch}, which would be chosen, is left out: copy the "
-        "files again, or delete the fold's folder and train it again"
+        f"files again{again}"
     )

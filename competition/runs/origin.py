@@ -64,19 +64,20 @@ def find_origin(submissions: Path, file: Path, poses: Poses, dataset: Dataset | 
         recorded = _recorded(file.parent) if dataset is not None else []
         now = hashes_now(dataset, None, recorded) if dataset is not None else Provenance()
         stale = {part for one in recorded for part in other_parts(one, now)}
-        if dataset is None or "labels_sha256" not in stale:
-            return _of_blend(file) if is_blend(file.parent) else _of_run(submissions, file, poses, _logged)
+        changed = next((part for part in ("images_sha256", "labels_sha256") if part in stale), None)
+        what = "left out"
         if is_blend(file.parent):
-            what, origin = "left out: blend again", _of_blend(file, known=False)
-        elif "images_sha256" in stale:
-            what, origin = "left out", _of_run(submissions, file, poses, lambda _: None)
+            origin = _of_blend(file, known=changed is None)
+        elif changed is None:
+            origin = _of_run(submissions, file, poses, _logged)
+        elif changed == "images_sha256" or dataset is None:
+            origin = _of_run(submissions, file, poses, lambda _: None)
         else:
-            true = dataset.true
-            what = "computed with these labels"
+            true, what = dataset.true, "computed with these labels"
             origin = _of_run(submissions, file, poses, lambda c: out_of_fold_mpjpe(c, true) if c.valid_files else None)
-        log.warning(
-            f"{origin.name} was made with {PARTS['labels_sha256']} {dataset.folder}: its out-of-fold error is {what}"
-        )
+        if changed is not None and dataset is not None:
+            made = f"was made with {PARTS[changed]} {dataset.folder}"
+            log.warning(f"{origin.name} {made}: its out-of-fold error is {what}")
         return origin
     except UserError as error:  # a damaged run must not block a valid file
         return Origin("", None, f"unknown ({error})")

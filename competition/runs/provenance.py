@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from competition.common.files import sha256_file, sha256_lines
+from competition.common.files import sha256_lines, sha256_text
 from competition.data.dataset import Dataset
 from competition.data.labels import TEST_LIST, TRAIN_LIST, read_list
 
@@ -71,7 +71,7 @@ def hashes_now(dataset: Dataset | None, folds: Path | None, recorded: Iterable[P
         sources["test_images_sha256"] = annot / TEST_LIST, lambda: sha256_lines(read_list(data, TEST_LIST)[0])
         sources["labels_sha256"] = annot / "train.h5", lambda: dataset.labels_sha256
     if folds is not None:
-        sources["folds_sha256"] = folds / "folds.csv", lambda: sha256_file(folds / "folds.csv")
+        sources["folds_sha256"] = folds / "folds.csv", lambda: sha256_text(folds / "folds.csv")
     every = list(recorded)
     found: dict[str, Any] = {}
     for part, (file, sha256) in sources.items():

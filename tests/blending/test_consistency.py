@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from competition.bench.simulator import simulate
-from competition.blending.agreement import culprits
+from competition.blending.agreement import changed, culprits
 from competition.blending.consistency import PredictedFile, inconsistencies
-from competition.blending.corrections import better_numbering, check_unit_and_frame
-from competition.blending.files import differences
+from competition.blending.csv_blend import differences
 from competition.blending.join import join
+from competition.blending.out_of_fold_faults import find_fault
 from competition.common.errors import RunError, SubmissionError
 from competition.common.pose_csv import Poses, read_poses, write_poses
 from competition.common.skeleton import MIRROR
@@ -36,7 +36,9 @@ def _noise(shape: tuple[int, ...], seed: int, mm: float) -> np.ndarray:
     return noise
 
 
-def _write(root: Path, people: People, name: str, seed: int, *, mm: float = 40.0, pull: float = 0.0) -> None:
+def _write(
+    root: Path, people: People, name: str, seed: int, *, mm: float = 40.0, pull: float = 0.0, epoch: int = 1
+) -> None:
     """Write a run of two folds whose errors have a standard deviation of `mm`; `pull` draws poses to their mean."""
     true, test = people
     middle = true.pose_mm.mean(axis=0)
@@ -47,9 +49,9 @@ def _write(root: Path, people: People, name: str, seed: int, *, mm: float = 40.0
         for number, (pose, part) in enumerate(((true.pose_mm[rows], "valid"), (test, "test"))):
             predicted = middle + (1 - pull) * (pose - middle) + _noise(pose.shape, 10 * seed + 2 * fold + number, mm)
             if part == "valid":
-                write_valid(folder / "valid_epoch01.npz", true.id[rows], predicted)
+                write_valid(folder / f"valid_epoch{epoch:02d}.npz", true.id[rows], predicted)
             else:
-                write_poses(folder / "test_epoch01.csv.gz", np.arange(1, len(test) + 1), predicted)
+                write_poses(folder / f"test_epoch{epoch:02d}.csv.gz", np.arange(1, len(test) + 1), predicted)
 
 
 @pytest.fixture
@@ -60,9 +62,9 @@ def runs(tmp_path: Path, people: People) -> Path:
     return tmp_path
 
 
-def _change_test(runs: Path, name: str, change: Change, folds: tuple[int, ...] = (0, 1)) -> None:
+def _change_test(runs: Path, name: str, change: Change, folds: tuple[int, ...] = (0, 1), epoch: int = 1) -> None:
     for fold in folds:
-        path = runs / name / f"fold{fold}/test_epoch01.csv.gz"
+        path = runs / name / f"fold{fold}/test_epoch{epoch:02d}.csv.gz"
         poses = read_poses(path)
         write_poses(path, poses.id, change(poses.pose_mm))
 
@@ -87,11 +89,11 @@ def _partly(share: float) -> Change:
 
 
 WRONG: dict[str, tuple[Change, str]] = {
-    "shuffled": (_shuffled, "rows in another order"),
-    "rolled": (lambda pose: np.roll(pose, 1, axis=0), "rows in another order"),
-    "reversed": (lambda pose: pose[::-1], "rows in another order"),
-    "half of it shuffled": (_partly(0.5), "rows in another order"),
-    "a quarter of it shuffled": (_partly(0.25), "rows in another order"),
+    "shuffled": (_shuffled, "rows are in another order"),
+    "rolled": (lambda pose: np.roll(pose, 1, axis=0), "rows are in another order"),
+    "reversed": (lambda pose: pose[::-1], "rows are in another order"),
+    "half of it shuffled": (_partly(0.5), "rows are in another order"),
+    "a quarter of it shuffled": (_partly(0.25), "rows are in another order"),
     "depth negated": (lambda pose: pose * [1, 1, -1], "an axis is negated"),
     "mirrored": (lambda pose: pose * [-1, 1, 1], "an axis is negated"),
     "left and right swapped": (lambda pose: pose[:, list(MIRROR)], "left and right are swapped"),
@@ -102,7 +104,7 @@ WRONG: dict[str, tuple[Change, str]] = {
     "80 percent of the size": (lambda pose: 0.8 * pose, "joints are 0.80 times as far"),
     "arms exchanged with the head": (lambda pose: pose[:, [*range(9), 11, 12, 13, 14, 15, 16, 9, 10]], "the bone from"),
     "much noise": (lambda pose: pose + _noise(pose.shape, 1, 150), "from those of other members"),
-    "the same pose for all": (lambda pose: np.tile(pose[:1], (len(pose), 1, 1)), "vary 0.00 times"),
+    "the same pose for all": (lambda pose: np.tile(pose[:1], (len(pose), 1, 1)), "hardly varies"),
 }
 
 
@@ -112,7 +114,7 @@ def test_test_poses_that_do_not_fit_are_warned_of(runs: Path, people: People, wa
     _change_test(runs, "b", change)
     _join(runs, people)
     (line,) = warned
-    assert line.startswith("b:1: ")
+    assert line.startswith("b: ")
     assert "b/fold0/test_epoch01.csv.gz" in line
     assert what in line
 
@@ -122,7 +124,7 @@ def test_test_poses_of_another_member_are_warned_of(runs: Path, people: People, 
     (runs / "b/fold0/test_epoch01.csv.gz").write_bytes(source.read_bytes())
     _join(runs, people)
     (line,) = warned
-    assert line.startswith("b:1: the test poses in b/fold0/test_epoch01.csv.gz are those in a/fold0/")
+    assert line.startswith("b: the test poses in b/fold0/test_epoch01.csv.gz are those in a/fold0/")
 
 
 @pytest.mark.parametrize("names", ["abc", "ab", "b"])
@@ -130,17 +132,17 @@ def test_a_single_wrong_fold_is_named(runs: Path, people: People, warned: list[s
     _change_test(runs, "b", _shuffled, folds=(1,))
     _join(runs, people, names)
     if names == "b":  # of two folds alone, either may be wrong
-        assert [line[:5] for line in warned] == ["b:1: "]
+        assert [line[:3] for line in warned] == ["b: "]
     else:
         (line,) = warned
-        assert line.startswith("b:1: the test poses in b/fold1/test_epoch01.csv.gz are ")
+        assert line.startswith("b: the test poses in b/fold1/test_epoch01.csv.gz are ")
 
 
 def test_of_two_members_both_are_named(runs: Path, people: People, warned: list[str]):
     _change_test(runs, "b", _shuffled)
     _join(runs, people, "ab")
     (line,) = warned
-    assert line.startswith("a:1 and b:1: ")
+    assert line.startswith("a and b: ")
 
 
 IMPLAUSIBLE: dict[str, tuple[Change, str]] = {
@@ -166,7 +168,7 @@ def test_out_of_fold_poses_in_another_unit_or_frame_are_rejected(runs: Path, peo
         path = runs / f"b/fold{fold}/valid_epoch01.npz"
         poses = read_valid(path)
         write_valid(path, poses.id, change(poses.pose_mm))
-    with pytest.raises(RunError, match="b:1: its out-of-fold poses are"):
+    with pytest.raises(RunError, match=r"b/fold0/valid_epoch01\.npz: the poses are"):
         _join(runs, people)
 
 
@@ -177,7 +179,7 @@ def test_shuffled_out_of_fold_poses_are_warned_of(runs: Path, people: People, wa
         write_valid(path, poses.id, _shuffled(poses.pose_mm))
     _join(runs, people)
     (line,) = warned
-    assert line.startswith("b:1: ")
+    assert line.startswith("b: ")
     assert "Ids" in line
 
 
@@ -206,8 +208,9 @@ def test_simulated_members_are_not_warned_of(people: People, draw: int):
     for member, (error, pull) in enumerate(zip(errors, pulls, strict=True)):
         middle = true.mean(axis=0)
         poses = Poses(people[0].id, middle + (1 - pull) * (true - middle) + error[: len(true)])
-        check_unit_and_frame("member", poses, people[0])
-        assert not better_numbering(poses, range(folds), people[0], fold)
+        for k in range(folds):
+            part = Poses(poses.id[fold == k], poses.pose_mm[fold == k])
+            assert not find_fault("member", part, people[0], fold=k, fold_of_row=fold)
         tests = [
             (middle + (1 - pull) * (test_mm - middle) + part).astype(np.float32)
             for part in np.split(error[len(true) :], folds)
@@ -215,6 +218,7 @@ def test_simulated_members_are_not_warned_of(people: People, draw: int):
         means.append(np.mean(tests, axis=0))
         files += [
             PredictedFile(
+                run=f"member{member}",
                 member=f"member{member}:1",
                 name=f"member{member}/fold{k}/test_epoch01.csv.gz",
                 held_out=fold == k,
@@ -227,10 +231,62 @@ def test_simulated_members_are_not_warned_of(people: People, draw: int):
     assert differences([str(member) for member in range(members)], np.array(means, np.float32)) == []
 
 
+@pytest.mark.parametrize("factor", [1000, 100, 25.4, 10, 0.001])
+def test_one_out_of_fold_file_in_another_unit_is_rejected(runs: Path, people: People, factor: float):
+    path = runs / "b/fold1/valid_epoch01.npz"
+    poses = read_valid(path)
+    write_valid(path, poses.id, poses.pose_mm / factor)
+    with pytest.raises(RunError, match=r"b/fold1/valid_epoch01\.npz: the poses are in "):
+        _join(runs, people)
+
+
+@pytest.mark.parametrize("change", ["z negated", "left and right swapped", "y and z exchanged"])
+def test_a_run_whose_poses_are_all_changed_is_warned_of(runs: Path, people: People, warned: list[str], change: str):
+    for fold in range(2):
+        path = runs / f"b/fold{fold}/valid_epoch01.npz"
+        poses = read_valid(path)
+        write_valid(path, poses.id, changed(poses.pose_mm, change))
+    _change_test(runs, "b", lambda pose: changed(pose, change))
+    _join(runs, people)
+    (line,) = warned
+    assert line.startswith("b:1: b/fold0/valid_epoch01.npz: ")
+    assert change in line
+
+
+def test_epochs_of_a_wrong_run_are_named_once(tmp_path: Path, people: People, warned: list[str]):
+    for seed, name in enumerate("abc"):
+        for epoch in range(1, 9):
+            _write(tmp_path, people, name, 20 * seed + epoch, epoch=epoch)
+            if name == "b":
+                _change_test(tmp_path, name, _shuffled, epoch=epoch)
+    _join(tmp_path, people)
+    (line,) = warned
+    assert line.startswith("b: the test poses in b/fold0/test_epoch01.csv.gz (and 15 more) are ")
+
+
+def test_a_copy_with_three_decimals_is_named(runs: Path, people: People, warned: list[str]):
+    for fold in range(2):
+        poses = read_valid(runs / f"a/fold{fold}/valid_epoch01.npz")
+        folder = runs / f"d/fold{fold}"
+        folder.mkdir(parents=True)
+        write_poses(folder / "valid_epoch01.csv.gz", poses.id, poses.pose_mm)
+        shutil.copy(runs / f"a/fold{fold}/test_epoch01.csv.gz", folder)
+    _join(runs, people, "abcd")
+    assert warned == ["d:1 is a copy of a:1: they share one weight"]
+
+
+def test_constant_files_are_not_compared(people: People):
+    random = np.random.default_rng(0)
+    moving = people[1].astype(np.float32)
+    constant = [np.broadcast_to(moving.mean(axis=0) + random.normal(0, 20, (17, 3)), moving.shape) for _ in range(3)]
+    assert differences(["a", "b", "c", "d"], np.array([*constant, moving], np.float32)) == []
+    assert differences(["a", "b", "c"], np.array(constant, np.float32)) == []
+
+
 NUMBERED: dict[str, tuple[Change, str]] = {  # of Ids of fold 0, which are the even ones
     "one less": (lambda ids: ids - 1, "with Id + 1"),
     "one more": (lambda ids: ids + 1, "with Id - 1"),
-    "counted from 1": (lambda ids: ids // 2, "rows of fold 0 from 1"),
+    "counted from 1": (lambda ids: ids // 2, "if Ids count the rows of fold 0"),
     "counted from 2": (lambda ids: ids // 2 + 1, ""),
 }
 
@@ -245,7 +301,9 @@ def test_ids_with_another_numbering_are_warned_of(tmp_path: Path, people: People
     kept = change(poses.id) <= 400
     write_valid(path, change(poses.id)[kept], poses.pose_mm[kept])
     join(candidates(tmp_path), people[0], np.arange(1, 241), fold_of_row=people[0].id % 2)
-    assert [what in line and line.startswith("b:1: ") for line in warned] == [True] * (what != "")
+    assert [what in line and line.startswith("b:1: b/fold0/valid_epoch01.npz: ") for line in warned] == [True] * (
+        what != ""
+    )
 
 
 def test_culprits_explain_all_broken_pairs():

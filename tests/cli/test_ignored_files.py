@@ -4,11 +4,13 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from competition.common.errors import RunError
 from competition.notebook import candidates, select
-from tests.helpers import Command
+from competition.runs.folders import read_valid, write_valid
+from tests.helpers import Command, contents
 
 
 def printed(capsys: pytest.CaptureFixture[str], start: str = "warning:") -> list[str]:
@@ -70,7 +72,8 @@ def add_epoch(run: Path, epoch: int, mpjpe: float) -> None:
             log.write(json.dumps({"epoch": epoch, "valid_mpjpe": mpjpe}) + "\n")
 
 
-def test_a_missing_file_of_the_best_epoch_is_warned_about(command: Command, run: Path, capsys):
+def test_a_missing_file_of_the_best_epoch_is_warned_about(command: Command, run: Path, capsys, monkeypatch):
+    monkeypatch.setattr("competition.blending.join.LOGGED_MM", np.inf)  # the logged score is invented
     add_epoch(run, 2, 10.0)
     assert command("blend") == command("board") == 0
     assert printed(capsys) == []
@@ -124,3 +127,24 @@ def test_predicted_runs_are_blended_only_by_name(command: Command, run: Path, tm
     assert "3dhg-small-again (from 3dhg-small)" in capsys.readouterr().err
     with pytest.raises(RunError, match="select them by name"):
         select(candidates(run.parent))
+
+
+def test_exchanged_files_and_a_shortened_log_are_named(command: Command, run: Path, capsys):
+    other = run / "fold1/valid_epoch01.npz"
+    poses = read_valid(other)
+    write_valid(other, poses.id, poses.pose_mm + np.linspace(0, 99, 17)[:, None])
+    assert command("blend", "--method", "mean") == 0
+    assert any("3dhg-small:1: its error out of fold is " in line and "log.jsonl" in line for line in printed(capsys))
+    log = run / "fold0/log.jsonl"
+    log.write_text("")
+    for name in ("blend", "board"):
+        assert command(name) == 0
+        assert any(f"{log} lacks epochs" in line for line in printed(capsys))
+
+
+def test_a_blend_never_replaces_a_run(command: Command, run: Path, capsys):
+    before = contents(run)
+    for out in (run, run.parent):
+        assert command("blend", "--method", "mean", "--out", str(out)) == 2
+        assert "holds a run" in capsys.readouterr().err
+    assert contents(run) == before

@@ -10,8 +10,9 @@ from competition.common.errors import Command, FoldsError
 from competition.common.files import sha256_lines, write_json
 from competition.data import folds
 from competition.data.leaks import NEAR_MM, near_copies, split_groups
-from competition.data.names import parse_name, subjects_and_sequences
+from competition.data.names import best_strategy
 from competition.runs.candidates import runs_using_folds
+from competition.runs.provenance import Provenance, hashes_now
 
 IMAGES = [
     f"{subject}_{action}.{camera}_{frame:06d}.jpg"
@@ -20,15 +21,6 @@ IMAGES = [
     for camera in ("54138969", "60457274")
     for frame in (1, 6, 11)
 ]
-
-
-def test_names_are_split_into_their_parts():
-    name = parse_name("S11_WalkTogether_1.54138969_000126.jpg")
-    assert name is not None
-    assert (name.subject, name.action, name.camera, name.frame) == ("S11", "WalkTogether", "54138969", 126)
-    assert name.sequence == "S11_WalkTogether_1"
-    assert parse_name("S1_Photo.54138969_000001.jpg").sequence == "S1_Photo"  # type: ignore[union-attr]
-    assert parse_name("holiday.jpg") is None
 
 
 @pytest.mark.parametrize(("strategy", "k"), [("subject", None), ("subject", 2), ("sequence", None), ("sequence", 3)])
@@ -194,8 +186,66 @@ def test_damaged_or_inconsistent_folds_are_rejected(tmp_path: Path, file: str, o
         folds.read_folds(tmp_path, sha256_lines(IMAGES))
 
 
-def test_subjects_and_sequences_come_from_the_names():
-    names = ["S1_Eating.54138969_000001.jpg", "S5_Posing_1.60457274_000006.jpg"]
-    assert subjects_and_sequences(names) == (["S1", "S5"], ["S1_Eating", "S5_Posing_1"])
-    assert subjects_and_sequences([names[0], "clip_7_0042.jpg"]) == (None, ["S1_Eating", "clip_7"])
-    assert subjects_and_sequences([names[0], "portrait.jpg"]) == (None, None)
+WINDOWS = {
+    "CRLF": lambda content: content.replace(b"\n", b"\r\n"),
+    "a byte order mark": lambda content: b"\xef\xbb\xbf" + content,
+    "both": lambda content: b"\xef\xbb\xbf" + content.replace(b"\n", b"\r\n"),
+}
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_folds_saved_on_windows_are_the_same_folds(tmp_path: Path, name: str):
+    _write(tmp_path, k=5, users=[])
+    expected = folds.read_folds(tmp_path, sha256_lines(IMAGES))
+    for file in ("folds.csv", "folds.json"):
+        path = tmp_path / file
+        path.write_bytes(WINDOWS[name](path.read_bytes()))
+    fold, meta = folds.read_folds(tmp_path, sha256_lines(IMAGES))
+    np.testing.assert_array_equal(fold, expected[0])
+    assert meta == expected[1]
+    assert not _write(tmp_path, k=5, users=["3dhg"])
+    write_json(tmp_path / "runs/a/fold0/config.json", {"folds_sha256": meta.folds_sha256})
+    assert runs_using_folds(tmp_path / "runs", tmp_path) == ["a"]
+    assert hashes_now(None, tmp_path, [Provenance(folds_sha256="")]).folds_sha256 == meta.folds_sha256
+
+
+ODD_NAMES = {  # the strategy that the names allow, and the names
+    "upper case": ("subject", [f"S{subject}_Photo.1_{frame}.JPG" for subject in (1, 5) for frame in range(5)]),
+    "no extension": ("subject", [f"S{subject}_Photo.1_{frame}" for subject in (1, 5) for frame in range(5)]),
+    "missing values": ("sequence", [f"{word}_{frame}" for word in ("NA", "null", "nan", "None") for frame in range(5)]),
+    "numbers": ("sequence", [f"{word}_{frame}.jpg" for word in ("1", "01", "1e5", "-1", "True") for frame in range(5)]),
+    "punctuation": (
+        "sequence",
+        [f"{word}_{frame}" for word in ('a"b', "a,b", "a b", "#a", "=a") for frame in range(5)],
+    ),
+    "unicode": (
+        "sequence",
+        [f"{word}_{frame}.jpg" for word in ("日本", "Übung", "U\u0308bung", "é") for frame in range(5)],
+    ),
+    "only numbers": ("holdout", [f"{frame:06d}" for frame in range(12)]),
+    "only missing values": (
+        "holdout",
+        ["NA", "null", "nan", "NaN", "None", "N-A", "#NA", "<NA>", "", "-nan", "1.#IND"],
+    ),
+    "one sequence": ("holdout", [f"img_{frame}.jpg" for frame in range(12)]),
+}
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_odd_names_survive_the_csv(tmp_path: Path, name: str):
+    best, images = ODD_NAMES[name]
+    assert best_strategy(images) == best
+    table = folds.make_folds(images, strategy=best)
+    assert folds.write_folds(tmp_path, table, strategy=best, seed=0, users=[], force=False)
+    fold, meta = folds.read_folds(tmp_path, sha256_lines(images))
+    assert fold.tolist() == table["fold"].tolist()
+    assert meta.k == {"subject": 2, "sequence": min(5, table["sequence"].nunique()), "holdout": 1}[best]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_impossible_strategies_name_one_that_works(name: str):
+    best, images = ODD_NAMES[name]
+    for strategy in folds.STRATEGIES[: folds.STRATEGIES.index(best)]:
+        with pytest.raises(FoldsError) as caught:
+            folds.make_folds(images, strategy=strategy)
+        assert caught.value.command == Command("folds", {"strategy": best})

@@ -33,6 +33,18 @@ def _negated(axis: int) -> Callable[[np.ndarray], np.ndarray]:
     return lambda array: array * np.where(np.arange(3) == axis, -1, 1).astype(np.float32)
 
 
+def _change_test_list(change: Callable[[list[str]], list[str]]) -> Damage:
+    def damage(root: Path) -> None:
+        path = root / "annot/valid_images.txt"
+        path.write_text("\n".join(change(path.read_text().splitlines())) + "\n")
+
+    return damage
+
+
+def _renamed(change: Callable[[str], str]) -> Damage:
+    return lambda root: image_path(root).rename(image_path(root).with_name(change(image_path(root).name)))
+
+
 def change_image(change: Callable[[bytes], bytes], row: int = 0) -> Damage:
     def damage(root: Path) -> None:
         path = image_path(root, row)
@@ -113,13 +125,24 @@ BAD_LISTS: dict[str, tuple[Damage, str]] = {
     "a path up": (change_list(lambda text: "../" + text), r"a path .* line 1 '../S\d"),
     "two dots": (change_lines(lambda lines: [*lines[:-1], ".."]), "a path .* line 40 '..'"),
     "a dot": (change_lines(lambda lines: [*lines[:-1], "."]), "a path .* line 40 '.'"),
-    "a folder within": (change_list(lambda text: "more/" + text), r"a path .* line 1 'more/S\d"),
+    "a folder within": (
+        change_list(lambda text: "more/" + text),
+        r"a path .* line 1 'more/S\d.* all files into images/",
+    ),
     "a path in the test list": (
         lambda root: (root / "annot/valid_images.txt").write_text("../up.jpg\n"),
         "valid_images.txt: a path .* line 1 '../up.jpg'",
     ),
     "an absolute path": (change_list(lambda text: "/etc/" + text), "a path"),
     "a Windows path": (change_list(lambda text: "images\\" + text), "a path"),
+    "a blank line in the test list": (
+        _change_test_list(lambda lines: [lines[0], "", *lines[1:]]),
+        "valid_images.txt: blank lines, .* copy it again; .* the submission",
+    ),
+    "a duplicate in the test list": (
+        _change_test_list(lambda lines: [*lines, lines[0]]),
+        "valid_images.txt: duplicate names .* copy it again; .* the submission",
+    ),
     "control characters": (change_list(lambda text: "\x1b[2J" + text), r"line 1 '\\x1b\[2J"),
 }
 BAD_LABELS: dict[str, tuple[Damage, str]] = {
@@ -191,6 +214,15 @@ BAD_LABELS: dict[str, tuple[Damage, str]] = {
 }
 BAD_IMAGES: dict[str, tuple[Damage, str]] = {
     "missing": (lambda root: image_path(root).unlink(), "missing"),
+    "missing an extension": (
+        _renamed(lambda name: name.removesuffix(".jpg")),
+        r"jpg' is called 'S.*\d' there: correct",
+    ),
+    "of another extension": (
+        _renamed(lambda name: name.replace("jpg", "JPG")),
+        r"jpg' is called 'S.*JPG' there: correct",
+    ),
+    "of another case": (_renamed(str.lower), r"jpg' is called 's.*jpg' there: correct"),
     "no folder": (lambda root: shutil.rmtree(root / "images"), "no (such )?folder"),
     "empty": (change_image(lambda content: b""), "an empty file"),
     "text": (change_image(lambda content: b"hello"), "not a JPEG"),

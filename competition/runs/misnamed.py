@@ -11,20 +11,21 @@ from typing import Final
 
 from competition.common.errors import RunError
 from competition.runs.blends import is_blend
-from competition.runs.folders import FULL, epoch_files, fold_folder, fold_folders
+from competition.runs.folders import FULL, epoch_files, epoch_of, fold_folder, fold_folders
 
 FIX: Final = (
     "expected fold0/valid_epoch01.npz and fold0/test_epoch01.csv.gz in the run's folder (any fold; any epoch, in two "
     "digits): rename what belongs to the run, and move the rest elsewhere"
 )
 _KNOWN: Final = ("config.json", "done.json", "readme.txt")  # in a fold's folder, besides the poses
-_ARRAYS: Final = (".npz", ".npy")
+_ARRAYS: Final = (".npz", ".npy", ".h5", ".hdf5", ".parquet", ".feather", ".mat")
 _DATA = re.compile(
     r".*\.(npz|npy|csv|tsv|txt|json|h5|hdf5|pkl|pickle|parquet|feather|mat|zip)(\.(gz|bz2|xz|zst|zip))?", re.I | re.S
 )
 _PREDICTION = re.compile(
     r"(?<![a-z])(val(id(ation)?)?|tests?|oof|out[-_ ]?of[-_ ]?fold|pred(iction)?s?)(?=epoch|[^a-z])", re.I
 )
+_IN_FOLD = re.compile(_PREDICTION.pattern + r"|(submission|pose)s?(?=[^a-z])", re.I)
 _FOLD = re.compile(r".*folds?[-_ .]*(\d+|full)", re.I | re.S)
 
 
@@ -39,7 +40,9 @@ class Misnamed:
     def error(self) -> RunError:
         others = f" and {len(self.paths) - 1} more are" if len(self.paths) > 1 else " is"
         where = f"run {self.run}: " if self.run else ""
-        return RunError(f"{where}{self.paths[0]}{others} ignored because of the name", fix=FIX)
+        is_second = epoch_of(self.paths[0]) is not None and self.paths[0].parent.parent.name == self.run
+        cause = "another file of the same epoch" if is_second else "the name"
+        return RunError(f"{where}{self.paths[0]}{others} ignored because of {cause}", fix=FIX)
 
     def __str__(self) -> str:
         return str(self.error)
@@ -63,7 +66,12 @@ def _in_run(run: Path) -> Iterator[Path]:
             yield from _in_fold(path)
         elif path.is_dir():
             inside = _visible(path) if path.name != "photos" else []
-            if any(map(_is_prediction, inside)) or (_FOLD.fullmatch(path.name) and any(map(_is_data, inside))):
+            is_doubled = path.name == run.name and any(path.glob("fold*/"))  # as some archives are unpacked
+            if (
+                is_doubled
+                or any(map(_is_prediction, inside))
+                or (_FOLD.fullmatch(path.name) and any(map(_is_data, inside)))
+            ):
                 yield path
         elif _is_prediction(path):
             yield path
@@ -75,8 +83,10 @@ def _in_fold(folder: Path) -> Iterator[Path]:
         if path.is_dir():
             if any(map(_is_prediction, _visible(path))):
                 yield path
-        elif path not in read and path.name.lower() not in _KNOWN and (_is_data(path) or _PREDICTION.match(path.name)):
-            yield path
+        elif path not in read and path.name.lower() not in _KNOWN:
+            is_array = _is_data(path) and path.suffix.lower() in _ARRAYS
+            if is_array or (_IN_FOLD.match(f"{path.name}.") and (_is_data(path) or not path.suffix)):
+                yield path
 
 
 def _is_data(path: Path) -> bool:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from competition.runs.naming import misnamed
+from competition.runs.misnamed import misnamed
 
 
 def make(root: Path, *names: str) -> Path:
@@ -25,7 +25,7 @@ READ = ("mate/fold0/valid_epoch01.npz", "mate/fold0/test_epoch01.csv.gz", "mate/
             "valid_epoch1.npz", "valid.npz", "Valid_epoch01.npz", "valid-epoch01.npz", "valid_epoch01.NPZ", "oof.npz",
             "valid_epoch01 (1).npz", "valid_epoch02.npy", "valid_epoch02.csv.bz2", "valid_epoch02", "test.csv",
             "test_epoch1.csv", "test_epoch02.csv.zip", "test_epoch02.npz", "submission.csv.gz", "submission.csv",
-            "predictions.npy", "poses.h5", "poses.pkl", "poses.parquet", "poses.txt", "poses.json", "ids.csv.gz",
+            "predictions.npy", "poses.h5", "poses.pkl", "poses.parquet", "poses.txt", "poses.json", "ids.npy",
             "valid_epoch001.npz",  # epoch 1 again
         )),
         ("mate/foldfull/test_epoch1.csv.gz", None),
@@ -49,6 +49,7 @@ def test_misnamed_files_are_found(tmp_path: Path, name: str, path: str | None):
     assert f"{tmp_path / (path or name)} is ignored" in line
     assert "fold0/valid_epoch01.npz" in line
     assert line.startswith("run mate: ") == ("/" in name)
+    assert ("another file of the same epoch" in line) == (name == "mate/fold0/valid_epoch001.npz")
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,8 @@ def test_misnamed_files_are_found(tmp_path: Path, name: str, path: str | None):
     [
         *(f"mate/fold0/{file}" for file in (
             "config.json", "done.json", "log.jsonl", "last.pt", "best.pt", ".valid.npz", "README.md", "README.txt",
-            "train.log", "test_epoch02.csv",
+            "train.log", "test_epoch02.csv", "metrics.json", "args.json", "notes.txt", "requirements.txt",
+            "history.pkl", "train_log.csv", "valid_epoch01.png", "archive.zip",
         )),
         *(f"mate/{file}" for file in (
             "submission.csv.gz", "submission.csv", "photos/valid.csv", "README.md", "notes.txt", "latest.csv",
