@@ -258,6 +258,7 @@ class ReproduceOptions:
     parallel: Annotated[
         int, Flag("number of networks to train at the same time; they share the cores", metavar="N")
     ] = 1
+    workers: Workers = None
     json: Annotated[Path | None, Flag("also write the table as JSON", metavar="FILE")] = None
 
 
