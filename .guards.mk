@@ -13,10 +13,16 @@ define NEWLINE
 
 
 endef
+EMPTY =
+SPACE = $(EMPTY) $(EMPTY)
 # only a value that the user gave is searched for a $: the defaults in the Makefile refer to other variables
 given = $(if $(filter command environment,$(origin $(1))),$(value $(1)))
 forbidden = $(findstring ',$(value $(1)))$(findstring $(NEWLINE),$(value $(1)))$(findstring $$,$(given))
 $(foreach name,$(CHECKED),$(if $(call forbidden,$(name)),$(error $(name)=: expected no quote, $$ or newline in it)))
+
+# a folder that is empty would be the current one; make would split a rule at the ; and expand the patterns
+$(foreach name,DATA FOLDS SUBMISSIONS,$(if $(strip $(value $(name))),,$(error $(name)=: expected a folder)))
+$(foreach mark,; * ? [,$(if $(findstring $(mark),$(value FOLDS)),$(error FOLDS=$(FOLDS): expected no $(mark) in it)))
 
 # RUN must not point outside SUBMISSIONS
 $(if $(filter /%,$(value RUN))$(findstring /..,/$(value RUN)),$(error RUN=$(RUN): expected the name of a run))
@@ -67,3 +73,36 @@ $(if $(word 2,$(FILE_OF)),$(error RUN= and FILE=: expected only one of them))
 
 # $(call require,NAME,hint) in a recipe: end with the hint when the variable is not set
 require = $(if $(value $(1)),,$(error $(1)= is missing: $(2)))
+
+# The recipe of `setup`. It replaces a .venv without a working Python of one of these versions (or without pip, where uv
+# is missing), which an interrupted installation or an upgrade of the system leaves behind, and completes any other.
+PYTHONS = 3.11 3.12 3.13
+define SETUP
+fail() { echo "error: $$*" >&2; exit 2; }
+version() { "$$1" --version 2>&1 | sed -n 's/^Python \([0-9]*\.[0-9]*\).*/\1/p'; }
+supported() { case ' $(PYTHONS) ' in *" $$(version "$$1") "*) ;; *) false ;; esac; }
+works() { supported '$(PYTHON)' && '$(PYTHON)' "$$@" >/dev/null 2>&1; }
+
+[ -e requirements.txt ] || fail 'no requirements.txt here: run make in the folder of the Makefile, or make -C FOLDER'
+works -c '' && [ '$(VENV)/.installed' -nt requirements.txt ] && exit
+rm -f '$(VENV)/.installed'
+if uv=$$(command -v uv); then works -c ''; else works -m pip --version; fi || {
+  [ '$(VENV)' = .venv ] || [ ! -e '$(VENV)' ] || fail '$(VENV) has no pip or no Python of $(PYTHONS): delete it'
+  if [ -z "$$uv" ] && ! supported python3; then
+    found=$$(version python3)
+    fail "python3 is $${found:-missing}, expected one of $(PYTHONS): install it, or uv, which downloads it;" \
+      "if it has another name: python3.11 -m venv $(VENV), then make setup"
+  fi
+  rm -rf '$(VENV)'
+  if [ "$$uv" ]; then uv venv --quiet --python 3.11 '$(VENV)'; else output=$$(python3 -m venv '$(VENV)' 2>&1); fi ||
+    fail "$(VENV) can't be created: is python3-venv installed?" $$output
+}
+echo 'installing requirements.txt into $(VENV)'
+if [ "$$uv" ]; then
+  uv pip install --compile-bytecode --python '$(PYTHON)' -r requirements.txt
+else
+  '$(PYTHON)' -m pip install -r requirements.txt
+fi || fail 'the installation is incomplete: run make setup again'
+touch '$(VENV)/.installed'
+endef
+setup: export SETUP := $(SETUP)

@@ -33,13 +33,17 @@ CLI = $(PYTHON) -m competition
 COMMON = --data '$(DATA)' --folds '$(FOLDS)' --submissions '$(SUBMISSIONS)' --seed '$(SEED)'
 
 # What `train` needs and makes when it is missing: the synthetic data (never another DATA) and the folds
-SYNTHETIC = $(if $(filter data/synthetic,$(DATA)),data/synthetic/manifest.json)
-FOLDS_CSV = $(FOLDS)/folds.csv
+SYNTHETIC = $(if $(subst data/synthetic,,$(DATA)),,data/synthetic/manifest.json)
+FOLDS_CSV = $(subst :,\:,$(subst $(SPACE),\ ,$(FOLDS)))/folds.csv
 
-# .guards.mk rejects unknown and unused variables, and characters that would break the quotes in the recipes below
+# .guards.mk rejects unknown and unused variables, and characters that would break the quotes in the recipes below; its
+# SETUP is the recipe of `setup`
 override VARIABLES = MODEL FOLD RUN EPOCHS GPUS SEED DATA FOLDS SUBMISSIONS N N_TEST METHOD FILE COMPETITION MESSAGE YES ARGS
 MAKEFILE := $(lastword $(MAKEFILE_LIST))
 include $(dir $(MAKEFILE)).guards.mk
+
+# with it, `python -m competition` wouldn't find the package in this folder
+unexport PYTHONSAFEPATH
 
 # `make -j4 train blend` trains first: each target already uses all cores
 .NOTPARALLEL:
@@ -55,16 +59,8 @@ help: ## List the targets and the variables.
 	@echo "DATA, FOLDS and SUBMISSIONS are folders; they and SEED apply to every target from data to reproduce that needs them"
 	@echo "start with: make demo"
 
-setup: $(VENV)/.installed ## Create .venv and install requirements.txt.
-
-$(VENV)/.installed: requirements.txt
-	@rm -f $@
-	if command -v uv >/dev/null; then \
-	  test -x $(PYTHON) || uv venv --python 3.11 $(VENV); uv pip install --compile-bytecode --python $(PYTHON) -r requirements.txt; \
-	else \
-	  test -x $(PYTHON) || python3 -m venv $(VENV); $(PYTHON) -m pip install -r requirements.txt; \
-	fi
-	@touch $@
+setup: ## Create .venv and install requirements.txt.
+	@sh -c "$$SETUP"
 
 DEMO = data/demo
 DEMO_COMMON = --data $(DEMO)/competition --folds $(DEMO)/folds --submissions $(DEMO)/submissions --seed '$(SEED)'

@@ -9,6 +9,7 @@ position. Errors that the user can fix are a UserError with a message of one lin
 from competition.blending.blend import BlendResult, blend, blend_dataset
 from competition.blending.csv_blend import blend_files
 from competition.common.errors import UserError
+from competition.common.imports import importing_models
 from competition.common.metrics import joint_errors, mpjpe, mpjpe_joint
 from competition.common.pose_csv import Poses
 from competition.common.pose_csv import read_poses as read_submission
@@ -21,7 +22,9 @@ from competition.data.names import parse_name
 from competition.leaderboard.score import score
 from competition.runs.candidates import Candidate, candidates, select
 from competition.runs.folders import read_valid, write_valid
-from models import create, names, recipe
+
+with importing_models():
+    from models import create, names, recipe
 
 __all__ = [
     "AXES",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 from collections.abc import Iterable
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
@@ -90,6 +91,7 @@ def recipe(name: str, **settings: Any) -> Recipe:
     """Return a model's recipe with settings replaced; raise ValueError for unknown names and invalid values."""
     require_known("model", name, MODELS)
     defaults = MODELS[name]
+    check_recipe(name, defaults)
     known = [field.name for field in fields(defaults)]
     for setting in settings:
         require_known(f"setting of {name}", setting, known)
@@ -99,9 +101,37 @@ def recipe(name: str, **settings: Any) -> Recipe:
 def create(name: str, **settings: Any) -> Module:
     """Create a model's network, with settings of its recipe replaced; raise the same errors as recipe()."""
     chosen = recipe(name, **settings)
-    module, _, network = chosen.network.partition(":")
-    created: Module = getattr(importlib.import_module(module), network)(chosen)
+    created: Module = network_class(name, chosen)(chosen)
     return created
+
+
+def check_recipe(name: str, defaults: Any) -> None:
+    """Raise ValueError if an entry of MODELS isn't a recipe, or has settings that aren't fields of a dataclass."""
+    expected = "@dataclass(frozen=True, kw_only=True)"
+    kind = defaults if isinstance(defaults, type) else type(defaults)
+    if not isinstance(defaults, Recipe):
+        found = f"the class {kind.__name__}" if kind is defaults else f"a {kind.__name__}"
+        raise ValueError(f"model {name}: MODELS has {found}, expected an instance of a recipe: {expected}")
+    hints = inspect.get_annotations(kind)
+    settings = [setting for setting, hint in hints.items() if "ClassVar" not in str(hint)]
+    if settings and "__dataclass_fields__" not in vars(kind):
+        what = f"{kind.__name__}, which has settings ({', '.join(settings)})"
+        raise ValueError(f"model {name}: expected {expected} above the class {what}")
+
+
+def network_class(name: str, chosen: Recipe) -> Any:
+    """Return the class of a model's network; raise ValueError if its recipe names none."""
+    module, _, network = chosen.network.partition(":")
+    expected = f'network = "models.file:Class" in {type(chosen).__name__}, but got network={chosen.network!r}'
+    try:
+        found = getattr(importlib.import_module(module or "models"), network or "", None)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise  # a module that the network's file imports
+        found = None
+    if found is None:
+        raise ValueError(f"model {name}: expected {expected}")
+    return found
 
 
 def require_known(what: str, name: str, known: Iterable[str]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 import timm
 import torch
@@ -11,10 +12,11 @@ from timm.layers import Format
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from models.contract import JOINTS, Module, Output, Target
+from models.contract import IMAGE_MEAN, IMAGE_STD, JOINTS, Module, Output, Target
 from models.heatmaps import index_to_mm
 from models.recipes import Integral
 
+Channels: TypeAlias = tuple[float, float, float]  # red, green, blue
 DECONVOLUTIONS = 3  # each doubles the resolution: 8x8 to 64x64 for images of 256 pixels
 STRIDE = 4 * 2**DECONVOLUTIONS  # of the backbone's features, in pixels: the volume is a quarter as wide as the image
 SCORE_STD = 0.1  # of the initial score weights: joints start near the centre, and gradients reach the backbone
@@ -23,7 +25,8 @@ SCORE_STD = 0.1  # of the initial score weights: joints start near the centre, a
 class IntegralRegression(Module):
     """Each joint's position is the expectation under the softmax of its volume [D,H,W] over the metric cube.
 
-    The root's position is subtracted from all joints, so the person may be anywhere in the cube, as in the image.
+    The root's position is subtracted from all joints, so the person may be anywhere in the cube, as in the image. The
+    images are normalised as the backbone's weights expect.
     """
 
     same_steps = True
@@ -32,6 +35,9 @@ class IntegralRegression(Module):
         super().__init__(recipe, recipe.input_size)
         self.cube_mm = recipe.cube_mm
         self.bins = recipe.bins
+        self.image_mean, self.image_std = normalisation(recipe.backbone)
+        self.normalisation: Tensor  # mean and std, [2,3]
+        self.register_buffer("normalisation", torch.tensor([self.image_mean, self.image_std]))
         self.backbone = create_backbone(recipe.backbone, recipe.pretrained, STRIDE, recipe.input_size)
         inputs = self.backbone.feature_info.channels()[-1]
         layers: list[nn.Module] = []
@@ -43,6 +49,13 @@ class IntegralRegression(Module):
         nn.init.normal_(self.score.weight, std=SCORE_STD)
         assert self.score.bias is not None
         nn.init.zeros_(self.score.bias)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load weights and the normalisation that they were trained with: ImageNet's in older files, which lack it."""
+        imagenet = {"normalisation": torch.tensor([IMAGE_MEAN, IMAGE_STD])}
+        loaded = super().load_state_dict({**imagenet, **state_dict}, strict, assign)
+        self.image_mean, self.image_std = map(tuple, self.normalisation.tolist())
+        return loaded
 
     def forward(self, images: Tensor) -> Output:
         volume = self.volume(images)
@@ -126,6 +139,12 @@ def deconvolution(inputs: int, outputs: int) -> list[nn.Module]:
     """Create layers that double the resolution, [B,inputs,H,W] -> [B,outputs,2H,2W]."""
     upsample = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=False)
     return [upsample, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+
+
+def normalisation(backbone: str) -> tuple[Channels, Channels]:
+    """Return the mean and std that a timm model's weights expect, of RGB scaled to 0..1; ImageNet's if unknown."""
+    known = timm.get_pretrained_cfg(backbone) if timm.is_model(backbone) else None  # reads no files
+    return (IMAGE_MEAN, IMAGE_STD) if known is None else (known.mean, known.std)
 
 
 def create_backbone(name: str, pretrained: bool, stride: int, size: int) -> Any:

@@ -59,6 +59,56 @@ def test_a_run_outside_submissions_is_rejected(tmp_path: Path, run: str):
     assert "[submissions/a/fold0]" in _make(tmp_path, "verify", "RUN=a/fold0").stdout
 
 
+def test_python_finds_the_package_in_this_folder_whatever_the_environment_says(tmp_path: Path):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho path=$PYTHONSAFEPATH\n")
+    python.chmod(0o755)
+    assert _make(tmp_path, "board", f"PYTHON={python}", PYTHONSAFEPATH="1").stdout == "path=\n"
+
+
+def test_synthetic_data_are_made_only_in_the_default_folder(tmp_path: Path):
+    assert "[data]\n" in _make(tmp_path, "check").stdout
+    for name in ("data/synthetic copy", "my data/synthetic", "/data/pose"):
+        assert "[data]\n" not in _make(tmp_path, "check", f"DATA={name}").stdout
+
+
+AWKWARD = ["a b", "a:b", "a  b ", "C:\\folds", "a%b", "a|b", "a=b", "a#b", "it (1), 2 & 3"]
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+def test_folds_in_a_folder_of_any_name_are_made_only_once(tmp_path: Path, name: str):
+    given = (f"FOLDS={name}", "DATA=/pose")
+    assert f"[folds]\n[--data]\n[/pose]\n[--folds]\n[{name}]" in _make(tmp_path, "train", *given).stdout
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "folds.csv").touch()
+    printed = _make(tmp_path, "train", *given).stdout
+    assert "[folds]\n" not in printed
+    assert f"[train]\n[--data]\n[/pose]\n[--folds]\n[{name}]" in printed
+
+
+def test_folds_in_the_home_folder_are_made_only_once(tmp_path: Path):
+    (tmp_path / "home/folds").mkdir(parents=True)
+    (tmp_path / "home/folds/folds.csv").touch()
+    done = _make(tmp_path, "train", "FOLDS=~/folds", "DATA=/pose", HOME=str(tmp_path / "home"))
+    assert done.stdout.startswith("[-m]\n[competition]\n[train]\n"), done.stdout
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("FOLDS=a;b", "FOLDS=a;b: expected no ; in it"),
+        ("FOLDS=a*", "FOLDS=a*: expected no * in it"),
+        ("FOLDS=", "FOLDS=: expected a folder"),
+        ("DATA=", "DATA=: expected a folder"),
+        ("SUBMISSIONS= ", "SUBMISSIONS=: expected a folder"),
+    ],
+)
+def test_a_folder_that_make_cannot_use_is_rejected(tmp_path: Path, argument: str, expected: str):
+    error = _error_of(tmp_path, "train", argument)
+    assert expected in error
+    assert error.count("\n") == 1
+
+
 def _error_of(folder: Path, *arguments: str) -> str:
     done = _make(folder, *arguments)
     assert done.returncode == 2

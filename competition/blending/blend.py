@@ -23,6 +23,7 @@ from competition.blending.plan import make_plan
 from competition.blending.problem import Problem
 from competition.blending.search import journal
 from competition.common.arrays import Float64, Int64
+from competition.common.files import AnyPath, to_path
 from competition.common.pose_csv import Poses
 from competition.common.records import to_json
 from competition.data.dataset import Dataset
@@ -51,7 +52,7 @@ def blend(
     candidates: Sequence[Candidate],
     true: Poses,
     test_ids: Int64,
-    out: Path,
+    out: AnyPath,
     *,
     method: str = "optuna",
     granularity: str = "auto",
@@ -62,7 +63,7 @@ def blend(
     virtual: bool = False,
     sampler: str = "cmaes",
     seed: int = 0,
-    submissions: Path | None = None,
+    submissions: AnyPath | None = None,
 ) -> BlendResult:
     """Blend candidates and write the files to `out`.
 
@@ -72,7 +73,8 @@ def blend(
     are kept elsewhere if they were submitted according to the ledger beside `out` or in `submissions` (see
     `write_blend`).
     """
-    started = time.perf_counter()
+    started, out = time.perf_counter(), to_path(out)
+    submissions = None if submissions is None else to_path(submissions)
     requested = check_blend(method, granularity)
     check_folder(out)
     joined = join(candidates, true, test_ids, provenance=provenance, fold_of_row=fold_of_row, virtual=virtual)
@@ -115,7 +117,7 @@ def blend(
 def blend_dataset(
     candidates: Sequence[Candidate],
     dataset: Dataset,
-    out: Path,
+    out: AnyPath,
     *,
     method: str = "optuna",
     granularity: str = "auto",
@@ -123,7 +125,7 @@ def blend_dataset(
     virtual: bool = False,
     sampler: str = "cmaes",
     seed: int = 0,
-    submissions: Path | None = None,
+    submissions: AnyPath | None = None,
 ) -> BlendResult:
     """Blend candidates with the labels, groups and test images of a data set; see `blend`."""
     subjects, sequences = dataset.groups

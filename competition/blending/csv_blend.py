@@ -12,7 +12,7 @@ from competition.blending.agreement import CHANGES, agreement, changed, culprits
 from competition.blending.consistency import LEAST_ROWS, sample_rows
 from competition.common.arrays import Float32, Float64, Int64
 from competition.common.errors import UserError
-from competition.common.files import sha256_file
+from competition.common.files import AnyPath, sha256_file, to_path
 from competition.common.pose_csv import check_frame_and_unit, read_poses
 from competition.common.skeleton import AXES, BONES, JOINTS
 from competition.runs.blends import Blend, check_folder, write_blend
@@ -32,31 +32,33 @@ RELATED: Final = 0.15  # slope of the regression of one file on another, below w
 
 
 def blend_files(
-    files: Sequence[Path],
+    files: Sequence[AnyPath],
     test_ids: Int64,
-    out: Path,
+    out: AnyPath,
     *,
     method: str = "mean",
     shares: Sequence[float] | None = None,
     provenance: Provenance | None = None,
-    submissions: Path | None = None,
+    submissions: AnyPath | None = None,
 ) -> Path:
     """Blend CSVs of test poses without out-of-fold poses, by mean, median or given shares.
 
     Writes out/submission.csv.gz and blend.json, which includes `provenance`; returns the former. Raises UserError if
     the method, the shares or a file are invalid, and warns of files that don't fit the others.
     """
+    paths, out = [to_path(file) for file in files], to_path(out)
+    submissions = None if submissions is None else to_path(submissions)
     check_folder(out)
     if shares is None and method not in ("mean", "median"):
         raise UserError(f"method {method} needs out-of-fold poses", fix="for --files, use mean, median or --shares")
-    if shares is not None and (len(shares) != len(files) or min(shares) < 0 or sum(shares) <= 0):
+    if shares is not None and (len(shares) != len(paths) or min(shares) < 0 or sum(shares) <= 0):
         raise UserError(
-            f"shares {','.join(map(str, shares))}: expected {len(files)} numbers of at least 0, one per file, not all 0"
+            f"shares {','.join(map(str, shares))}: expected {len(paths)} numbers of at least 0, one per file, not all 0"
         )
-    test_mm = _read(files, test_ids)
-    used = [member for member in range(len(files)) if shares is None or shares[member] > 0]
+    test_mm = _read(paths, test_ids)
+    used = [member for member in range(len(paths)) if shares is None or shares[member] > 0]
     rows = sample_rows(len(test_ids), ROWS)
-    for line in differences([str(files[member]) for member in used], test_mm[used][:, rows].astype(np.float32)):
+    for line in differences([str(paths[member]) for member in used], test_mm[used][:, rows].astype(np.float32)):
         log.warning(line)
     if shares is not None:
         pose_mm = np.tensordot(np.array(shares) / sum(shares), test_mm, 1)
@@ -64,11 +66,11 @@ def blend_files(
         pose_mm = test_mm.mean(axis=0) if method == "mean" else np.median(test_mm, axis=0)
     facts = Blend(
         method="shares" if shares is not None else method,
-        candidates=list(map(str, files)),
+        candidates=list(map(str, paths)),
         shipped="mean" if shares is None and method == "mean" else "blend",
         why="as requested; its error is unknown without out-of-fold poses",
         provenance=provenance,
-        inputs={str(file): sha256_file(file) for file in files},
+        inputs={str(file): sha256_file(file) for file in paths},
     )
     blended = {"submission.csv.gz": pose_mm}
     write_blend(out, facts, test_id=np.sort(test_ids), poses=blended, submissions=submissions)

@@ -70,7 +70,7 @@ def make_plan(problem: Problem, method: Method, granularity: str) -> Plan:
     if not isinstance(method, Optuna) or granularity != "auto":
         return plan
     if gate is None or groups is None:
-        why = f"{limitation}; --granularity coordinate writes the weighted blend anyway"
+        why = f"{limitation}; blend --granularity coordinate writes the weighted blend anyway"
         return replace(plan, ships=Option(Mean()), why=why)
     with bar("cross-validation", None):
         choice = gate.choose()

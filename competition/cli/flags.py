@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type
 
 from competition.common.choices import converter, numbers, one_of
 from competition.common.errors import UserError
+from competition.common.files import to_path
 from models.recipes import Recipe, settings_of
 
 if TYPE_CHECKING:
@@ -92,6 +93,8 @@ def reader(option: str, hint: Any, *, none: bool = False) -> Callable[[str], Any
     With `none`, the word none is read as None where the type allows it.
     """
     kind = _without_none(hint)
+    if kind is Path:
+        return _path_reader(option)
     if get_origin(kind) is tuple:
         item = get_args(kind)[0]
         return numbers(option, _NUMBERS[item][1], item) if item in _NUMBERS else reader(option, item)
@@ -99,6 +102,16 @@ def reader(option: str, hint: Any, *, none: bool = False) -> Callable[[str], Any
         return converter(option, _NUMBERS[kind][0], kind) if kind in _NUMBERS else kind
     expected = f"{_NUMBERS[kind][0] if kind in _NUMBERS else 'a value'}, or none"
     return converter(option, expected, lambda text: None if text == "none" else kind(text))
+
+
+def _path_reader(option: str) -> Callable[[str], Path]:
+    def read(text: str) -> Path:
+        try:
+            return to_path(text)
+        except UserError as error:
+            raise UserError(f"{option}: {error.what}", fix=error.fix) from None
+
+    return read
 
 
 def _option(name: str) -> str:

@@ -1,6 +1,11 @@
-"""Renders the commands in messages as `make` command lines for the folders and the seed that the user chose."""
+"""Renders the commands in messages as `make` command lines for the folders and the seed that the user chose.
 
+Where make would reject a value (see .guards.mk), they are rendered as `python -m competition` command lines.
+"""
+
+import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +28,9 @@ REQUIRED: Final = {  # what the user has to fill in where a command doesn't name
     "verify": {"run": BLANK},
     "submit": {"competition": BLANK, "message": '"<text>"'},
 }
+ANY: Final = ("competition", "message")  # variables whose values make doesn't check
+REJECTED: Final = re.compile(r"['$\n]")
+REJECTED_IN_FOLDS: Final = re.compile(r"['$\n;*?[]")
 SEEDED: Final = ("data", "folds", "train", "blend", "report", "reproduce")
 
 
@@ -35,12 +43,29 @@ def render(command: Command, workspace: Workspace) -> str:
     options = {name: BLANK if value is None else _quote(value) for name, value in command.options.items()}
     options = {name: value for name, value in REQUIRED.get(command.name, {}).items() if name not in options} | options
     variables = VARIABLES.get(command.name, ())
+    folders = _workspace_variables(command, workspace)
+    checked = [command.options.get(name) or "" for name in variables if name not in ANY] + [*folders.values()]
+    if any(map(REJECTED.search, checked)) or REJECTED_IN_FOLDS.search(folders.get("FOLDS", "")):
+        return _render_for_python(command, options, folders, workspace)
     words = [f"{name.upper().replace('-', '_')}={value}" for name, value in options.items() if name in variables]
-    words += [f"{name}={_quote(value)}" for name, value in _workspace_variables(command, workspace).items()]
+    words += [f"{name}={_quote(value)}" for name, value in folders.items()]
     flags = [f"--{name} {value}".rstrip() for name, value in options.items() if name not in variables]
     if flags:
         words.append(f'ARGS="{" ".join(flags)}"')
     return f"`{' '.join(['make', command.name, *words])}`"
+
+
+def _render_for_python(
+    command: Command, options: Mapping[str, str], folders: Mapping[str, str], workspace: Workspace
+) -> str:
+    """Return the command line without make; `options` are quoted, `folders` are variables of the Makefile."""
+    words = ["python -m competition", command.name]
+    words += [f"--{name.lower()} {_quote(value)}" for name, value in folders.items()]
+    if command.name == "verify":
+        words.append(_quote(str(workspace.submissions / (command.options.get("run") or BLANK))))
+    else:
+        words += [f"--{name}" if name == "yes" else f"--{name} {value}".rstrip() for name, value in options.items()]
+    return f"`{' '.join(words)}`"
 
 
 def next_line(workspace: Workspace, *commands: Command) -> str:

@@ -1,11 +1,12 @@
 """Entry point of the command line: runs a subcommand and turns errors into one line and an exit code."""
 
+import errno
 import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from types import FrameType
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from competition.cli.hints import describe
 from competition.cli.parser import Invocation, parse
@@ -13,6 +14,14 @@ from competition.common.console import Console, printable
 from competition.common.errors import USER_ERROR, UserError
 from competition.common.stop import INTERRUPTED, TERMINATED
 from competition.common.workspace import Workspace
+
+_SPACE: Final = "free disk space or fix the permissions"
+_FIXES: Final = {  # by the code of an OSError that has another cause
+    errno.EISDIR: "expected a file, not a folder",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.ENAMETOOLONG: "use shorter names",
+    errno.EIO: "the disk or the network drive failed",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,9 +45,10 @@ def _explain(error: BaseException, invocation: Invocation | None) -> tuple[str, 
     """Return the line and the exit code for the end of a command, or of parsing (without `invocation`)."""
     if isinstance(error, UserError):
         return f"error: {describe(error, invocation.workspace if invocation else Workspace())}", USER_ERROR
-    if isinstance(error, OSError):  # a full disk, a read-only folder
+    if isinstance(error, OSError):
         where = f" ({error.filename})" if error.filename else ""
-        return f"error: {error.strerror or error}{where}: free disk space or fix the permissions", USER_ERROR
+        fix = _FIXES.get(error.errno or 0, _SPACE)
+        return f"error: {error.strerror or error}{where}: {fix}", USER_ERROR
     code = TERMINATED if isinstance(error, SystemExit) else INTERRUPTED
     if invocation and invocation.command == "submit":
         return "interrupted: check ledger.csv and the competition's page before you submit again", code

@@ -284,6 +284,7 @@ class ReproduceOptions:
             parse=within(1, MAX_PROCESSES, "--parallel", int),
         ),
     ] = None
+    workers: Workers = None
     json: Annotated[Path | None, Flag("also write the table as JSON", metavar="FILE")] = None
 
 

@@ -16,7 +16,7 @@ from competition.common.workspace import Workspace
 from competition.leaderboard.score import has_answers, score
 from competition.report.poster import POSTER, POSTER_MEAN_MM
 from competition.runs.candidates import candidates, select, write_submission
-from competition.training.jobs import Data, Job, open_data
+from competition.training.jobs import Advice, Data, Job, open_data
 from competition.training.parallel import train_folds
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,12 @@ BLENDS: Final = {  # method: setting, MPJPE of the poster's in mm
     "mean": ("per-coordinate mean of the best three", POSTER_MEAN_MM),
     "optuna": ("Optuna blend of the same three", None),
 }
+ADVICE: Final = Advice(  # the settings and the names of the runs are fixed
+    busy="wait for it or use another folder of --submissions",
+    configuration="use the old --seed or another folder of --submissions, or delete that folder",
+    memory="lower --parallel or use --scale small",
+    not_finite="use another --seed and another folder of --submissions, or --scale small",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +47,13 @@ class Reproduced:
     ratio: float | None = None  # of test or, without hidden answers, of out_of_fold
 
 
-def reproduce(workspace: Workspace, scale: str, *, fold: str = "0", parallel: int | None = None) -> list[Reproduced]:
+def reproduce(
+    workspace: Workspace, scale: str, *, fold: str = "0", parallel: int | None = None, workers: int | None = None
+) -> list[Reproduced]:
     """Train the poster's models that aren't trained yet, average and blend them; return one row per model and blend.
 
-    `fold` is a number or all; `parallel` networks are trained at the same time (see `train_folds`).
+    `parallel` networks (see `train_folds`) are trained at the same time, each with `workers` loader processes; `fold` is
+    a number or all.
     """
     if scale not in SCALES:
         raise UserError(unknown_message("scale", scale, SCALES))
@@ -54,7 +63,7 @@ def reproduce(workspace: Workspace, scale: str, *, fold: str = "0", parallel: in
         return score(data.dataset, file).all if hidden else None
 
     models = {row.model + SCALES[scale]: row for row in POSTER}
-    _train(workspace, data, list(models), fold, parallel)
+    _train(workspace, data, list(models), fold, parallel, workers)
     rows = []
     for name, row in models.items():
         written = write_submission(workspace.submissions, name, data.dataset.test.id)
@@ -90,7 +99,9 @@ def reproduce(workspace: Workspace, scale: str, *, fold: str = "0", parallel: in
     return _with_ratios(rows)
 
 
-def _train(workspace: Workspace, data: Data, names: list[str], fold: str, parallel: int | None) -> None:
+def _train(
+    workspace: Workspace, data: Data, names: list[str], fold: str, parallel: int | None, workers: int | None
+) -> None:
     """Print an estimate of the duration, then train what isn't trained yet."""
     import models
     from competition.training.capacity import plan_jobs  # loads torch
@@ -101,7 +112,15 @@ def _train(workspace: Workspace, data: Data, names: list[str], fold: str, parall
         raise FoldsError(f"fold {fold}: expected {every[0]} to {every[-1]}, or all")
     folds = every if fold == "all" else [fold]
     jobs = [
-        Job(workspace=workspace, name=name, recipe=models.recipe(name), fold=int(number), run=name, workers=None)
+        Job(
+            workspace=workspace,
+            name=name,
+            recipe=models.recipe(name),
+            fold=int(number),
+            run=name,
+            workers=workers,
+            advice=ADVICE,
+        )
         for name in names
         for number in folds
     ]

@@ -140,7 +140,7 @@ def reproduce(options: ReproduceOptions, workspace: Workspace) -> None:
     from competition.common.files import write_json
     from competition.common.records import to_json
 
-    rows = run_all(workspace, options.scale, fold=options.fold, parallel=options.parallel)
+    rows = run_all(workspace, options.scale, fold=options.fold, parallel=options.parallel, workers=options.workers)
     active().table(poster_table(rows, str(workspace.data)))
     if options.json is not None:
         write_json(options.json, [to_json(row) for row in rows])

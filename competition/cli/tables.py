@@ -138,7 +138,10 @@ def _describe_labels(facts: LabelFacts) -> dict[str, str]:
         swapped = "joints 1-3 are the left leg, as in the real competition; this is harmless"
         order = "as named" if facts.leg_order < 0 else swapped
         texts["leg order"] = f"{order} (correlation {facts.leg_order:+.2f})"
+    by = f"{facts.instants:,} instants seen by several cameras, {facts.neighbours:,} pairs of neighbouring frames"
+    unknown = "can't be verified: no cameras of one instant or neighbouring frames in the names; look at a few images"
     texts |= {
+        "order of the list": f"compared by {by}" if facts.instants or facts.neighbours else unknown,
         "joints outside the crop": outside,
         "duplicate poses": f"{facts.duplicate_poses:,}",
         "MPJPE of the mean pose": f"{facts.mean_pose_mpjpe_mm:.1f} mm, the baseline to beat",

@@ -4,10 +4,12 @@ No other module renames files.
 """
 
 import codecs
+import errno
 import fcntl
 import gzip
 import hashlib
 import json
+import logging
 import math
 import os
 import secrets
@@ -15,10 +17,13 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final, TypeAlias
 
 from competition.common.errors import UserError
 
+log = logging.getLogger(__name__)
+
+AnyPath: TypeAlias = str | os.PathLike[str]
 MAX_TEXT_BYTES = 1 << 29  # 312,188 poses with all digits of a double take 325 MB; decompression bombs take more
 TIMINGS = ("seconds", "images_per_second")
 _NOT_TEXT = {  # by the first bytes: what it is, and what to do
@@ -28,6 +33,19 @@ _NOT_TEXT = {  # by the first bytes: what it is, and what to do
     b"\xfe\xff": ("UTF-16 text", "save it as UTF-8"),
 }
 _AGAIN = "write or download it again"
+# by network drives, and by drivers of user programs (FUSE, 9p), for what they don't support
+_REFUSED: Final = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF)
+
+
+def to_path(path: AnyPath) -> Path:
+    """Return a path in which a leading ~ is the home folder; raise UserError for an empty one or an unknown user."""
+    if not os.fspath(path):
+        raise UserError("an empty path: expected the name of a file or folder")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        fix = f"write ./{path} for a file or folder of that name"
+        raise UserError(f"{path}: there is no such user, whose home folder it would be", fix=fix) from None
 
 
 @contextmanager
@@ -55,12 +73,16 @@ def rename_folder(folder: Path, target: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
+    """Make renames in a folder durable, where the file system can."""
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno not in (*_REFUSED, errno.EACCES, errno.EPERM):
+            raise
 
 
 @contextmanager
@@ -68,7 +90,7 @@ def locked(folder: Path, error: str | None = None) -> Iterator[None]:
     """Hold a folder's lock while the block runs; raise UserError(error) when another process holds it.
 
     Without `error`, wait for the lock. The system releases it when the process ends, even by a kill; data loader
-    processes forked meanwhile don't keep it.
+    processes forked meanwhile don't keep it. Warn where the file system has no locks.
     """
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
@@ -80,13 +102,23 @@ def locked(folder: Path, error: str | None = None) -> Iterator[None]:
 
     os.register_at_fork(after_in_child=close_in_child)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if error else 0))
+        _lock(handle, folder, error)
         yield
-    except BlockingIOError:
-        raise UserError(error or "") from None
     finally:
         held.clear()
         os.close(handle)
+
+
+def _lock(handle: int, folder: Path, error: str | None) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if error else 0))
+    except BlockingIOError:
+        raise UserError(error or "") from None
+    except OSError as refused:
+        if refused.errno not in (*_REFUSED, errno.ENOLCK):
+            raise
+        advice = "run one command on this folder at a time"
+        log.warning(f"{folder}: its file system has no locks ({refused.strerror}): {advice}")
 
 
 def write_bytes(path: Path, content: bytes) -> None:

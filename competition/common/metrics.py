@@ -8,10 +8,7 @@ from competition.common.arrays import Float64
 
 def joint_errors(predicted_mm: npt.ArrayLike, true_mm: npt.ArrayLike) -> Float64:
     """Return the Euclidean distance in mm of every joint [N, J], for poses [N, J, 3]; raise ValueError."""
-    difference = np.asarray(predicted_mm, np.float64) - np.asarray(true_mm, np.float64)
-    if difference.ndim != 3 or difference.shape[2] != 3:
-        raise ValueError(f"poses must be [N, J, 3], but got {difference.shape}")
-    squared: Float64 = np.square(difference).sum(axis=2)
+    squared: Float64 = np.square(_differences(predicted_mm, true_mm)).sum(axis=2)
     return np.sqrt(squared)
 
 
@@ -27,5 +24,12 @@ def mpjpe_joint(predicted_mm: npt.ArrayLike, true_mm: npt.ArrayLike) -> Float64:
 
 def mean_absolute_axis(predicted_mm: npt.ArrayLike, true_mm: npt.ArrayLike) -> Float64:
     """Return the mean absolute error along x, y, z in mm [3]."""
-    difference = np.asarray(predicted_mm, np.float64) - np.asarray(true_mm, np.float64)
-    return np.asarray(np.abs(difference).mean(axis=(0, 1)))
+    return np.asarray(np.abs(_differences(predicted_mm, true_mm)).mean(axis=(0, 1)))
+
+
+def _differences(predicted_mm: npt.ArrayLike, true_mm: npt.ArrayLike) -> Float64:
+    """Subtract poses of the same shape [N, J, 3]; raise ValueError."""
+    predicted, true = np.asarray(predicted_mm, np.float64), np.asarray(true_mm, np.float64)
+    if predicted.shape != true.shape or predicted.ndim != 3 or predicted.shape[2] != 3:
+        raise ValueError(f"poses must be [N, J, 3], both of the same shape, but got {predicted.shape} and {true.shape}")
+    return predicted - true

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from competition.common.arrays import Float64, Floats, Int64, Intp
 from competition.common.errors import SubmissionError, UserError
-from competition.common.files import read_text, write_text
+from competition.common.files import AnyPath, read_text, to_path, write_text
 from competition.common.skeleton import AXES, JOINTS, ROOT
 
 COLUMNS = tuple(f"{joint}_{axis}" for joint in JOINTS for axis in AXES)
@@ -36,16 +36,17 @@ class Poses(NamedTuple):
     pose_mm: Float64  # [N, 17, 3]
 
 
-def write_poses(path: Path, ids: npt.ArrayLike, pose_mm: npt.ArrayLike) -> None:
+def write_poses(path: AnyPath, ids: npt.ArrayLike, pose_mm: npt.ArrayLike) -> None:
     """Write poses [N, 17, 3] in mm, sorted by Id; compress when the name ends in .gz; raise SubmissionError."""
-    ordered = sort_by_id(Path(path), ids, pose_mm)
+    path = to_path(path)
+    ordered = sort_by_id(path, ids, pose_mm)
     if not len(ordered.id):
         raise SubmissionError(f"{path}: no poses to write")
     rows = ordered.pose_mm.reshape(len(ordered.id), len(COLUMNS)) + 0.0
     rows[np.abs(rows) < 0.0005] = 0.0  # no -0.000
     line = "%d" + ",%.3f" * len(COLUMNS)
     lines = [line % (id_, *row) for id_, row in zip(ordered.id.tolist(), rows.tolist(), strict=True)]
-    write_text(Path(path), "\n".join([HEADER, *lines]) + "\n")
+    write_text(path, "\n".join([HEADER, *lines]) + "\n")
 
 
 def sort_by_id(path: Path, ids: npt.ArrayLike, pose_mm: npt.ArrayLike) -> Poses:
@@ -71,13 +72,13 @@ def sort_by_id(path: Path, ids: npt.ArrayLike, pose_mm: npt.ArrayLike) -> Poses:
     return Poses(id_array, pose)
 
 
-def read_poses(path: Path, expected_ids: Sequence[int] | Int64 | None = None) -> Poses:
+def read_poses(path: AnyPath, expected_ids: Sequence[int] | Int64 | None = None) -> Poses:
     """Read a CSV of poses, plain or .gz, with rows in any order; return it sorted by Id.
 
     Raise SubmissionError, naming file, line and column, for a wrong header or number of values, a value that is not
     a finite plain number, a duplicate Id, and, when `expected_ids` is given, a missing or extra Id.
     """
-    path = Path(path)
+    path = to_path(path)
     try:
         text = read_text(path, what="submission")
     except UserError as error:
@@ -154,8 +155,8 @@ def check_plausible(poses: Poses, path: Path) -> None:
     if len(poses.id) > 1 and constant.any():
         column = COLUMNS[int(constant.argmax())]
         raise SubmissionError(
-            f"{path}: column {column} is the same in every row; expected poses that differ: leave out "
-            "constant candidates with --runs"
+            f"{path}: column {column} is the same in every row; expected poses that differ: leave "
+            "constant candidates out of the blend"
         )
 
 

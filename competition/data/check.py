@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +13,14 @@ from competition.common.console import bar
 from competition.common.errors import Command, DataError, FoldsError
 from competition.common.files import sha256_lines
 from competition.common.skeleton import BONES, IMAGE_PX, JOINTS, ROOT
-from competition.data.faults import Fault, are_finite, axis_correlation, is_file_name, mean_distance, outside_image
+from competition.data.agreement import axis_correlation, find_doubtful_rows
+from competition.data.faults import Fault, are_finite, is_file_name, mean_distance, outside_image
 from competition.data.folds import read_folds
 from competition.data.images import ImageFault, find_image_fault, missing_fix, missing_images, read_image
 from competition.data.labels import TEST_LIST, TRAIN_LIST, read_label_arrays, read_list
 from competition.data.leaks import NEAR_MM, near_copies, split_groups, split_instants, split_instants_fault
 from competition.data.names import SCHEMES, ImageName, best_strategy, parse_name
+from competition.data.order import find_order_faults, order_facts
 
 SAMPLE = 20_000  # images to decode, unless all are requested
 BONE_CHANGE_MM = 20.0  # within a subject; rigid bones change by rounding only
@@ -55,6 +57,8 @@ class LabelFacts:
     mean_pose_mpjpe_mm: float
     bones_mm: dict[str, float]  # mean length by joint at the end
     bone_changes_mm: dict[str, float]  # largest change of a length within a subject, by subject
+    instants: int = 0  # seen by several cameras, by which the order of the list was verified
+    neighbours: int = 0  # pairs of neighbouring frames, by which it was
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +135,14 @@ def check(data: Path, folds: Path, *, all_images: bool) -> Findings:
             known = [parsed[row] for row in rows] if len(train) == len(pose_mm) else []
             found.labels = _label_facts(pose2d_px[rows], pose_mm[rows], known)
             _check_bones(annotations / "train.h5", found.labels, found)
-    if sound and pose_mm is not None:
+    if sound and pose2d_px is not None and pose_mm is not None:
+        found.warnings += find_doubtful_rows(annotations / "train.h5", pose2d_px, pose_mm)
+        order = order_facts(parsed, pose_mm)
+        problems, warnings = find_order_faults(annotations / TRAIN_LIST, train, order)
+        found.problems += problems
+        found.warnings += warnings
+        if found.labels is not None:
+            found.labels = replace(found.labels, instants=order.instants, neighbours=order.neighbours)
         found.folds = _check_folds(folds, train, parsed, pose_mm, found)
     found.images = _check_images(data / "images", sorted(set(names)), all_images, found)
     return found

@@ -1,11 +1,10 @@
 """The data of a competition, opened once: labels, test list and hashes are read and validated when first used."""
 
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
-from competition.common.files import sha256_file, sha256_lines
+from competition.common.files import AnyPath, sha256_file, sha256_lines, to_path
 from competition.common.manifest import Manifest
 from competition.common.pose_csv import Poses
 from competition.common.records import read_record
@@ -16,8 +15,8 @@ from competition.data.names import subjects_and_sequences
 class Dataset:
     """A competition's data folder; a command opens it once and passes it down. Errors are those of the readers."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: AnyPath) -> None:
+        self.folder = to_path(folder)
 
     @cached_property
     def labels(self) -> Labels:

@@ -11,15 +11,18 @@ import numpy as np
 
 from competition.common.arrays import Bools, Floats
 from competition.common.errors import Command, DataError
-from competition.common.skeleton import ROOT
+from competition.common.skeleton import IMAGE_PX, JOINTS, ROOT
 
 ROOT_TOLERANCE_MM = 1e-3
 # Bounds of the joints' mean distance from the root; it is 250 to 550 mm in real poses.
 POSE_MM = (100.0, 2000.0)
 SMALLEST_PX = 8.0  # of the longer side of the joints' box; normalised positions stay below
 OUTSIDE_SHARE = 0.2  # largest share of joints outside the image; crops are made around the joints
+BOX_SHARE = 228 / 256  # of the image's side that the longer side of the joints' box has: crops are the box and a margin
+SCALE_TOLERANCE = 0.06  # of the image's side
+FEW = 0.01  # share; fewer labels that contradict others are single mistakes, more are a fault of the whole file
+FEW_ROWS = 2
 PLAIN_NAMES = "list names without folders and invisible characters, and put all files into images/ itself"
-LEAST_CORRELATION = 0.7  # of pose2d with pose3d's x and y; .97 and more for matching arrays
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,11 @@ def raise_first(faults: Sequence[Fault]) -> None:
         fix = f"{first.fix} ({more} more kinds of problem, which `check` lists)"
         raise DataError(first.describe(), fix=fix, command=first.command or Command("check"))
     raise DataError(first.describe(), fix=first.fix, command=first.command)
+
+
+def are_few(wrong: Bools) -> bool:
+    """Return whether so few of a file's rows are wrong that the others can be right."""
+    return int(wrong.sum()) <= max(FEW_ROWS, FEW * len(wrong))
 
 
 def is_file_name(name: str) -> bool:
@@ -96,7 +104,7 @@ def find_pose_faults(path: Path, pose_mm: Floats) -> list[Fault]:
         Fault(
             path,
             f"pose3d with the root not at (0, 0, 0), off by up to {off_mm.max(initial=0):.4g} mm",
-            "expected poses relative to the pelvis: subtract joint 0 from all joints",
+            f"expected poses relative to the pelvis: {_other_root(known) or 'subtract joint 0 from all joints'}",
             _ids(off_mm > ROOT_TOLERANCE_MM),
         ),
         Fault(
@@ -114,44 +122,42 @@ def find_pixel_faults(path: Path, pose2d_px: Floats, side_px: int) -> list[Fault
     known = pose2d_px[finite]
     small = finite.copy()
     small[finite] = np.ptp(known, axis=1).max(axis=1) < SMALLEST_PX
+    side = guess_side(known)
+    scaled = side is not None and abs(side / side_px - 1) > SCALE_TOLERANCE
+    pixels = f"use pixels of the {side_px}x{side_px} image, integers at pixel centres"
+    rescale = (
+        f"pixels of an image of about {side:.3g} px? multiply by {side_px / side:.3g}: {pixels}"
+        if side and scaled
+        else ""
+    )
     faults = _with_places(
         _not_finite(path, "pose2d", finite),
         Fault(
-            path,
-            f"poses in pose2d smaller than {SMALLEST_PX:.0f} px",
-            f"normalised? use pixels of the {side_px}x{side_px} image, integers at pixel centres",
-            _ids(small),
+            path, f"poses in pose2d smaller than {SMALLEST_PX:.0f} px", rescale or f"normalised? {pixels}", _ids(small)
         ),
     )
     outside = float(outside_image(known, side_px).mean()) if len(known) else 0.0
     if outside > OUTSIDE_SHARE:
-        what = f"{outside:.0%} of pose2d is outside the image"
-        faults.append(Fault(path, what, f"pixels of another image? use those of the {side_px}x{side_px} crop"))
+        fix = rescale or f"pixels of another image? {pixels}"
+        faults.append(Fault(path, f"{outside:.0%} of pose2d is outside the image", fix))
+    elif scaled and not small.any():
+        faults.append(Fault(path, f"pose2d is of images of about {side:.3g} px, expected {side_px} px", rescale))
     return faults
 
 
-def find_axis_faults(path: Path, pose2d_px: Floats, pose_mm: Floats) -> list[Fault]:
-    """Find axes of pose3d [N, 17, 3] that don't correlate with pose2d [N, 17, 2] (x right, y down)."""
-    faults = []
-    for axis, expected in enumerate(("x to the right", "y down")):
-        correlation = axis_correlation(pose2d_px, pose_mm, axis)
-        if correlation < LEAST_CORRELATION:
-            mismatch = f"{expected[0]} of pose3d doesn't match pose2d (correlation {correlation:+.2f})"
-            fix = (
-                f"multiply {expected[0]} by -1"
-                if correlation < -LEAST_CORRELATION
-                else "axes swapped, or rows in another order?"
-            )
-            faults.append(Fault(path, f"{mismatch}, expected {expected}", fix))
-    return faults
+def guess_side(pose2d_px: Floats) -> float | None:
+    """Return the side of the square images that poses [N, 17, 2] are in, None where size and place disagree.
 
-
-def axis_correlation(pose2d_px: Floats, pose_mm: Floats, axis: int) -> float:
-    """Return the correlation of pose2d and pose3d along an axis (0: x, 1: y), after subtracting each row's mean."""
-    a, b = (joints[:, :, axis].astype(np.float64) for joints in (pose2d_px, pose_mm))
-    a, b = (np.ravel(values - values.mean(axis=1, keepdims=True)) for values in (a, b))
-    scale = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / scale if scale > 0 else 0.0
+    The competition's images are crops around the joints: the box of the joints is in the middle.
+    """
+    if not len(pose2d_px):
+        return None
+    low, high = pose2d_px.min(axis=1), pose2d_px.max(axis=1)
+    by_size = float(np.median((high - low).max(axis=1))) / BOX_SHARE
+    middle_px = (IMAGE_PX - 1) / 2
+    x, y = (np.median((low + high) / 2, axis=0) / middle_px * IMAGE_PX).tolist()
+    agree = by_size > 0 and all(abs(side / by_size - 1) < 0.1 for side in (x, y))
+    return (by_size + x + y) / 3 if agree else None
 
 
 def are_finite(joints: Floats) -> Bools:
@@ -169,6 +175,14 @@ def mean_distance(pose_mm: Floats) -> Floats:
 def outside_image(pose2d_px: Floats, side_px: int) -> Bools:
     """Return a mask [N, 17] of the joints of pose2d [N, 17, 2] outside the image."""
     return np.asarray(((pose2d_px < -0.5) | (pose2d_px > side_px - 0.5)).any(axis=2))
+
+
+def _other_root(pose_mm: Floats) -> str | None:
+    """Advise on poses that are relative to another joint than the first."""
+    at_origin = np.flatnonzero((np.abs(pose_mm) < ROOT_TOLERANCE_MM).all(axis=(0, 2)))
+    if at_origin.size != 1:
+        return None
+    return f"joint {at_origin[0]} is at (0, 0, 0); joints in another order? expected {', '.join(JOINTS)}"
 
 
 def _guess_unit(size: float) -> str:

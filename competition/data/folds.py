@@ -14,7 +14,7 @@ import numpy as np
 
 from competition.common.arrays import Int64
 from competition.common.errors import Command, FoldsError, UserError, unknown_message
-from competition.common.files import read_text, sha256_lines, sha256_text, write_text
+from competition.common.files import AnyPath, read_text, sha256_lines, sha256_text, to_path, write_text
 from competition.common.records import read_record, write_record
 from competition.common.seeds import generator
 from competition.data.names import SCHEMES, best_strategy, parse_name, parse_sequence
@@ -77,13 +77,14 @@ def make_folds(
 
 
 def write_folds(
-    folder: Path, table: "pd.DataFrame", *, strategy: str, seed: int, users: Sequence[str], force: bool
+    folder: AnyPath, table: "pd.DataFrame", *, strategy: str, seed: int, users: Sequence[str], force: bool
 ) -> bool:
     """Write folds.csv and folds.json; return False when the folder has the same folds already.
 
     Raise FoldsError when this would change folds that the runs `users` were trained on, unless `force`.
     """
     content = table.to_csv(index=False, lineterminator="\n")
+    folder = to_path(folder)
     path = folder / "folds.csv"
     if path.exists():
         same = sha256_text(path) == sha256_lines([content])
@@ -108,10 +109,11 @@ def write_folds(
     return True
 
 
-def read_folds(folder: Path, images_sha256: str) -> tuple[Int64, FoldsMeta]:
+def read_folds(folder: AnyPath, images_sha256: str) -> tuple[Int64, FoldsMeta]:
     """Return the fold of every training row [N] and folds.json; raise FoldsError when they belong to other data."""
     import pandas as pd
 
+    folder = to_path(folder)
     path = folder / "folds.csv"
     if not path.exists() or not (folder / "folds.json").exists():
         raise FoldsError(f"no folds at {path}", command=_AGAIN)

@@ -1,5 +1,6 @@
 """Find missing or unusable images, and decode images."""
 
+import io
 import os
 import re
 import struct
@@ -19,7 +20,9 @@ from competition.common.errors import Command, DataError
 from competition.common.geometry import resize_px
 from competition.common.skeleton import IMAGE_PX
 from competition.data.faults import Fault, raise_first
+from competition.data.jpeg import find_damage
 
+_MOST_BYTES = 1 << 24  # of a file that are read; an image of this size is far smaller, whatever follows it
 _EXTENSION = re.compile(r"\.(jpe?g|png|bmp|tiff?|webp)$", re.IGNORECASE)
 _COPY_AGAIN = "copy it again"
 _CONVERT = f"save it as an upright RGB JPEG of {IMAGE_PX}x{IMAGE_PX} px"
@@ -27,7 +30,7 @@ _MODES = {"CMYK": "CMYK, expected RGB", "L": "greyscale, expected RGB"}
 
 
 def check_images(data: Path, images: Sequence[str]) -> None:
-    """Raise DataError for the first missing or unusable image; reads the start and end of every file."""
+    """Raise DataError for the first missing or unusable image; reads every file, but decodes none."""
     folder = data / "images"
     missing = missing_images(folder, images)
     if missing:
@@ -72,30 +75,28 @@ class ImageFault(NamedTuple):
 
 
 def find_image_fault(path: Path) -> ImageFault | None:
-    """Return why a file isn't a complete RGB JPEG of the competition's size, or None; decode nothing.
+    """Return why a file isn't a complete RGB JPEG of the competition's size, or None; decode nothing but odd files.
 
-    The decoder wouldn't notice: it fills the rest of a truncated image with grey, converts other colour modes, and
-    ignores an EXIF orientation, with which the labels could refer to the stored or to the rotated image.
+    The decoder wouldn't notice: it fills the missing parts of a damaged image with grey or other pixels, converts
+    other colour modes, and ignores an EXIF orientation, with which the labels could refer to the stored or to the
+    rotated image.
     """
     try:
         with open(path, "rb") as handle:
-            size = os.fstat(handle.fileno()).st_size
-            start = handle.read(2)
-            handle.seek(max(0, size - 64))
-            end = handle.read()
-            if size == 0:
-                return ImageFault("an empty file", _COPY_AGAIN)
-            if start != b"\xff\xd8":
-                return ImageFault("not a JPEG", _CONVERT)
-            handle.seek(0)
-            with warnings.catch_warnings(action="ignore"), JpegImageFile(handle) as header:
-                if (fault := _header_fault(header)) is not None:
-                    return fault
+            content = handle.read(min(os.fstat(handle.fileno()).st_size, _MOST_BYTES))
+        if not content:
+            return ImageFault("an empty file", _COPY_AGAIN)
+        if not content.startswith(b"\xff\xd8"):
+            return ImageFault("not a JPEG", _CONVERT)
+        with warnings.catch_warnings(action="ignore"), JpegImageFile(io.BytesIO(content)) as header:
+            if (fault := _header_fault(header)) is not None:
+                return fault
     except OSError as error:
         return ImageFault("can't be read", _COPY_AGAIN, f" ({error.strerror or error})")
     except (SyntaxError, ValueError, TypeError, LookupError, struct.error):  # raised by PIL for damaged headers
         return ImageFault("can't be decoded as an image", _COPY_AGAIN)
-    return None if b"\xff\xd9" in end else ImageFault("truncated (no end-of-image marker)", _COPY_AGAIN)
+    damage = find_damage(content)
+    return ImageFault(damage, _COPY_AGAIN) if damage else None
 
 
 def _header_fault(header: JpegImageFile) -> ImageFault | None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from competition.common.arrays import Float64
 from competition.common.errors import Command, DataError, SubmissionError
-from competition.common.files import read_text
+from competition.common.files import AnyPath, read_text, to_path
 from competition.common.metrics import joint_errors, mean_absolute_axis
 from competition.common.pose_csv import Poses, check_plausible, parse_poses, read_poses
 from competition.common.skeleton import AXES, JOINTS
@@ -32,12 +32,13 @@ class Scores:
     action: dict[str, float]
 
 
-def score(dataset: Dataset, file: Path, *, strict: bool = False) -> Scores:
+def score(dataset: Dataset, file: AnyPath, *, strict: bool = False) -> Scores:
     """Score a submission: MPJPE of all, public and private rows, per joint and action; mean |error| per axis.
 
     Raises DataError without hidden answers (a real competition), SubmissionError for an invalid file, and RunError for
     a file of a run or a blend that was made for another test set.
     """
+    file = to_path(file)
     names = [parse_name(image) for image in dataset.test.images]
     truth, usage = read_solution(dataset.folder)
     check_test_set(file, dataset)

@@ -15,7 +15,7 @@ import numpy as np
 from competition.common.arrays import Float64, Int64
 from competition.common.choices import check_epochs
 from competition.common.errors import Command, RunError, unknown_message
-from competition.common.files import sha256_text
+from competition.common.files import AnyPath, sha256_text, to_path
 from competition.common.metrics import mpjpe
 from competition.common.pose_csv import Poses, read_poses, write_poses
 from competition.runs.folders import epoch_files, fold_folders, read_valid, row_count, run_folders, test_file
@@ -43,9 +43,9 @@ class Candidate:
         return f"{self.run}:{self.epoch}"
 
 
-def candidates(submissions: Path) -> list[Candidate]:
+def candidates(submissions: AnyPath) -> list[Candidate]:
     """List every epoch for which all fold folders of its run hold both files, sorted by run and epoch."""
-    return [candidate for run in run_folders(submissions) for candidate in candidates_of(run)]
+    return [candidate for run in run_folders(to_path(submissions)) for candidate in candidates_of(run)]
 
 
 def _data_of(run: Path, configs: Sequence[RunConfig]) -> Provenance:

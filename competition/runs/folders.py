@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from competition.common.arrays import Floats, Int64
 from competition.common.errors import RunError, SubmissionError
-from competition.common.files import atomic
+from competition.common.files import AnyPath, atomic, to_path
 from competition.common.pose_csv import Poses, read_poses, sort_by_id
 from competition.common.skeleton import JOINTS
 
@@ -43,16 +43,18 @@ def test_file(folder: Path, epoch: int) -> Path:
     return folder / f"test_epoch{epoch:02d}.csv.gz"
 
 
-def write_valid(path: Path, ids: Int64, pose_mm: Floats) -> None:
+def write_valid(path: AnyPath, ids: Int64, pose_mm: Floats) -> None:
     """Write out-of-fold poses [n, 17, 3] in mm, sorted by training Id; raise SubmissionError if they are invalid."""
+    path = to_path(path)
     with np.errstate(over="ignore"):  # an overflow of float32 becomes infinite and is rejected
         poses = sort_by_id(path, ids, np.asarray(pose_mm).astype(np.float32))
     with atomic(path) as handle:
         np.savez(handle, id=poses.id, pose=poses.pose_mm.astype(np.float32))
 
 
-def read_valid(path: Path) -> Poses:
+def read_valid(path: AnyPath) -> Poses:
     """Read out-of-fold poses, npz or CSV, sorted by training Id; raise RunError if the file is invalid."""
+    path = to_path(path)
     if path.suffix != ".npz":
         try:
             return read_poses(path)

@@ -13,7 +13,6 @@ from competition.runs.provenance import Provenance
 Setting: TypeAlias = bool | int | float | str | list[int] | None  # a value of a recipe, as JSON has it
 
 _COMPARED = ("recipe", "fold", "seed", "folds_sha256", "images_sha256", "labels_sha256", "test_images_sha256")
-_FIX = "choose another name for the run, pass the old values as flags, or delete that folder"
 _AGAIN = "train this fold again"
 
 
@@ -157,12 +156,12 @@ def best_row(log: list[LogRow]) -> LogRow:
     return min(validated, key=lambda row: row.valid_mpjpe or 0.0) if validated else log[-1]
 
 
-def prepare_folder(folder: Path, config: RunConfig) -> list[str]:
+def prepare_folder(folder: Path, config: RunConfig, fix: str) -> list[str]:
     """Prepare a fold's folder for training with a configuration; return remarks to print.
 
     New fold: writes config.json. Same configuration: changes nothing. More epochs at a constant learning rate:
     updates config.json and removes done.json. Anything else, or another fold of the run with a different
-    configuration: raises RunError with the differences.
+    configuration: raises RunError with the differences, and `fix` as advice.
     """
     constant = config.settings["schedule"] == "constant"
     for leftover in folder.glob(".*.tmp"):
@@ -172,7 +171,7 @@ def prepare_folder(folder: Path, config: RunConfig) -> list[str]:
             differences = _differences(read_config(sibling), config)
             if set(differences) - {"fold"} - ({"epochs"} if constant else set()):
                 differences.pop("fold")
-                raise _other_configuration(sibling, differences)
+                raise _other_configuration(sibling, differences, fix)
         write_config(folder, config)
         return []
     old = read_config(folder)
@@ -192,7 +191,7 @@ def prepare_folder(folder: Path, config: RunConfig) -> list[str]:
         write_config(folder, config)
         return [*remarks, f"{folder}: continuing from {before} to {now} epochs"]
     if differences:
-        raise _other_configuration(folder, differences)
+        raise _other_configuration(folder, differences, fix)
     return remarks
 
 
@@ -213,6 +212,6 @@ def _differences(old: RunConfig, new: RunConfig) -> dict[str, tuple[Setting, Set
     return {name: (one, other) for name, (one, other) in pairs.items() if one != other}
 
 
-def _other_configuration(folder: Path, differences: dict[str, tuple[Setting, Setting]]) -> RunError:
+def _other_configuration(folder: Path, differences: dict[str, tuple[Setting, Setting]], fix: str) -> RunError:
     described = ", ".join(f"{name} {before} -> {now}" for name, (before, now) in differences.items())
-    return RunError(f"{folder} was trained with another configuration ({described})", fix=_FIX)
+    return RunError(f"{folder} was trained with another configuration ({described})", fix=fix)

@@ -2,27 +2,37 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 import models
 from competition.common.errors import RunError
 from competition.training.failures import report_model_errors
-from models.contract import Module, Output, Target
+from models.contract import JOINTS, Module, Output, Target
 
 
 def create_model(name: str, **settings: Any) -> Module:
     """Create a model's network; raise ValueError or TypeError if the settings don't fit its recipe."""
-    models.recipe(name, **settings)  # errors of the settings aren't the network's
+    network = models.recipe(name, **settings).network  # errors of the settings aren't the network's
     with report_model_errors(name):
-        return models.create(name, **settings)
+        module = models.create(name, **settings)
+    if not isinstance(module, Module):
+        raise RunError(f"model {name}: {network} is {_describe(module)}, expected a subclass of models.contract.Module")
+    if not any(parameter.requires_grad for parameter in module.parameters()):
+        raise RunError(f"model {name}: {network} has no parameters to train")
+    return module
 
 
 def forward(name: str, network: nn.Module, images: Tensor) -> Output:
-    """Return the output of a network for normalised images [B, 3, S, S]."""
+    """Return the output of a network for normalised images [B, 3, S, S]: poses of floats, [B, 17, 3]."""
     with report_model_errors(name):
         output: Output = network(images)
-    if not isinstance(getattr(output, "pose_mm", None), Tensor):
+    pose_mm, shape = getattr(output, "pose_mm", None), [len(images), JOINTS, 3]
+    if not isinstance(pose_mm, Tensor):
         raise RunError(f"model {name}: forward returned {_describe(output)}, expected an Output with a tensor pose_mm")
+    if list(pose_mm.shape) != shape or not pose_mm.is_floating_point():
+        found = f"pose_mm {list(pose_mm.shape)} of {pose_mm.dtype}"
+        raise RunError(f"model {name}: forward returned {found}, expected {shape} of floats")
     return output
 
 
@@ -33,7 +43,15 @@ def total_loss(name: str, model: Module, output: Output, target: Target) -> Tens
     total = losses.get("total") if isinstance(losses, dict) else None
     if not isinstance(total, Tensor) or total.ndim:
         raise RunError(f"model {name}: loss returned {_describe(losses)}, expected a dict with a scalar tensor 'total'")
+    if torch.is_grad_enabled() and not total.requires_grad:
+        raise RunError(f"model {name}: the loss 'total' depends on no parameter, expected one computed from the output")
     return total
+
+
+def backward(name: str, loss: Tensor) -> None:
+    """Accumulate the gradients of a loss."""
+    with report_model_errors(name, everywhere=True):
+        torch.autograd.backward(loss)
 
 
 def _describe(value: object) -> str:

@@ -10,15 +10,13 @@ import torch
 import models
 from competition.common.errors import RunError, UserError
 
-NOT_FINITE_FIX = "lower --lr or set --clip-norm"
-
 
 @contextmanager
-def report_model_errors(name: str) -> Iterator[None]:
+def report_model_errors(name: str, *, everywhere: bool = False) -> Iterator[None]:
     """Turn an error of a call into a model's code, which may be the user's own, into RunError with file and line.
 
-    Wrap only the calls themselves (see `calls`). Errors that aren't the model's pass unchanged: those of
-    memory and compilation, and those without a line in models/.
+    Wrap only the calls themselves (see `calls`). Errors that aren't the model's pass unchanged: those of memory and
+    compilation, and, unless `everywhere`, those without a line in models/.
     """
     try:
         yield
@@ -33,11 +31,11 @@ def report_model_errors(name: str) -> Iterator[None]:
         inside = [place for place in frames if str(place[0].parent) in models.__path__]
         own = models.recipe(name).network.partition(":")[0].rpartition(".")[2]  # more likely wrong than shared layers
         places = [place for place in inside if place[0].stem == own] or inside
-        if not places or places[-1][0].name == "__init__.py":
+        if not everywhere and (not places or places[-1][0].name == "__init__.py"):
             raise
-        file, line = places[-1]
         what = " ".join(str(error).split())[:300]
-        where = f"{type(error).__name__} at models/{file.name}:{line}; --debug prints the traceback"
+        line = " in the backward pass" if everywhere else f" at models/{places[-1][0].name}:{places[-1][1]}"
+        where = f"{type(error).__name__}{line}; --debug prints the traceback"
         raise RunError(f"model {name}: {what} ({where})") from error
 
 

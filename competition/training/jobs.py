@@ -17,6 +17,16 @@ from models.recipes import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
+class Advice:
+    """What to do about a failed training; the flags are those of the command `train` unless another one trains."""
+
+    busy: str = "wait for it or choose another --run"
+    configuration: str = "choose another name for the run, pass the old values as flags, or delete that folder"
+    memory: str = "set --micro-batch below {images}, or use a smaller model"  # images per forward pass
+    not_finite: str = "lower --lr or set --clip-norm"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """One fold of one run to train."""
 
@@ -31,6 +41,7 @@ class Job:
     sync_batch_norm: bool = False  # batch statistics over all processes; GPUs only
     compile: bool = False  # with torch.compile: faster steps on a GPU after minutes of compiling
     init: str | None = None  # start from the best weights of this run's same fold
+    advice: Advice = Advice()
 
     @property
     def folder(self) -> Path:

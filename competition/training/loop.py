@@ -65,19 +65,19 @@ def train(job: Job, data: Data) -> Done | None:
             if world.is_main_process:
                 number = torch.get_num_threads()
                 config = run_config(job, data, precision, threads=number, processes=world.size)
-                for remark in prepare_folder(job.folder, config):
+                for remark in prepare_folder(job.folder, config, job.advice.configuration):
                     log.info(remark)
             world.barrier()
             if (job.folder / "done.json").exists():
                 log.info(f"{job.run} fold {job.fold}: already finished")
                 return read_done(job.folder)
-            fix = f"set --micro-batch below {job.recipe.micro_batch or job.recipe.batch}, or use a smaller model"
+            fix = job.advice.memory.format(images=job.recipe.micro_batch or job.recipe.batch)
             with Stop() as stop, report_out_of_memory(fix):
                 return _train(build(job, data, device, precision, world), data, stop)
 
 
 def _lock(job: Job) -> AbstractContextManager[None]:
-    return locked(job.folder, f"{job.folder} is being trained by another process: wait for it or choose another --run")
+    return locked(job.folder, f"{job.folder} is being trained by another process: {job.advice.busy}")
 
 
 def _train(trainer: Trainer, data: Data, stop: Stop) -> Done | None:

@@ -8,7 +8,6 @@ import torch
 from competition.common.console import Advance
 from competition.common.errors import RunError
 from competition.training.cost import StepTimer, describe_duration
-from competition.training.failures import NOT_FINITE_FIX
 from competition.training.loader import Batch
 from competition.training.trainer import CHECK_STEPS, Trainer
 
@@ -57,10 +56,16 @@ class Meter:
         trainer = self.trainer
         mean = trainer.world.mean(trainer.loss_sum)
         if not bool(torch.isfinite(mean)):
+            if trainer.epoch == 0 and trainer.step == 1:
+                raise RunError(
+                    f"model {trainer.job.name}: the loss of the first step is {float(mean)} (Ids "
+                    f"{batch.id[:4].tolist()}...), expected a finite number",
+                    fix="correct its forward or loss, or its initial weights",
+                )
             raise RunError(
                 f"the loss is no longer finite in epoch {trainer.epoch + 1}, at most {CHECK_STEPS} steps before step "
                 f"{trainer.step} (Ids {batch.id[:4].tolist()}...; last finite mean: {self.last_finite})",
-                fix=f"{NOT_FINITE_FIX}; the last checkpoint is unchanged",
+                fix=f"{trainer.job.advice.not_finite}; the last checkpoint is unchanged",
             )
         self.last_finite = f"{float(mean) / trainer.step:.4g} at step {trainer.step}"
         self.loss = f"{float(trainer.loss_sum) / trainer.step:.4g}"

@@ -12,7 +12,6 @@ from competition.common.pose_csv import Poses
 from competition.common.skeleton import JOINTS, MIRROR
 from competition.training.calls import forward
 from competition.training.device import autocast
-from competition.training.failures import NOT_FINITE_FIX
 from competition.training.loader import Loaded, batches, to_input
 from competition.training.saver import Saver
 from models.contract import Module
@@ -50,7 +49,8 @@ def predict(
     id_, pose = torch.cat(ids).numpy(), torch.cat(poses).numpy().astype(np.float64)
     finite = np.isfinite(pose).all(axis=(1, 2))
     if not finite.all():
-        raise RunError(f"the predicted pose of Id {id_[~finite][0]} is not finite", fix=NOT_FINITE_FIX)
+        what = f"model {name}: the predicted pose of Id {id_[~finite][0]} is not finite"
+        raise RunError(what, fix="train it again with a lower learning rate, or clip the gradients")
     order = np.argsort(id_)
     return Poses(id_[order], pose[order])
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from competition.training.calls import forward, total_loss
+from competition.training.calls import backward, forward, total_loss
 from competition.training.device import autocast
 from competition.training.graph import StepGraph
 from competition.training.loader import Batch, to_input
@@ -54,5 +54,5 @@ class Gradients:
         with autocast(self.precision, self.device):
             output = forward(self.name, self.network, images)
             loss = weight * total_loss(self.name, self.model, output, Target(pose2d_px, pose_mm))
-        torch.autograd.backward(loss)
+        backward(self.name, loss)
         return loss.detach()

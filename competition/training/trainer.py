@@ -10,7 +10,6 @@ from torch import Tensor
 from competition.common.errors import RunError
 from competition.common.seeds import derive
 from competition.training.checkpoint import Checkpoint, Part, checkpoint_of, load_weights, save_checkpoint
-from competition.training.failures import NOT_FINITE_FIX
 from competition.training.jobs import Job
 from competition.training.loader import Batch
 from competition.training.step import Gradients
@@ -114,7 +113,7 @@ class Trainer:
             where = f"epoch {self.epoch + 1}, step {self.step}" if self.step else f"epoch {self.epoch}"
             raise RunError(
                 f"the weights are no longer finite ({where})",
-                fix=f"{NOT_FINITE_FIX}; the last checkpoint is unchanged",
+                fix=f"{self.job.advice.not_finite}; the last checkpoint is unchanged",
             )
         if best:
             averaged = checkpoint_of(self.job.name, self.predictor, epoch=self.epoch)

@@ -2,14 +2,15 @@
 
 import shlex
 import subprocess
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
 from competition.cli.hints import describe, next_line, render
 from competition.cli.main import main
-from competition.cli.parser import COMMANDS
+from competition.cli.options import VerifyOptions
+from competition.cli.parser import COMMANDS, parse
 from competition.common.errors import Command, UserError
 from competition.common.workspace import Workspace
 from tests.helpers import without_make
@@ -73,6 +74,37 @@ def test_make_passes_every_option_of_a_rendered_command_on(name: str):
     passed = {word.partition("=")[0] for word in printed}
     assert name == "verify" or {f"--{flag}" for flag in flags} <= passed
     assert name in ("data", "bench") or "/data/pose" in printed
+
+
+AWKWARD = {
+    "/home/o'brien/pose": (Command("train", {"model": "3dhg", "fold": "0", "lr": "1e-3"}), "data"),
+    "a$b": (Command("submit", {"file": "a b.csv", "yes": "1"}), "submissions"),
+    "two\nlines": (Command("verify", {"run": "3dhg"}), "submissions"),
+    "a;b": (Command("reproduce", {"fold": "1", "scale": "small"}), "folds"),
+    "folds*": (Command("folds", {"strategy": "sequence", "force": ""}), "folds"),
+}
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+def test_a_command_with_a_value_that_make_rejects_runs_without_make(name: str):
+    command, folder = AWKWARD[name]
+    words = shlex.split(
+        render(command, replace(OWN, **{folder: Path(name)})).strip("`").replace("<", "").replace(">", "")
+    )
+    assert words[:3] == ["python", "-m", "competition"]
+    parsed = parse(words[3:])
+    assert getattr(parsed.workspace, folder) == Path(name)
+    for option, value in command.options.items():
+        if command.name == "verify":
+            assert parsed.options == VerifyOptions(folder=Path(name) / "3dhg")
+        else:
+            assert str(vars(parsed.options).get(option, value)) in (value, str(value in ("1", "")))
+
+
+def test_values_that_make_accepts_are_rendered_for_make():
+    odd = replace(OWN, data=Path("a; b"), folds=Path("it (1): & #2"))
+    command = Command("submit", {"message": "John's $1", "competition": "c"})
+    assert shlex.split(render(command, odd).strip("`"))[:2] == ["make", "submit"]
 
 
 def test_a_filled_in_command_is_a_line_of_shell():

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, make_dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, get_type_hints
 
 import pytest
 
@@ -55,6 +55,41 @@ def test_options_have_the_types_of_their_fields():
     )
     workspace = parse(["check", "--data", "/data/pose", "--seed", "3"]).workspace
     assert workspace == Workspace(data=Path("/data/pose"), seed=3)
+
+
+PATHS = {  # flags of paths by command, with what else the command needs
+    "check": (["--data", "--folds", "--submissions", "--json"], []),
+    "predict": (["--image", "--out"], ["--run", "a"]),
+    "blend": (["--files", "--out"], []),
+    "score": (["--file", "--json"], []),
+    "board": (["--json"], []),
+    "report": (["--out"], []),
+    "submit": (["--file"], ["--competition", "c", "--message", "m"]),
+    "verify": ([""], []),
+    "reproduce": (["--json"], []),
+    "bench": (["--json"], []),
+}
+
+
+def _path_flags(command: str) -> int:
+    hints = get_type_hints(COMMANDS[command].options)
+    return sum("Path" in str(hint) for hint in hints.values())
+
+
+@pytest.mark.parametrize(("command", "flag"), [(name, flag) for name, (flags, _) in PATHS.items() for flag in flags])
+def test_a_tilde_in_any_path_is_the_home_folder(command: str, flag: str, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    words = [command, *PATHS[command][1], *([flag] if flag else [])]
+    parsed = parse([*words, "~/a b"])
+    assert f"{tmp_path}/a b" in f"{parsed.options} {parsed.workspace}"
+    for text, message in (("", "an empty path"), ("~nobody_here/a", "no such user")):
+        with pytest.raises(UserError, match=f"{flag or 'folder'}: .*{message}"):
+            parse([*words, text])
+
+
+def test_all_flags_of_paths_are_tested():
+    tested = {name: len(flags) for name, (flags, _) in PATHS.items()} | {"check": 1}
+    assert {name: count for name in COMMANDS if (count := _path_flags(name))} == tested
 
 
 def test_flags_are_built_from_annotated_fields():

@@ -54,8 +54,30 @@ def test_mpjpe_of_a_hand_worked_case():
     assert metrics.mpjpe(predicted, true) == pytest.approx(17 / 34)
     assert metrics.mpjpe_joint(predicted, true)[:3] == pytest.approx([0, 2.5, 6])
     assert metrics.mean_absolute_axis(predicted, true) == pytest.approx(np.array([3, 4, 12]) / 34)
-    with pytest.raises(ValueError, match=r"must be \[N, J, 3\]"):
-        metrics.mpjpe(predicted[0], true[0])
+
+
+SHAPES = [
+    ((4, 17, 3), (1, 17, 3)),
+    ((4, 17, 3), (17, 3)),
+    ((1, 17, 3), (4, 17, 3)),
+    ((4, 17, 3), (4, 1, 3)),
+    ((4, 17, 3), (4, 17, 1)),
+    ((4, 17, 3), (1, 1, 3)),
+    ((4, 17, 3), ()),
+    ((4, 17, 3), (5, 17, 3)),
+    ((4, 17, 3), (4, 16, 3)),
+    ((17, 3), (17, 3)),
+    ((4, 17, 2), (4, 17, 2)),
+    ((2, 4, 17, 3), (2, 4, 17, 3)),
+]
+
+
+@pytest.mark.parametrize("shapes", SHAPES)
+@pytest.mark.parametrize("name", ["mpjpe", "mpjpe_joint", "joint_errors", "mean_absolute_axis"])
+def test_errors_of_poses_of_different_shapes_raise(name: str, shapes: tuple[tuple[int, ...], tuple[int, ...]]):
+    with pytest.raises(ValueError, match=r"must be \[N, J, 3\].*but got") as raised:
+        getattr(metrics, name)(np.zeros(shapes[0]), np.zeros(shapes[1]))
+    assert all(str(shape) in str(raised.value) for shape in shapes)
 
 
 def test_seeds_depend_on_every_key_and_on_nothing_else():

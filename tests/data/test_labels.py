@@ -242,6 +242,11 @@ BAD_IMAGES: dict[str, tuple[Damage, str]] = {
     ),
     "only a part of the header": (change_image(lambda content: content[:100]), "can't be decoded|can't be read"),
     "noise": (change_image(lambda content: b"\xff\xd8hello\xff\xd9"), "can't be decoded"),
+    "a hole": (change_image(lambda content: content[:6000] + bytes(500) + content[6500:]), ": damaged"),
+    "a sector of another file": (
+        change_image(lambda content: content[:6000] + b"\xff\xf0 text" * 64 + content[6512:]),
+        ": damaged",
+    ),
     "CMYK": (change_image(lambda content: encoded(content, "CMYK")), "CMYK, expected RGB"),
     "greyscale": (change_image(lambda content: encoded(content, "L")), "greyscale, expected RGB"),
     "PNG": (change_image(lambda content: encoded(content, kind="PNG")), "not a JPEG"),
@@ -307,6 +312,7 @@ HARMLESS: dict[str, Damage] = {
     "an upright image": change_image(lambda content: content[:2] + exif_segment(1) + content[2:]),
     "an image of unknown orientation": change_image(lambda content: content[:2] + exif_segment(0) + content[2:]),
     "zeros after an image": change_image(lambda content: content + bytes(8)),
+    "an appendix": change_image(lambda content: content + b"appendix" * 100),
 }
 
 

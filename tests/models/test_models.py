@@ -9,8 +9,9 @@ import timm
 import torch
 
 import models
+from models import integral
 from models.hourglass import StackedHourglass
-from models.integral import IntegralRegression
+from models.integral import IntegralRegression, normalisation
 from models.lifter import Lifter
 from models.recipes import ThreeD
 
@@ -291,6 +292,45 @@ def test_backbones_give_the_volume_and_train_all_unfrozen_weights(backbone: str)
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     assert len(trained) > 100
     assert all(parameter.grad is not None for parameter in trained)
+
+
+IMAGENET, HALF, CLIP = (0.485, 0.456, 0.406), (0.5, 0.5, 0.5), (0.48145466, 0.4578275, 0.40821073)
+NORMALISATIONS = {
+    "resnet18": (IMAGENET, (0.229, 0.224, 0.225)),
+    "test_resnet": (HALF, HALF),  # of integral-small
+    "resnetv2_50": (HALF, HALF),
+    "inception_v4": (HALF, HALF),
+    "mobilenetv3_large_100.miil_in21k": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "convnext_base.clip_laion2b": (CLIP, (0.26862954, 0.26130258, 0.27577711)),
+}
+
+
+@pytest.mark.parametrize("backbone", NORMALISATIONS)
+def test_images_are_normalised_as_the_backbone_expects(backbone: str) -> None:
+    assert normalisation(backbone) == NORMALISATIONS[backbone]
+    with torch.device("meta"):
+        spec = models.create("integral", backbone=backbone, input_size=256).spec
+    assert (spec.mean, spec.std) == NORMALISATIONS[backbone]
+
+
+def test_heatmap_networks_use_the_normalisation_of_imagenet() -> None:
+    for name in HEATMAP:
+        assert create(name).spec.mean == IMAGENET
+
+
+def test_saved_weights_keep_their_normalisation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also with another version of timm; files of earlier versions contain none, and were trained with ImageNet's."""
+    module = create("integral-small")
+    weights = module.state_dict()
+    monkeypatch.setattr(integral, "normalisation", lambda _: (CLIP, CLIP))
+    later, earlier = create("integral-small"), create("integral-small")
+    assert later.spec.mean == CLIP
+    later.load_state_dict(weights)
+    assert (later.spec.mean, later.spec.std) == (module.spec.mean, module.spec.std) == (HALF, HALF)
+    del weights["normalisation"]
+    earlier.load_state_dict(weights)
+    assert earlier.spec.mean == pytest.approx(IMAGENET)
+    assert earlier.spec.std == pytest.approx((0.229, 0.224, 0.225))
 
 
 def test_backbone_without_the_stride_or_for_other_image_sizes_raises(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,15 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
 
 import models
+from competition.cli.main import main
 from competition.common.errors import RunError
 from competition.training import loop
 from competition.training.failures import report_out_of_memory
@@ -98,7 +101,169 @@ class Own(ThreeDHourglass):
 """,
         "loss returned float, expected a dict",
     ),
+    "poses without a batch": (
+        """
+from models.three_d import ThreeDHourglass
+class Own(ThreeDHourglass):
+    def forward(self, images):
+        return super().forward(images)._replace(pose_mm=self.pose_mean_mm)
+""",
+        "forward returned pose_mm [17, 3] of torch.float32, expected [8, 17, 3] of floats",
+    ),
+    "poses of another batch": (
+        """
+from models.three_d import ThreeDHourglass
+class Own(ThreeDHourglass):
+    def forward(self, images):
+        return super().forward(images[:1])
+""",
+        "forward returned pose_mm [1, 17, 3] of torch.float32, expected [8, 17, 3]",
+    ),
+    "flat poses": (
+        """
+from models.three_d import ThreeDHourglass
+class Own(ThreeDHourglass):
+    def forward(self, images):
+        output = super().forward(images)
+        return output._replace(pose_mm=output.pose_mm.flatten(1))
+""",
+        "forward returned pose_mm [8, 51] of torch.float32, expected [8, 17, 3]",
+    ),
+    "poses without the root, only for prediction": (
+        """
+from models.three_d import ThreeDHourglass
+class Own(ThreeDHourglass):
+    def forward(self, images):
+        output = super().forward(images)
+        return output if self.training else output._replace(pose_mm=output.pose_mm[:, 1:])
+""",
+        "16, 3] of torch.float32, expected [",
+    ),
+    "poses of whole numbers": (
+        """
+from models.three_d import ThreeDHourglass
+class Own(ThreeDHourglass):
+    def forward(self, images):
+        output = super().forward(images)
+        return output._replace(pose_mm=output.pose_mm.long())
+""",
+        "forward returned pose_mm [8, 17, 3] of torch.int64, expected [8, 17, 3] of floats",
+    ),
+    "a loss that is NaN at once": (
+        """
+from models.three_d import ThreeDHourglass
+class Own(ThreeDHourglass):
+    def loss(self, output, target):
+        return {"total": super().loss(output, target)["total"] * float("nan")}
+""",
+        "the loss of the first step is nan (Ids [",
+    ),
+    "poses that are NaN": (
+        """
+from models.three_d import ThreeDHourglass
+class Own(ThreeDHourglass):
+    def forward(self, images):
+        output = super().forward(images)
+        return output._replace(pose_mm=output.pose_mm * float("nan"))
+""",
+        "the predicted pose of Id ",
+    ),
+    "a loss that depends on no parameter": (
+        """
+from models.three_d import ThreeDHourglass
+class Own(ThreeDHourglass):
+    def loss(self, output, target):
+        return {"total": target.pose_mm.mean()}
+""",
+        "the loss 'total' depends on no parameter",
+    ),
+    "a loss that has no gradient": (
+        """
+from models.three_d import ThreeDHourglass
+class Own(ThreeDHourglass):
+    def loss(self, output, target):
+        total = output.maps[0].sigmoid()
+        total.mul_(2)
+        return {"total": total.mean()}
+""",
+        "RuntimeError in the backward pass",
+    ),
+    "no Module": (
+        "import torch\ndef Own(recipe):\n    return torch.nn.Linear(3, 3)\n",
+        "models.own:Own is Linear, expected a subclass of models.contract.Module",
+    ),
+    "no parameters": (
+        """
+from models.contract import Module
+class Own(Module):
+    def __init__(self, recipe):
+        super().__init__(recipe, 64)
+""",
+        "models.own:Own has no parameters to train",
+    ),
+    "no class of that name": (
+        "",
+        "expected network = \"models.file:Class\" in ThreeD, but got network='models.own:Own'",
+    ),
 }
+
+
+@pytest.mark.parametrize("network", ["", "models.own", "models.own:", ":Own", "models.nowhere:Own", "nowhere.own:Own"])
+def test_a_recipe_that_names_no_network_is_reported_in_one_line(
+    command: Command, folds: None, monkeypatch: pytest.MonkeyPatch, capsys, network: str
+):
+    monkeypatch.setattr(ThreeD, "network", network)
+    assert command(*TRAIN) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: model 3dhg-small: expected network = ")
+    assert f"but got network={network!r}" in error
+    assert error.count("\n") == 1
+
+
+class NoRecipe:
+    """Not derived from Recipe."""
+
+
+class Undecorated(ThreeD):
+    """Its setting isn't a field, so that it couldn't be set."""
+
+    width: int = 3
+
+
+@dataclass
+class Entry:
+    """A dataclass, but no recipe."""
+
+    epochs: int = 2
+
+
+ENTRIES = {
+    "a dict": ({"epochs": 2}, "MODELS has a dict, expected an instance of a recipe: @dataclass(frozen=True, kw_only"),
+    "another class": (NoRecipe(), "MODELS has a NoRecipe, expected an instance of a recipe"),
+    "another dataclass": (Entry(), "MODELS has a Entry, expected an instance of a recipe"),
+    "the class": (ThreeD, "MODELS has the class ThreeD, expected an instance of a recipe"),
+    "None": (None, "MODELS has a NoneType, expected an instance of a recipe"),
+    "no dataclass": (Undecorated(), "kw_only=True) above the class Undecorated, which has settings (width)"),
+}
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_a_model_without_a_recipe_is_reported_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys, name: str):
+    entry, expected = ENTRIES[name]
+    monkeypatch.setitem(models.MODELS, "own", entry)
+    assert main(["train", "--model", "own"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: model own: ")
+    assert expected in error
+    assert error.count("\n") == 1
+
+
+def test_a_recipe_without_settings_of_its_own_needs_no_decorator(monkeypatch: pytest.MonkeyPatch):
+    class Plain(ThreeD):
+        network: ClassVar[str] = "models.own:Own"
+
+    monkeypatch.setitem(models.MODELS, "own", Plain())
+    assert models.recipe("own", epochs=3).epochs == 3
 
 
 @pytest.fixture

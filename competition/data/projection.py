@@ -1,0 +1,118 @@
+"""Compare pose2d with pose3d row by row: each pose2d is the perspective image of its pose3d."""
+
+from pathlib import Path
+
+import numpy as np
+
+from competition.common.arrays import Bools, Float64, Floats, Intp
+from competition.common.skeleton import JOINTS, MIRROR
+from competition.data.faults import Fault, are_few
+
+MISMATCH = 0.1  # RMS distance of the joints, relative to the pose's size; matching rows without noise: < 1e-3
+NOISE = 0.02  # up to which the camera is fitted well enough to see on which side it is
+_CHUNK = 20_000  # rows, which bounds the memory
+_LIMBS = {"arms": (11, 12, 13, 14, 15, 16), "legs": (1, 2, 3, 4, 5, 6)}
+
+
+def find_joint_faults(path: Path, pose2d_px: Floats, pose_mm: Floats) -> list[Fault]:
+    """Find joints that pose2d [N, 17, 2] and pose3d [N, 17, 3] name differently."""
+    order = match_joints(pose2d_px, pose_mm)
+    if not (moved := np.flatnonzero(order != np.arange(len(JOINTS)))).size:
+        return []
+    now, then = (float(np.median(project(pose2d_px, pose)[0])) for pose in (pose_mm, pose_mm[:, order]))
+    if now < NOISE or then > min(now / 2, MISMATCH / 2):
+        return []
+    what = f"pose2d and pose3d name the joints differently: {_describe(order, moved)}"
+    return [Fault(path, what, "correct the array that doesn't match the images")]
+
+
+def find_row_faults(path: Path, pose2d_px: Floats, pose_mm: Floats, step: int) -> list[Fault]:
+    """Find rows whose pose2d and pose3d are of different images, if there are some among every `step`th row."""
+    if are_few(mismatches(pose2d_px[::step], pose_mm[::step])):
+        return []
+    rows = np.flatnonzero(mismatches(pose2d_px, pose_mm))
+    fix = "one of them in another order, or of other images? take both from one source"
+    return [Fault(path, "rows of pose3d don't match pose2d", fix, [f"Id {row + 1}" for row in rows])]
+
+
+def mismatches(pose2d_px: Floats, pose_mm: Floats) -> Bools:
+    """Return a mask [N] of the rows whose pose2d isn't an image of their pose3d."""
+    return np.asarray(project(pose2d_px, pose_mm)[0] > MISMATCH)
+
+
+def behind_share(pose2d_px: Floats, pose_mm: Floats) -> float | None:
+    """Return the share of rows that are only an image of their pose if z pointed towards the camera.
+
+    None if there is no such evidence: without perspective, or where noise hides it.
+    """
+    residual, root_depth = project(pose2d_px, pose_mm)
+    known = (residual < NOISE) & (np.abs(root_depth) < 20)
+    return float((root_depth[known] < 0).mean()) if known.mean() > 0.5 else None
+
+
+def project(pose2d_px: Floats, pose_mm: Floats) -> tuple[Float64, Float64]:
+    """Fit a camera to each row; return its error [N] relative to the pose's size, and the root's depth [N] in metres.
+
+    The camera is a perspective or an orthographic one, whichever fits better: without noise the former is exact, and
+    with noise the latter is better determined.
+    """
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        parts = [_project(pose2d_px[i : i + _CHUNK], pose_mm[i : i + _CHUNK]) for i in range(0, len(pose_mm), _CHUNK)]
+    error, depth = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return error, depth
+
+
+def _project(pose2d_px: Floats, pose_mm: Floats) -> tuple[Float64, Float64]:
+    size_px = np.maximum(np.ptp(pose2d_px, axis=1).max(axis=1), 1e-6).astype(np.float64)[:, None, None]
+    uv = (pose2d_px - pose2d_px.mean(axis=1, keepdims=True)) / size_px
+    xyz = pose_mm.astype(np.float64) / 1000
+    xy = xyz[..., :2] - xyz[..., :2].mean(axis=1, keepdims=True)
+    scale = (xy * uv).sum(axis=(1, 2)) / np.maximum((xy * xy).sum(axis=(1, 2)), 1e-12)
+    flat = _rms(uv - scale[:, None, None] * xy)
+    # u = (f x + c z + b) / (z + d) for each axis, or u z = f x - d u + c z + b, which is linear in f, d, c and b:
+    # subtracting the parts of all terms along z and 1 leaves f and d
+    z = xyz[..., 2:]
+    terms = np.concatenate([xy, uv, uv * z], axis=2)
+    terms -= terms.mean(axis=1, keepdims=True)
+    along = z - z.mean(axis=1, keepdims=True)
+    squared = np.maximum((along * along).sum(axis=1, keepdims=True), 1e-12)
+    terms -= along * ((along * terms).sum(axis=1, keepdims=True) / squared)
+    x, u, uz = (part.reshape(len(z), -1) for part in np.split(terms, 3, axis=2))
+    xx, xu, uu, xt, ut = (np.einsum("nj,nj->n", a, b) for a, b in ((x, x), (x, u), (u, u), (x, uz), (u, uz)))
+    determinant = xu * xu - xx * uu
+    f, depth = (xu * ut - uu * xt) / determinant, (xx * ut - xu * xt) / determinant
+    error = (uz - f[:, None] * x + depth[:, None] * u).reshape(uv.shape) / (z + depth[:, None, None])
+    return np.fmin(_rms(error), flat), depth
+
+
+def match_joints(pose2d_px: Floats, pose_mm: Floats) -> Intp:
+    """Return the joint of pose3d [17] at each joint of pose2d, by their mean distance after scaling."""
+    uv, xy, joints = _scaled(pose2d_px), _scaled(pose_mm[..., :2]), range(len(JOINTS))
+    cost = np.array([[np.square(uv[:, i] - xy[:, j]).sum(axis=1).mean() for j in joints] for i in joints])
+    nearest: Intp = cost.argmin(axis=1)
+    if len(set(nearest.tolist())) == len(JOINTS):
+        return nearest
+    from scipy.optimize import linear_sum_assignment
+
+    return np.asarray(linear_sum_assignment(cost)[1])
+
+
+def _scaled(points: Floats) -> Floats:
+    """Return points [N, 17, 2] relative to their mean, with an RMS distance of 1."""
+    centred = points - points.mean(axis=1, keepdims=True)
+    return np.asarray(centred / np.maximum(_rms(centred), 1e-6)[:, None, None])
+
+
+def _rms(points: Floats) -> Float64:
+    return np.asarray(np.sqrt(np.square(points).sum(axis=2, dtype=np.float64).mean(axis=1)))
+
+
+def _describe(order: Intp, moved: Intp) -> str:
+    """Say which limbs are exchanged, or else which joints differ."""
+    if all(order[joint] == MIRROR[joint] for joint in moved):
+        for name, limbs in _LIMBS.items():
+            if sorted(moved) == sorted(limbs):
+                return f"left and right {name} are exchanged in one of them"
+        if sorted(moved) == sorted((*_LIMBS["arms"], *_LIMBS["legs"])):
+            return "left and right are exchanged in one of them"
+    return ", ".join(f"{JOINTS[joint]} of pose2d is {JOINTS[order[joint]]} of pose3d" for joint in moved[:4])
