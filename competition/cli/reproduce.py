@@ -52,8 +52,8 @@ def reproduce(
 ) -> list[Reproduced]:
     """Train the poster's models that aren't trained yet, average and blend them; return one row per model and blend.
 
-    `parallel` networks (see `train_folds`) are trained at the same time, each with `workers` loader processes; `fold` is
-    a number or all.
+    `fold` is a number or all; `parallel` networks (see `train_folds`) are trained at the same time, each with `workers`
+    loader processes.
     """
     if scale not in SCALES:
         raise UserError(unknown_message("scale", scale, SCALES))

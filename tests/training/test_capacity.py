@@ -1,7 +1,6 @@
 """Folds at the same time, threads and loader processes follow from the model and the machine, not from its load."""
 
 import json
-import logging
 import os
 import resource
 import signal
@@ -37,16 +36,14 @@ ROOM: dict[
 
 
 @pytest.mark.parametrize("name", ROOM)
-def test_loader_processes_are_limited_to_the_room_for_them(
-    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-):
+def test_loader_processes_are_limited_to_the_room_for_them(name: str, monkeypatch: pytest.MonkeyPatch):
     free, files, wanted, trainings, granted, words = ROOM[name]
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=free * MB, f_frsize=1))
     monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
     monkeypatch.setattr(os, "listdir", lambda _: ["0"] * 12)
-    monkeypatch.setattr(logging.getLogger("competition"), "propagate", True)
+    messages: list[str] = []
+    monkeypatch.setattr(capacity.log, "warning", messages.append)
     assert capacity.affordable_workers(wanted, BATCH, trainings=trainings) == granted
-    messages = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(messages) == (granted < wanted)
     assert all(word in messages[0] for word in words)
 
