@@ -1,8 +1,10 @@
 """Calls into a model's code, which may be the user's own; its errors and wrong results become RunError."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 import models
@@ -49,8 +51,9 @@ def total_loss(name: str, model: Module, output: Output, target: Target) -> Tens
 
 
 def backward(name: str, loss: Tensor) -> None:
-    """Accumulate the gradients of a loss."""
-    with report_model_errors(name, everywhere=True):
+    """Accumulate the gradients of a loss; of several processes, an error may be that of the connection to another."""
+    alone = not (dist.is_available() and dist.is_initialized())
+    with report_model_errors(name, everywhere=True) if alone else nullcontext():
         torch.autograd.backward(loss)
 
 
