@@ -14,8 +14,7 @@ import numpy as np
 
 from competition.blending.agreement import CHANGES, Agreement, agreement, changed, culprits
 from competition.blending.profile import profile_difference
-from competition.common.arrays import Bools, Float32, Intp
-from competition.common.seeds import generator
+from competition.common.arrays import Bools, Float32
 
 ROWS: Final = 4000  # out-of-fold rows that are compared; more hardly change the figures
 TEST_ROWS: Final = 1500  # likewise
@@ -83,11 +82,6 @@ class Pair:
     def outliers(self) -> float:
         """The share of test rows that are farther apart than 99 % of the out-of-fold rows."""
         return float((self.test.row_mm > np.quantile(self.expected.row_mm, 0.99)).mean())
-
-
-def sample_rows(rows: int, limit: int) -> Intp:
-    """Choose at most `limit` of `rows` rows at random, ascending and always the same ones."""
-    return np.sort(generator(0, "consistency").permutation(rows)[:limit])
 
 
 def inconsistencies(files: Sequence[PredictedFile], true_mm: Float32) -> list[str]:

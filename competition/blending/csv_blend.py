@@ -9,11 +9,12 @@ from typing import Final
 import numpy as np
 
 from competition.blending.agreement import CHANGES, agreement, changed, culprits
-from competition.blending.consistency import LEAST_ROWS, sample_rows
+from competition.blending.consistency import LEAST_ROWS
 from competition.common.arrays import Float32, Float64, Int64
 from competition.common.errors import UserError
 from competition.common.files import AnyPath, sha256_file, to_path
 from competition.common.pose_csv import check_frame_and_unit, read_poses
+from competition.common.seeds import sample_rows
 from competition.common.skeleton import AXES, BONES, JOINTS
 from competition.runs.blends import Blend, check_folder, write_blend
 from competition.runs.provenance import Provenance

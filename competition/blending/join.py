@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from competition.blending.consistency import ROUNDING_MM, ROWS, TEST_ROWS, PredictedFile, inconsistencies, sample_rows
+from competition.blending.consistency import ROUNDING_MM, ROWS, TEST_ROWS, PredictedFile, inconsistencies
 from competition.blending.out_of_fold_faults import find_fault
 from competition.blending.virtual import NAMES as VIRTUAL
 from competition.blending.virtual import virtual_members
@@ -19,6 +19,7 @@ from competition.common.errors import RunError
 from competition.common.files import sha256_file
 from competition.common.metrics import mpjpe
 from competition.common.pose_csv import Poses, check_frame_and_unit, read_poses
+from competition.common.seeds import sample_rows
 from competition.common.skeleton import AXES, JOINTS
 from competition.runs.blends import MemberErrors
 from competition.runs.candidates import Candidate, read_out_of_fold_parts

@@ -8,13 +8,20 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import forkserver
+from pathlib import Path
 
+QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds of processor time, and the period
 GRACE_SECONDS = 30.0  # between terminate and kill: time to save a checkpoint
 
 
 def usable_cores() -> int:
-    """Return the number of cores that this process may use, which a container or taskset can limit."""
-    return len(os.sched_getaffinity(0))
+    """Return the number of cores that this process may use, which taskset or a container's quota can limit."""
+    cores = len(os.sched_getaffinity(0))
+    try:
+        quota, period = QUOTA.read_text().split()
+        return min(cores, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):  # no quota
+        return cores
 
 
 def preload(modules: Sequence[str]) -> None:

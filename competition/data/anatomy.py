@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from competition.common.arrays import Floats
-from competition.common.skeleton import BONES, JOINTS, LEFT, PARENTS, RIGHT
+from competition.common.seeds import sample_rows
+from competition.common.skeleton import BONES, JOINTS, LEFT, PARENTS, RIGHT, ROOT
 from competition.data.faults import Fault
 
 SAMPLE = 5_000  # rows; medians change little beyond
@@ -18,6 +19,7 @@ ASYMMETRY = 0.01  # half of the relative difference of a pose's left and right b
 SYMMETRY = 1.25  # largest ratio of the median lengths of left and right
 LEAST_BONE_MM = 10.0
 CLEAR_MM = 50.0  # distance of the knees from the lines between hip and foot, both legs, from which legs are bent
+UPRIGHT = 0.5  # least height of the thorax above the hips, relative to their distance, from which a pose is upright
 CLEAR_ROWS = 20  # bent legs needed to judge
 
 # Joint at each position of other data sets' orders, -1: a joint that the competition doesn't have
@@ -38,7 +40,7 @@ _PAIRS = tuple(zip(RIGHT, LEFT, strict=True))
 
 def find_skeleton_faults(path: Path, pose_mm: Floats) -> list[Fault]:
     """Find joints of pose3d [N, 17, 3] in another order, by the lengths between them."""
-    sample = pose_mm[:: -(-len(pose_mm) // SAMPLE) or 1]
+    sample = pose_mm[sample_rows(len(pose_mm), SAMPLE)]
     if (defect := next(skeleton_defects(sample), None)) is None:
         return []
     fix = f"joints in another order? expected {', '.join(JOINTS)}"
@@ -113,9 +115,11 @@ def knee_bend_mm(pose_mm: Floats) -> Floats:
 
 
 def backward_share(pose_mm: Floats) -> float | None:
-    """Return the share of poses with bent legs whose knees bend backwards; None where too few legs are bent."""
+    """Return the share of upright poses with bent legs whose knees bend backwards; None where too few are bent."""
     bend_mm = knee_bend_mm(pose_mm)
-    clear = np.abs(bend_mm) > CLEAR_MM
+    trunk_mm = pose_mm[:, _THORAX] - pose_mm[:, ROOT]
+    is_upright = -trunk_mm[:, 1] > UPRIGHT * np.linalg.norm(trunk_mm, axis=1)  # y points down
+    clear = is_upright & (np.abs(bend_mm) > CLEAR_MM)
     return float((bend_mm[clear] < 0).mean()) if clear.sum() >= CLEAR_ROWS else None
 
 

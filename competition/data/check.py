@@ -13,14 +13,14 @@ from competition.common.console import bar
 from competition.common.errors import Command, DataError, FoldsError
 from competition.common.files import sha256_lines
 from competition.common.skeleton import BONES, IMAGE_PX, JOINTS, ROOT
-from competition.data.agreement import axis_correlation, find_doubtful_rows
 from competition.data.faults import Fault, are_finite, is_file_name, mean_distance, outside_image
 from competition.data.folds import read_folds
 from competition.data.images import ImageFault, find_image_fault, missing_fix, missing_images, read_image
 from competition.data.labels import TEST_LIST, TRAIN_LIST, read_label_arrays, read_list
 from competition.data.leaks import NEAR_MM, near_copies, split_groups, split_instants, split_instants_fault
+from competition.data.matching import axis_correlation, find_doubtful_rows
 from competition.data.names import SCHEMES, ImageName, best_strategy, parse_name
-from competition.data.order import find_order_faults, order_facts
+from competition.data.row_order import find_order_faults, order_facts
 
 SAMPLE = 20_000  # images to decode, unless all are requested
 BONE_CHANGE_MM = 20.0  # within a subject; rigid bones change by rounding only

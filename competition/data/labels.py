@@ -14,7 +14,6 @@ from competition.common.arrays import Float32, Int64
 from competition.common.errors import Command, UserError
 from competition.common.files import AnyPath, read_text, sha256_lines, to_path
 from competition.common.skeleton import IMAGE_PX, JOINTS
-from competition.data.agreement import find_pose_mismatches
 from competition.data.faults import (
     Fault,
     find_list_faults,
@@ -22,8 +21,9 @@ from competition.data.faults import (
     find_pose_faults,
     raise_first,
 )
+from competition.data.matching import find_doubtful_rows, find_pose_mismatches
 from competition.data.names import parse_name
-from competition.data.order import find_order_faults, order_facts
+from competition.data.row_order import find_order_faults, order_facts
 
 TRAIN_LIST, TEST_LIST = "train_images.txt", "valid_images.txt"
 FILTERS = {  # those of hdf5plugin, by the numbers that the HDF Group has registered
@@ -66,6 +66,13 @@ def read_labels(data: AnyPath) -> Labels:
     facts = order_facts([parse_name(name) for name in images], pose3d)
     raise_first(find_order_faults(data / "annot" / TRAIN_LIST, images, facts)[0])
     return Labels(np.arange(1, len(images) + 1), images, pose2d, pose3d)
+
+
+def find_doubts(data: Path, labels: Labels) -> list[Fault]:
+    """Return what is odd about labels that were read without a fault."""
+    facts = order_facts([parse_name(name) for name in labels.images], labels.pose_mm)
+    order = find_order_faults(data / "annot" / TRAIN_LIST, labels.images, facts)[1]
+    return order + find_doubtful_rows(data / "annot" / "train.h5", labels.pose2d_px, labels.pose_mm)
 
 
 def read_test(data: AnyPath) -> TestSet:
@@ -113,7 +120,7 @@ def read_label_arrays(data: Path, rows: int | None) -> tuple[Float32 | None, Flo
         faults += find_pixel_faults(path, pose2d, IMAGE_PX)
     if pose3d is not None:
         faults += find_pose_faults(path, pose3d)
-    if pose2d is not None and pose3d is not None and not faults:
+    if pose2d is not None and pose3d is not None and len(pose3d) and not faults:
         faults += find_pose_mismatches(path, pose2d, pose3d)
     return pose2d, pose3d, faults
 

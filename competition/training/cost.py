@@ -69,7 +69,7 @@ def estimate_seconds(jobs: Iterable[Job], data: Data, parallel: int) -> float:
             continue
         if job.name not in measured:
             number = fold_threads(job.name, device)
-            with threads(number if models.is_small(job.name) else max(1, number // parallel)):
+            with threads(number if number == 1 else max(1, number // parallel)):
                 measured[job.name] = _measure(job, data)
         train_seconds, predict_seconds = measured[job.name]
         predicted = len(data.valid_rows(job.fold)) + len(data.dataset.test.id)

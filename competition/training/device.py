@@ -30,7 +30,7 @@ def choose_device(processes: int = 1) -> torch.device:
 def fold_threads(model: str, device: torch.device) -> int:
     """Return the threads with which this process trains a model: one for a small model on a CPU, otherwise torch's.
 
-    A second thread gains little for so small layers, and slows them down when other programs use the cores. A run's
+    A second thread gains little for such small layers, and slows them down when other programs use the cores. A run's
     bytes depend on the number, so that it depends on nothing else; OMP_NUM_THREADS overrides it.
     """
     one = device.type == "cpu" and models.is_small(model) and "OMP_NUM_THREADS" not in os.environ
@@ -54,7 +54,7 @@ def choose_precision(precision: str, device: torch.device) -> str:
     if precision != "auto":
         return precision
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return "bf16" if BF16_FEATURES & cpu_features() else "fp32"
 
 

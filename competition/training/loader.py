@@ -232,6 +232,8 @@ def _report_loader_errors(workers: int) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, OSError, EOFError) as error:
+        if str(error).startswith("Caught "):  # of the code in a loader process, which goes on
+            raise
         text = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         if "timed out" in text:
             raise UserError(f"no images from the {workers} loader processes for {WAIT_SECONDS} s", fix=fix) from None

@@ -16,6 +16,7 @@ from competition.common.console import Console
 from competition.common.errors import UserError
 from competition.common.workers import preload, worker_processes
 from competition.data.images import check_images
+from competition.data.labels import find_doubts
 from competition.training.jobs import Data, Job
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,8 @@ def train_folds(jobs: Sequence[Job], data: Data, *, parallel: int | None = None,
     if (automatic or (parallel or 1) > 1) and len(jobs) > 1 and gpus is None and rank is None:
         preload([LOOP])  # while this process imports torch
     if not rank:  # once on a machine
+        for doubt in find_doubts(data.dataset.folder, data.dataset.labels):
+            log.warning(str(doubt))
         check_images(data.dataset.folder, data.dataset.labels.images + data.dataset.test.images)
     else:
         Console(quiet=True).activate()
@@ -86,7 +89,7 @@ def _train_in_pool(job: Job, data: Data, parallel: int) -> None:
 
     from competition.training.loop import train
 
-    if not models.is_small(job.name):
+    if torch.cuda.is_available() or not models.is_small(job.name):
         torch.set_num_threads(max(1, _default_threads() // parallel))
     if torch.cuda.is_available():
         process = multiprocessing.current_process()._identity[-1] - 1

@@ -19,6 +19,7 @@ NOISE = 0.25  # of a pose that several cameras disagree on, relative to the diff
 FEW = 0.002  # share of instants that can be single mistakes
 NEAR_FRAMES = 5  # between neighbours
 SHUFFLED = 0.7  # change between neighbours, relative to that between any frames of the sequence
+CONFIRMED = 30  # instants whose cameras all agree, from which the list is in the right order
 JUMP_MM = 50.0  # mean distance of a pose from the middle between its neighbours
 JUMPS = 0.03  # share of jumps that isn't explained by single mistakes
 LEAST_NEIGHBOURS = 20  # to judge
@@ -71,12 +72,15 @@ def find_order_faults(path: Path, images: Sequence[str], facts: OrderFacts) -> t
         )
         certain = len(facts.wrong_instants) > max(1, FEW * facts.instants) and not facts.continuous
         return ([fault], []) if certain else ([], [fault])
+    agreeing = facts.instants >= CONFIRMED  # renumbered frames of a subset may be far apart in time
     if facts.change is not None and facts.change >= SHUFFLED:
         what = f"in another order than train.h5: poses change between neighbouring frames {facts.change:.0%} as much as"
-        return [Fault(path, f"{what} between any frames of a sequence", fix)], []
+        fault = Fault(path, f"{what} between any frames of a sequence", fix)
+        return ([], [fault]) if agreeing else ([fault], [])
     if len(facts.jumps) > JUMPS * facts.neighbours:
         what = "in another order than train.h5: poses that resemble neither neighbouring frame"
-        return [Fault(path, what, fix, places(facts.jumps))], []
+        fault = Fault(path, what, fix, places(facts.jumps))
+        return ([], [fault]) if agreeing else ([fault], [])
     return [], []
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from competition.common.arrays import Float64, Floats
+from competition.common.seeds import sample_rows
 from competition.common.skeleton import AXES, IMAGE_PX
 from competition.data.anatomy import backward_share, find_skeleton_faults
 from competition.data.faults import BOX_SHARE, Fault
@@ -26,13 +27,13 @@ def find_pose_mismatches(path: Path, pose2d_px: Floats, pose_mm: Floats) -> list
 
     Judge a sample of the rows.
     """
-    step = -(-len(pose_mm) // SAMPLE) or 1
-    sample2d_px, sample_mm = pose2d_px[::step], pose_mm[::step]
+    rows = sample_rows(len(pose_mm), SAMPLE)
+    sample2d_px, sample_mm = pose2d_px[rows], pose_mm[rows]
     return (
         find_skeleton_faults(path, sample_mm)
         or find_joint_faults(path, sample2d_px, sample_mm)
         or _find_axis_faults(path, sample2d_px, sample_mm)
-        or find_row_faults(path, pose2d_px, pose_mm, step)
+        or find_row_faults(path, pose2d_px, pose_mm, rows)
         or find_depth_faults(path, sample2d_px, sample_mm)
     )
 
@@ -105,15 +106,15 @@ def is_mirrored(pose2d_px: Floats, pose_mm: Floats) -> bool | None:
 
 def find_depth_faults(path: Path, pose2d_px: Floats, pose_mm: Floats) -> list[Fault]:
     """Find z of pose3d with the wrong sign, and left and right exchanged in all arrays."""
-    backward = backward_share(pose_mm)
-    bend = f"the knees bend backwards in {backward:.0%} of the poses" if backward is not None else "by the perspective"
+    backward, behind = backward_share(pose_mm), behind_share(pose2d_px, pose_mm)
+    bend = f"the knees bend backwards in {backward:.0%} of the poses" if backward is not None else ""
     if is_mirrored(pose2d_px, pose_mm):
-        what = f"z of pose3d points towards the camera or is mirrored, expected z away from it ({bend})"
-        return [Fault(path, what, "multiply z by -1")]
+        what = "z of pose3d points towards the camera or is mirrored, expected z away from it"
+        by = "by the perspective" if behind is not None and behind >= SURE else bend
+        return [Fault(path, f"{what} ({by})", "multiply z by -1")]
     if backward is not None and backward > BACKWARD:
         fix = "exchange joints 11-13 and 14-16 of pose2d and pose3d, or restore images that were mirrored"
         return [Fault(path, f"joints 11-13 aren't the left arm, or images are mirrored: {bend}", fix)]
-    behind = behind_share(pose2d_px, pose_mm)
     if behind is not None and backward is not None and min(behind, backward) > PARTLY:
         what = f"z of pose3d points towards the camera in {behind:.0%} of the rows, expected z away from it ({bend})"
         return [Fault(path, what, "multiply z of these rows by -1")]

@@ -11,7 +11,7 @@ from competition.common.arrays import Float32
 from competition.common.errors import DataError
 from competition.data.labels import read_labels
 from competition.data.names import parse_name
-from competition.data.order import OrderFacts, find_order_faults, order_facts
+from competition.data.row_order import OrderFacts, find_order_faults, order_facts
 from tests.data.damage import change_lines, check_all
 
 Order = Callable[[list[str]], list[int]]
