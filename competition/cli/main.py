@@ -16,8 +16,7 @@ from competition.common.stop import INTERRUPTED, TERMINATED
 from competition.common.workspace import Workspace
 
 _SPACE: Final = "free disk space or fix the permissions"
-_FIXES: Final = {  # by the code of an OSError
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS), _SPACE),
+_FIXES: Final = {  # by the code of an OSError that has another cause
     errno.EISDIR: "expected a file, not a folder",
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
     errno.ENAMETOOLONG: "use shorter names",
@@ -48,8 +47,8 @@ def _explain(error: BaseException, invocation: Invocation | None) -> tuple[str, 
         return f"error: {describe(error, invocation.workspace if invocation else Workspace())}", USER_ERROR
     if isinstance(error, OSError):
         where = f" ({error.filename})" if error.filename else ""
-        fix = _FIXES.get(error.errno or 0, "")
-        return f"error: {error.strerror or error}{where}{': ' * bool(fix)}{fix}", USER_ERROR
+        fix = _FIXES.get(error.errno or 0, _SPACE)
+        return f"error: {error.strerror or error}{where}: {fix}", USER_ERROR
     code = TERMINATED if isinstance(error, SystemExit) else INTERRUPTED
     if invocation and invocation.command == "submit":
         return "interrupted: check ledger.csv and the competition's page before you submit again", code

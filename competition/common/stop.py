@@ -52,8 +52,6 @@ class Stop:
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Raise the first signal at once while this block waits for something that may never happen."""
-        if self.signal is not None:
-            self.raise_requested()
         self._waiting = True
         try:
             yield

@@ -110,7 +110,7 @@ def find_depth_faults(path: Path, pose2d_px: Floats, pose_mm: Floats) -> list[Fa
     bend = f"the knees bend backwards in {backward:.0%} of the poses" if backward is not None else ""
     if is_mirrored(pose2d_px, pose_mm):
         what = "z of pose3d points towards the camera or is mirrored, expected z away from it"
-        by = "by the perspective" if behind is not None and behind >= SURE else bend
+        by = bend if backward is not None and backward > BACKWARD else "by the perspective"
         return [Fault(path, f"{what} ({by})", "multiply z by -1")]
     if backward is not None and backward > BACKWARD:
         fix = "exchange joints 11-13 and 14-16 of pose2d and pose3d, or restore images that were mirrored"

@@ -1,5 +1,7 @@
 """Training jobs: model, data, fold and the configuration recorded with a run."""
 
+import logging
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,10 +12,13 @@ from competition.common.errors import RunError
 from competition.common.workspace import Workspace
 from competition.data.dataset import Dataset
 from competition.data.folds import FoldsMeta, read_folds
+from competition.data.labels import find_doubts
 from competition.runs.folders import FULL, fold_folder
 from competition.runs.provenance import Provenance, provenance
 from competition.runs.record import RunConfig, Setting, read_config, started_folds
 from models.recipes import Recipe
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +78,9 @@ class Data:
 def open_data(workspace: Workspace) -> Data:
     """Read, validate and hash the data set and its folds; raise FoldsError if there are no folds for this data."""
     dataset = Dataset(workspace.data)
+    if os.environ.get("RANK", "0") == "0":  # of several processes, the first one warns
+        for doubt in find_doubts(dataset.folder, dataset.labels):
+            log.warning(str(doubt))
     fold_of_row, folds = read_folds(workspace.folds, dataset.images_sha256)
     made = provenance(dataset, folds.folds_sha256)
     return Data(dataset=dataset, fold_of_row=fold_of_row, folds=folds, provenance=made)

@@ -16,7 +16,6 @@ from competition.common.console import Console
 from competition.common.errors import UserError
 from competition.common.workers import preload, worker_processes
 from competition.data.images import check_images
-from competition.data.labels import find_doubts
 from competition.training.jobs import Data, Job
 
 log = logging.getLogger(__name__)
@@ -45,8 +44,6 @@ def train_folds(jobs: Sequence[Job], data: Data, *, parallel: int | None = None,
     if (automatic or (parallel or 1) > 1) and len(jobs) > 1 and gpus is None and rank is None:
         preload([LOOP])  # while this process imports torch
     if not rank:  # once on a machine
-        for doubt in find_doubts(data.dataset.folder, data.dataset.labels):
-            log.warning(str(doubt))
         check_images(data.dataset.folder, data.dataset.labels.images + data.dataset.test.images)
     else:
         Console(quiet=True).activate()

@@ -30,7 +30,7 @@ EPOCHS = 4
     [
         (signal.SIGKILL, 2, "error: a training process was killed by SIGKILL"),
         (signal.SIGINT, 130, "interrupted: "),
-        (signal.SIGTERM, 143, "interrupted: "),
+        pytest.param(signal.SIGTERM, 143, "interrupted: ", marks=pytest.mark.slow),
     ],
 )
 def test_when_one_of_two_processes_is_stopped_both_end_and_the_same_command_resumes(
