@@ -19,7 +19,7 @@ from competition.blending.compare import MethodResult, compare, describe, notes_
 from competition.blending.fitted import SearchedWeights, Weights
 from competition.blending.join import join
 from competition.blending.options import check_blend
-from competition.blending.plan import make_plan
+from competition.blending.plan import Plan, make_plan
 from competition.blending.problem import Problem
 from competition.blending.search import journal
 from competition.common.arrays import Float64, Int64
@@ -100,18 +100,11 @@ def blend(
     }
     files = {"study.journal": journal(_studies(results)), **shipped.fitted.files(joined.names)}
     facts = replace(describe(problem, plan, results), members=joined.errors)
-    is_simple = plan.ships_as in ("mean", "best single")
-    ships = plan.ships_as if is_simple else facts.shipped
-    notes = [*joined.notes, f"submission.csv.gz is the {ships}: {facts.why}", *notes_on_gain(facts, plan)]
-    if problem.thinned is not problem:
-        notes.append(
-            f"weights searched on {problem.thinned.rows} of {problem.rows} rows, from all sequences; errors are over "
-            "all rows"
-        )
+    notes = (*joined.notes, *_notes(problem, plan, facts))
     facts = replace(facts, provenance=provenance, inputs=joined.inputs, seconds=round(time.perf_counter() - started, 3))
     facts = write_blend(out, facts, test_id=joined.test_id, poses=poses, files=files, submissions=submissions)
     values = shipped.fitted.values if isinstance(shipped.fitted, Weights) else None
-    return BlendResult(submission=out / "submission.csv.gz", record=facts, weights=values, notes=tuple(notes))
+    return BlendResult(submission=out / "submission.csv.gz", record=facts, weights=values, notes=notes)
 
 
 def blend_dataset(
@@ -136,6 +129,18 @@ def blend_dataset(
         submissions=submissions,
         provenance=provenance_of(dataset, next((sha256 for sha256 in folds if sha256 is not None), None)),
     )  # fmt: skip
+
+
+def _notes(problem: Problem, plan: Plan, facts: Blend) -> list[str]:
+    """Return what ships and why, its gain, and how many rows were searched, one line each."""
+    ships = plan.ships_as if plan.ships_as in ("mean", "best single") else facts.shipped
+    notes = [f"submission.csv.gz is the {ships}: {facts.why}", *notes_on_gain(facts, plan)]
+    if problem.thinned is not problem:
+        notes.append(
+            f"weights searched on {problem.thinned.rows} of {problem.rows} rows, from all sequences; errors are over "
+            "all rows"
+        )
+    return notes
 
 
 def _studies(results: dict[str, MethodResult]) -> list[optuna.Study]:
