@@ -51,6 +51,7 @@ def test_a_stuck_loader_process_ends_the_training_with_one_line(
     assert not _stopped_children()
 
 
+@pytest.mark.slow  # waits for a step without seeing its end
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_while_waiting_for_a_batch_saves_and_ends_the_training(
     command: Command, folds: None, stuck: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, number: int,
@@ -61,7 +62,7 @@ def test_a_signal_while_waiting_for_a_batch_saves_and_ends_the_training(
     def send() -> None:
         while not stuck.exists():
             time.sleep(0.05)
-        time.sleep(2)  # the step of the first batch is complete
+        time.sleep(5)  # the step of the first batch is complete
         sent.append(time.monotonic())
         os.kill(PARENT, number)
 
@@ -70,7 +71,7 @@ def test_a_signal_while_waiting_for_a_batch_saves_and_ends_the_training(
     thread.start()
     assert command(*TRAIN, *WORKER) == code
     thread.join()
-    assert time.monotonic() - sent[0] < 5
+    assert time.monotonic() - sent[0] < 30  # far less than the wait for a batch
     assert capsys.readouterr().err.startswith("interrupted: ")
     assert not _stopped_children()
     assert torch.load(tmp_path / FOLD / "last.pt", weights_only=True)["part"]["step"] == 1
