@@ -1,7 +1,7 @@
 """Find out whether the list of images is in the order of the labels, from the names and the poses.
 
-Cameras see one rigid pose at an instant, and a pose changes little between neighbouring frames. pose2d can't tell: it
-moves with pose3d.
+Cameras see one rigid pose at an instant, and a pose changes little between neighbouring frames. pose2d is no
+help: it is in the same file as pose3d, and in the same order.
 """
 
 from collections.abc import Sequence
@@ -72,15 +72,14 @@ def find_order_faults(path: Path, images: Sequence[str], facts: OrderFacts) -> t
         )
         certain = len(facts.wrong_instants) > max(1, FEW * facts.instants) and not facts.continuous
         return ([fault], []) if certain else ([], [fault])
-    agreeing = facts.instants >= CONFIRMED  # renumbered frames of a subset may be far apart in time
+    if facts.instants >= CONFIRMED:  # neighbouring frames of a subset may be far apart in time
+        return [], []
     if facts.change is not None and facts.change >= SHUFFLED:
         what = f"in another order than train.h5: poses change between neighbouring frames {facts.change:.0%} as much as"
-        fault = Fault(path, f"{what} between any frames of a sequence", fix)
-        return ([], [fault]) if agreeing else ([fault], [])
+        return [Fault(path, f"{what} between any frames of a sequence", fix)], []
     if len(facts.jumps) > JUMPS * facts.neighbours:
         what = "in another order than train.h5: poses that resemble neither neighbouring frame"
-        fault = Fault(path, what, fix, places(facts.jumps))
-        return ([], [fault]) if agreeing else ([fault], [])
+        return [Fault(path, what, fix, places(facts.jumps))], []
     return [], []
 
 

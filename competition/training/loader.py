@@ -232,7 +232,7 @@ def _report_loader_errors(workers: int) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, OSError, EOFError) as error:
-        if str(error).startswith("Caught "):  # of the code in a loader process, which goes on
+        if str(error).startswith("Caught "):  # an error of our own code in a loader process
             raise
         text = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         if "timed out" in text:

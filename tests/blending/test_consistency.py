@@ -275,6 +275,37 @@ def test_a_copy_with_three_decimals_is_named(runs: Path, people: People, warned:
     assert warned == ["d:1 is a copy of a:1: they share one weight"]
 
 
+OF_FILES: dict[str, tuple[Change, str]] = {
+    "shuffled": (_shuffled, "b: these poses are unrelated to those of the other files"),
+    "depth negated": (
+        lambda pose: pose * [1, 1, -1],
+        "b: these poses fit those of the other files only with z neg",
+    ),
+    "x and y exchanged": (
+        lambda pose: pose[..., [1, 0, 2]],
+        "b: these poses fit those of the other files only with x",
+    ),
+    "pixels": (lambda pose: 0.15 * pose, "b: joints are "),
+    "a copy": (lambda pose: pose, "b is a copy of a"),
+}
+
+
+@pytest.mark.parametrize("name", OF_FILES)
+def test_files_that_do_not_fit_the_others_are_named(people: People, name: str):
+    change, what = OF_FILES[name]
+    test = people[1]
+    a, b, c = (test + _noise(test.shape, seed, 40) for seed in range(3))
+    (line,) = differences(["a", "b", "c"], np.array([a, change(a if name == "a copy" else b), c], np.float32))
+    assert line.startswith(what)
+
+
+def test_the_poses_of_an_untrained_network_are_not_called_unrelated(people: People):
+    test = people[1]
+    files = [test + _noise(test.shape, seed, mm) for seed, mm in enumerate((40, 40, 400))]
+    files[2][:, 1:] -= (test - test.mean(axis=0))[:, 1:]
+    assert differences(["a", "b", "c"], np.array(files, np.float32)) == []
+
+
 def test_constant_files_are_not_compared(people: People):
     random = np.random.default_rng(0)
     moving = people[1].astype(np.float32)

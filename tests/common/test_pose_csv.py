@@ -350,6 +350,8 @@ STRICT: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
         "Head of Id 3 is 3.5 m from the root",
     ),
     "metres": (lambda pose: pose / 1000, "are these metres"),
+    "inches": (lambda pose: pose / 25.4, "are these inches"),
+    "centimetres": (lambda pose: pose / 10, "are these centimetres"),
     "zeros": (lambda pose: pose * 0, "are these metres"),
     "a constant column": (
         lambda pose: np.where(np.arange(17)[:, None] == 3, 5.0, pose), "column RFoot_x is the same in every row"

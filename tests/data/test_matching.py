@@ -11,8 +11,10 @@ from competition.common.errors import DataError
 from competition.common.skeleton import MIRROR
 from competition.data.anatomy import OTHER_ORDERS, backward_share, knee_bend_mm
 from competition.data.labels import read_labels
+from competition.data.matching import find_pose_mismatches
 from competition.data.projection import mismatches, project
 from tests.data.damage import Damage, change_labels, change_lines, check_all
+from tests.helpers import TINY
 
 Change = Callable[[np.ndarray], np.ndarray]
 HEAD = 10
@@ -174,6 +176,33 @@ def test_knees_bend_towards_the_front_of_the_shoulders(data: Path):
     np.testing.assert_allclose(knee_bend_mm(pose * np.float32([1, 1, -1])), [-160])
     assert backward_share(pose) is None
     assert backward_share(read_labels(data).pose_mm) < 0.1
+
+
+def test_knees_of_people_who_bend_over_are_not_judged(data: Path):
+    upright = read_labels(data).pose_mm
+    lying = upright[..., [0, 2, 1]] * np.float32([1, 1, -1])  # the trunk is level
+    assert backward_share(np.concatenate([upright, lying])) == backward_share(upright)
+    assert backward_share(lying) is None
+
+
+def test_rows_are_judged_wherever_they_are(data: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of the rows of interleaved cameras, every second one would be of a single camera."""
+    labels = read_labels(data)
+    pose2d_px, pose_mm = np.tile(labels.pose2d_px, (8, 1, 1)), np.tile(labels.pose_mm, (8, 1, 1))
+    pose2d_px[1::8] = np.roll(pose2d_px[1::8], 1, axis=0)
+    monkeypatch.setattr("competition.data.matching.SAMPLE", 160)
+    (fault,) = find_pose_mismatches(data, pose2d_px, pose_mm)
+    assert "rows of pose3d don't match pose2d" in fault.what
+    assert len(fault.places) > 30
+
+
+def test_doubts_about_labels_are_printed_before_training(
+    own_data: Path, command: Callable[..., int], folds: None, capsys
+):
+    change_labels("pose2d", lambda a: 127.5 + 0.8 * (a - 127.5))(own_data)
+    assert command("train", *TINY, "--epochs", "1", "--fold", "0", data=own_data) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning:")]
+    assert ["the joints' box" in line for line in lines] == [True]
 
 
 def test_a_camera_is_fitted_to_each_row(data: Path):

@@ -97,6 +97,14 @@ def test_a_film_in_order_passes(data: Path, options: dict[str, int]):
     assert facts.instants == (180 if "cameras" in options else 0)
 
 
+def test_cameras_that_agree_confirm_a_list_whose_frames_are_far_apart(data: Path):
+    names, pose_mm = film(data, step=1, cameras=2, frames=30)  # frames that were numbered anew
+    assert find_order_faults(data, names, facts_of(names, pose_mm)) == ([], [])
+    alone = [row for row, name in enumerate(names) if CAMERAS[0] in name]
+    problems, _ = find_order_faults(data, names, facts_of([names[row] for row in alone], pose_mm[alone]))
+    assert "change between neighbouring frames" in problems[0].what
+
+
 def test_cameras_that_are_not_synchronous_are_only_a_warning(data: Path):
     names, pose_mm = film(data, cameras=2)
     late = [name for name in names if CAMERAS[1] in name]

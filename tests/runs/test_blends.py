@@ -113,6 +113,15 @@ def test_a_submitted_blend_is_kept_under_another_name(tmp_path: Path, case: str,
     assert [record.getMessage() for record in caplog.records] == [f"{out} was submitted: it is kept as {kept}"]
 
 
+def test_a_blend_that_shares_its_mean_with_a_kept_one_is_replaced(tmp_path: Path):
+    out, mean = tmp_path / "blend", {"submission_mean.csv.gz": _poses(1)["submission.csv.gz"]}
+    write_blend(out, Blend(), test_id=TEST_ID, poses=_poses(1) | mean)
+    kept = out.with_name(_submit(out / "submission.csv.gz", tmp_path / "ledger.csv", "complete"))
+    for value in (2, 3):
+        write_blend(out, Blend(), test_id=TEST_ID, poses=_poses(value) | mean)
+    assert {path.name for path in tmp_path.iterdir()} == {"blend", "ledger.csv", kept.name}
+
+
 def test_other_blends_are_replaced(tmp_path: Path):
     out = tmp_path / "blend"
     for ledger in (False, True):

@@ -30,6 +30,7 @@ READ = ("mate/fold0/valid_epoch01.npz", "mate/fold0/test_epoch01.csv.gz", "mate/
         )),
         ("mate/foldfull/test_epoch1.csv.gz", None),
         ("mate/fold0/poses/valid_epoch01.npz", "mate/fold0/poses"),
+        ("mate/mate/fold0/valid_epoch01.npz", "mate/mate"),  # as some archives are unpacked
         *((f"mate/{folder}/valid_epoch01.npz", f"mate/{folder}") for folder in (
             "fold_0", "Fold0", "fold-0", "fold 0", "FOLD0", "folds0", "kfold0", "0", "00", "fold", "fold_full",
             "foldfull1", "validation", "first",

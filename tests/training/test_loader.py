@@ -51,6 +51,17 @@ def test_a_stuck_loader_process_ends_the_training_with_one_line(
     assert not _stopped_children()
 
 
+def test_an_error_of_the_code_in_a_loader_process_is_not_blamed_on_memory(
+    command: Command, folds: None, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*_: object) -> object:
+        raise RuntimeError("a fault of the augmentation")
+
+    monkeypatch.setattr(loader, "read_image", fail)
+    with pytest.raises(RuntimeError, match="a fault of the augmentation"):
+        command(*TRAIN, *WORKER)
+
+
 @pytest.mark.slow  # waits for a step without seeing its end
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_while_waiting_for_a_batch_saves_and_ends_the_training(
