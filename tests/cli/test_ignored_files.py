@@ -148,3 +148,14 @@ def test_a_blend_never_replaces_a_run(command: Command, run: Path, capsys):
         assert command("blend", "--method", "mean", "--out", str(out)) == 2
         assert "holds a run" in capsys.readouterr().err
     assert contents(run) == before
+
+
+def test_files_are_not_given_twice_or_written_over_a_run(command: Command, run: Path, capsys):
+    file, link = run / "fold0/test_epoch01.csv.gz", run.parent / "link.csv.gz"
+    link.symlink_to(file)
+    for arguments, message in (
+        (("--files", str(file), str(link)), "is given twice"),
+        (("--files", str(file), "--out", str(run)), "holds a run"),
+    ):
+        assert command("blend", *arguments) == 2
+        assert message in capsys.readouterr().err

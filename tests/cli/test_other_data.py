@@ -263,3 +263,20 @@ def test_fold_full_must_belong_to_the_same_test_set(command: Command, run: Path,
     assert command("blend", "--refit") == 2
     assert "its folds were trained on different data (test_images_sha256" in capsys.readouterr().err
     assert command("blend") == 0
+
+
+def test_files_for_another_test_list_are_not_blended(command: Command, run: Path, own_data: Path, capsys):
+    files = [str(run / f"fold{fold}/test_epoch01.csv.gz") for fold in (0, 1)]
+    assert command("blend", "--files", *files, data=own_data) == 0
+    other_test_list(own_data)
+    assert command("blend", "--files", *files, data=own_data) == 2
+    assert "was made for another test set" in capsys.readouterr().err
+
+
+def test_a_shorter_list_than_that_of_the_hidden_answers_is_named(command: Command, run: Path, own_data: Path, capsys):
+    names = own_data / "annot/valid_images.txt"
+    names.write_text("".join(names.read_text().splitlines(keepends=True)[:-1]))
+    moved = run.parent / "moved.csv.gz"
+    shutil.copy(run / "submission.csv.gz", moved)
+    assert command("score", "--file", str(moved), data=own_data) == 2
+    assert "12 hidden answers, but 11 names" in capsys.readouterr().err
