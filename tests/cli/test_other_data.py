@@ -280,3 +280,19 @@ def test_a_shorter_list_than_that_of_the_hidden_answers_is_named(command: Comman
     shutil.copy(run / "submission.csv.gz", moved)
     assert command("score", "--file", str(moved), data=own_data) == 2
     assert "12 hidden answers, but 11 names" in capsys.readouterr().err
+
+
+def test_the_recorded_error_of_a_blend_of_other_images_is_left_out(
+    command: Command, run: Path, own_data: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    assert command("blend", "--method", "mean") == 0
+    record = run.parent / "blend/blend.json"
+    facts = json.loads(record.read_text())
+    facts["provenance"]["images_sha256"] = "other"
+    record.write_text(json.dumps(facts))
+    sent: list[str] = []
+    monkeypatch.setattr("competition.leaderboard.submit._send", lambda upload, *_: sent.append(upload.out_of_fold))
+    with pytest.raises(TypeError):  # nothing was sent
+        command("submit", "--competition", "human-pose", "--message", "x", "--yes", data=own_data)
+    assert sent == [""]
+    assert any("was made with other images" in line for line in warned(capsys))

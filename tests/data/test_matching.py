@@ -214,3 +214,10 @@ def test_a_camera_is_fitted_to_each_row(data: Path):
     assert mismatches(labels.pose2d_px[::-1], labels.pose_mm).mean() > 0.8
     orthographic = (labels.pose_mm[..., :2] / 8 + 128).astype(np.float32)
     assert project(orthographic, labels.pose_mm)[0].max() < 1e-3
+
+
+def test_empty_labels_are_reported_and_not_compared(own_data: Path):
+    for name in ("pose2d", "pose3d"):
+        change_labels(name, lambda array: array[:0])(own_data)
+    (own_data / "annot/train_images.txt").unlink()
+    assert check_all(own_data).problems
