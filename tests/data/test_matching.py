@@ -12,7 +12,7 @@ from competition.common.skeleton import MIRROR
 from competition.data.anatomy import OTHER_ORDERS, backward_share, knee_bend_mm
 from competition.data.labels import read_labels
 from competition.data.matching import find_pose_mismatches
-from competition.data.projection import mismatches, project
+from competition.data.projection import fit_cameras
 from tests.data.damage import Damage, change_labels, change_lines, check_all
 from tests.helpers import TINY
 
@@ -207,13 +207,13 @@ def test_doubts_about_labels_are_printed_before_training(
 
 def test_a_camera_is_fitted_to_each_row(data: Path):
     labels = read_labels(data)
-    error, depth_m = project(labels.pose2d_px, labels.pose_mm)
-    assert error.max() < 1e-3
-    assert ((depth_m > 3) & (depth_m < 7)).all()
-    assert not mismatches(labels.pose2d_px, labels.pose_mm).any()
-    assert mismatches(labels.pose2d_px[::-1], labels.pose_mm).mean() > 0.8
+    fit = fit_cameras(labels.pose2d_px, labels.pose_mm)
+    assert fit.error.max() < 1e-3
+    assert ((fit.root_depth_m > 3) & (fit.root_depth_m < 7)).all()
+    assert not fit.mismatches.any()
+    assert fit_cameras(labels.pose2d_px[::-1], labels.pose_mm).mismatches.mean() > 0.8
     orthographic = (labels.pose_mm[..., :2] / 8 + 128).astype(np.float32)
-    assert project(orthographic, labels.pose_mm)[0].max() < 1e-3
+    assert fit_cameras(orthographic, labels.pose_mm).error.max() < 1e-3
 
 
 def test_empty_labels_are_reported_and_not_compared(own_data: Path):
