@@ -8,7 +8,7 @@ from competition.common.arrays import Float64, Floats
 from competition.common.seeds import sample_rows
 from competition.common.skeleton import AXES, IMAGE_PX
 from competition.data.anatomy import backward_share, find_skeleton_faults
-from competition.data.faults import BOX_SHARE, Fault
+from competition.data.faults import BOX_SHARE, MIDDLE_PX, Fault, joint_box, list_ids
 from competition.data.projection import CameraFit, find_joint_faults, find_row_faults, fit_cameras
 
 LEAST_CORRELATION = 0.7  # of pose2d with pose3d's x and y; .97 and more for matching arrays
@@ -16,7 +16,6 @@ BACKWARD = 0.75  # of the poses whose knees bend backwards if z is mirrored: .96
 PARTLY = 0.1  # of the rows, both by the perspective and by the knees, if z is mirrored in some
 SURE = 0.9  # share of rows that must agree on the camera's side of the pose
 BOX_PX = (195.0, 250.0)  # median of the longer side of the joints' box; 228 for crops made like the competition's
-MIDDLE_PX = (IMAGE_PX - 1) / 2
 SHIFT_PX = 8.0  # of the middle of the joints' boxes
 SAMPLE = 20_000  # rows; faults of a hundredth of the rows show
 _EXPECTED = ("x to the right", "y down")
@@ -42,12 +41,11 @@ def find_pose_mismatches(path: Path, pose2d_px: Floats, pose_mm: Floats) -> list
 def find_doubtful_rows(path: Path, pose2d_px: Floats, pose_mm: Floats) -> list[Fault]:
     """Find single rows that don't match, and poses that aren't placed like in the competition's crops."""
     faults = []
-    if (wrong := np.flatnonzero(fit_cameras(pose2d_px, pose_mm).mismatches)).size:
+    if wrong := list_ids(fit_cameras(pose2d_px, pose_mm).mismatches):
         fix = "correct these rows, or remove them and their lines in train_images.txt"
-        faults.append(Fault(path, "pose3d that doesn't match pose2d", fix, [f"Id {row + 1}" for row in wrong]))
-    low, high = pose2d_px.min(axis=1), pose2d_px.max(axis=1)
-    box_px, expected_px = float(np.median((high - low).max(axis=1))), BOX_SHARE * IMAGE_PX
-    x_px, y_px = np.median((low + high) / 2, axis=0).tolist()
+        faults.append(Fault(path, "pose3d that doesn't match pose2d", fix, wrong))
+    box_px, (x_px, y_px) = joint_box(pose2d_px)
+    expected_px = BOX_SHARE * IMAGE_PX
     fix = "pose2d of another crop? draw it on a few of the images"
     if not BOX_PX[0] <= box_px <= BOX_PX[1]:
         what = f"the joints' box has {box_px:.0f} px, expected about {expected_px:.0f} of {IMAGE_PX} px"

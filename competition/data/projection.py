@@ -7,7 +7,7 @@ import numpy as np
 
 from competition.common.arrays import Bools, Float64, Floats, Intp
 from competition.common.skeleton import JOINTS, MIRROR
-from competition.data.faults import Fault, are_few
+from competition.data.faults import Fault, are_few, list_ids
 
 MISMATCH = 0.1  # RMS distance of the joints, relative to the pose's size; matching rows without noise: < 1e-3
 NOISE = 0.02  # up to which the camera is fitted well enough to see on which side it is
@@ -52,9 +52,9 @@ def find_row_faults(path: Path, pose2d_px: Floats, pose_mm: Floats, sample: Came
     """Find rows whose pose2d and pose3d are of different images, if the fit of a sample of the rows has some."""
     if are_few(sample.mismatches):
         return []
-    rows = np.flatnonzero(fit_cameras(pose2d_px, pose_mm).mismatches)
+    rows = list_ids(fit_cameras(pose2d_px, pose_mm).mismatches)
     fix = "one of them in another order, or of other images? take both from one source"
-    return [Fault(path, "rows of pose3d don't match pose2d", fix, [f"Id {row + 1}" for row in rows])]
+    return [Fault(path, "rows of pose3d don't match pose2d", fix, rows)]
 
 
 def fit_cameras(pose2d_px: Floats, pose_mm: Floats) -> CameraFit:
@@ -114,7 +114,7 @@ def _rms(points: Floats) -> Float64:
 
 
 def _describe(order: Intp, moved: Intp) -> str:
-    """Say which limbs are exchanged, or else which joints differ."""
+    """Describe which limbs are exchanged, or else which joints differ."""
     if all(order[joint] == MIRROR[joint] for joint in moved):
         for name, limbs in _LIMBS.items():
             if sorted(moved) == sorted(limbs):
