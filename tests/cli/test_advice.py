@@ -88,7 +88,7 @@ def test_advice_on_training_names_flags_of_the_command_that_trains(
         given.extend(jobs)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(reproducing, "train_folds", keep)
+    monkeypatch.setattr(reproducing, "train_planned", keep)
     assert command("reproduce", "--scale", "small", "--workers", "0") == 130
     assert len(given) == 4
     for advice, name in ((given[0].advice, "reproduce"), (Advice(), "train")):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -86,14 +87,48 @@ def test_small_models_train_on_a_cpu_with_one_thread_and_as_many_at_a_time_as_th
         monkeypatch.setenv("OMP_NUM_THREADS", omp)
         monkeypatch.setattr(torch, "get_num_threads", lambda: int(omp))
     monkeypatch.setattr(capacity, "usable_cores", lambda: cores)
-    workspace = Workspace(submissions=tmp_path)
-    jobs = [
+    assert capacity.folds_at_once(_jobs(chosen, tmp_path), wanted, device) == at_once
+    assert fold_threads(chosen[0], device) == (threads or torch.get_num_threads())
+    assert capacity.default_workers(chosen[0], device, at_once) == workers
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "finished", "wanted", "started"),
+    [
+        (CPU, 2, 0, None, 1),
+        (CPU, 8, 3, None, 1),
+        (CPU, 8, 4, None, 0),
+        (CPU, 1, 0, None, 0),
+        (CPU, 8, 0, 1, 0),
+        (CPU, 8, 5, 2, 0),
+        (GPU, 8, 0, None, 0),
+        (GPU, 8, 0, 2, 1),
+    ],
+)
+def test_processes_are_preloaded_only_if_folds_train_at_the_same_time(
+    device: torch.device, cores: int, finished: int, wanted: int | None, started: int, tmp_path: Path, monkeypatch
+):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(capacity, "choose_device", lambda _: device)
+    monkeypatch.setattr(capacity, "usable_cores", lambda: cores)
+    monkeypatch.setattr(parallel, "preload", preload := MagicMock())
+    monkeypatch.setattr(parallel, "check_images", MagicMock(side_effect=KeyboardInterrupt))
+    jobs = _jobs(SMALL * 5, tmp_path)
+    for job in jobs[:finished]:
+        job.folder.mkdir(parents=True)
+        (job.folder / "done.json").write_text("{}")
+    with pytest.raises(KeyboardInterrupt):
+        parallel.train_folds(jobs, MagicMock(), parallel=wanted)
+    assert preload.call_count == started
+
+
+def _jobs(chosen: list[str], submissions: Path) -> list[Job]:
+    """Return a job for each model; fold i is that of model i."""
+    workspace = Workspace(submissions=submissions)
+    return [
         Job(workspace=workspace, name=name, recipe=models.recipe(name), fold=fold, run=name)
         for fold, name in enumerate(chosen)
     ]
-    assert capacity.folds_at_once(jobs, wanted, device) == at_once
-    assert fold_threads(chosen[0], device) == (threads or torch.get_num_threads())
-    assert capacity.default_workers(chosen[0], device, at_once) == workers
 
 
 def test_a_fold_has_the_same_files_alone_and_beside_others(command: Command, folds: None, tmp_path: Path, capfd):

@@ -166,7 +166,7 @@ def test_only_the_first_process_of_torchrun_checks_the_images(
         monkeypatch.setenv(name, value)
     check, data = MagicMock(), MagicMock()
     monkeypatch.setattr(parallel, "check_images", check)
-    parallel.train_folds([], data)
+    parallel.train_planned([], data, 1)
     assert parallel.torchrun_rank() == rank
     assert check.call_count == checks
 
