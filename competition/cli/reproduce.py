@@ -29,8 +29,8 @@ BLENDS: Final = {  # method: setting, MPJPE of the poster's in mm
 ADVICE: Final = Advice(  # the settings and the names of the runs are fixed
     busy="wait for it or use another folder of --submissions",
     configuration="use the old --seed or another folder of --submissions, or delete that folder",
-    memory="lower --parallel or use --scale small",
     not_finite="use another --seed and another folder of --submissions, or --scale small",
+    less_memory="lower --parallel or use --scale small",
 )
 
 
