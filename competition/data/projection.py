@@ -16,7 +16,7 @@ _LIMBS = {"arms": (11, 12, 13, 14, 15, 16), "legs": (1, 2, 3, 4, 5, 6)}
 
 
 class CameraFit(NamedTuple):
-    """How well a camera explains each of N rows, and where it is."""
+    """Cameras fitted to N rows, such that pose2d is the image of pose3d."""
 
     error: Float64  # [N] RMS distance of the joints relative to the pose's size
     root_depth_m: Float64  # [N]
@@ -28,9 +28,9 @@ class CameraFit(NamedTuple):
 
     @property
     def behind_share(self) -> float | None:
-        """The share of rows that are only an image of their pose if z pointed towards the camera.
+        """The share of rows in which pose2d is an image of pose3d only if z points towards the camera.
 
-        None if there is no such evidence: without perspective, or where noise hides it.
+        None where this can't be seen: without perspective, or with too much noise.
         """
         known = (self.error < NOISE) & (np.abs(self.root_depth_m) < 20)
         return float((self.root_depth_m[known] < 0).mean()) if known.mean() > 0.5 else None

@@ -1,4 +1,4 @@
-"""Turn errors of models and memory into one line that says what to do."""
+"""Turn errors of models and memory into one line with advice."""
 
 import traceback
 from collections.abc import Iterator
