@@ -3,16 +3,20 @@
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 
 from competition.common.errors import DataError
-from competition.common.skeleton import MIRROR
+from competition.common.skeleton import CAMERAS, MIRROR, TRAIN_SUBJECTS
 from competition.data.anatomy import OTHER_ORDERS, backward_share, knee_bend_mm
 from competition.data.labels import read_labels
 from competition.data.matching import find_pose_mismatches
 from competition.data.projection import fit_cameras
+from competition.synthetic.generate import draw_take
+from competition.synthetic.plan import Shot, TakePlan
+from competition.synthetic.postures import FLOOR, POSTURES
 from tests.data.damage import Damage, change_labels, change_lines, check_all
 from tests.helpers import TINY
 
@@ -127,12 +131,31 @@ GOOD: dict[str, Damage] = {
     "one camera": lambda root: _keep(root, lambda name: "54138969" in name),
     "one subject": lambda root: _keep(root, lambda name: name.startswith("S5_")),
     "one instant": lambda root: _keep(root, lambda name: name == _first(root)),
+    "on the floor": lambda root: _replace_by_floor_takes(root),
     "doubles": change_labels("pose3d", lambda a: a.astype(np.float64)),
 }
 
 
 def _first(root: Path) -> str:
     return (root / "annot/train_images.txt").read_text().split()[0]
+
+
+def _replace_by_floor_takes(root: Path) -> None:
+    """Replace the labels by those of people who sit or lie on the floor, under the images' new names."""
+    shots = (Shot(frame=60, cameras=CAMERAS), Shot(frame=180, cameras=CAMERAS))
+    images = (root / "annot/train_images.txt").read_text().split()
+    takes = []
+    with patch.dict(POSTURES, SittingDown={FLOOR: 1.0}):
+        for subject in TRAIN_SUBJECTS:
+            plan = TakePlan(subject=subject, action="SittingDown", part="1", shots=shots)
+            for _, _, name in plan.images():
+                (root / "images" / images.pop()).rename(root / "images" / name)  # not drawn again
+            takes.append(draw_take(root, 1, plan))
+    change_lines(lambda _: [name for take in takes for name in take.names])(root)
+    both(
+        lambda _: np.concatenate([take.pose_px for take in takes]).astype(np.float32),
+        lambda _: np.concatenate([take.pose_mm for take in takes]).astype(np.float32),
+    )(root)
 
 
 def _keep(root: Path, wanted: Callable[[str], bool]) -> None:
