@@ -14,8 +14,9 @@ from unittest.mock import MagicMock
 import pytest
 import torch
 import torch.distributed as dist
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
-from competition.common.errors import RunError
+from competition.common.errors import RunError, UserError
 from competition.common.pose_csv import read_poses
 from competition.runs import folders
 from competition.runs.folders import read_valid, valid_file
@@ -31,7 +32,7 @@ EPOCHS = 4
     ("number", "code", "line"),
     [
         (signal.SIGKILL, 2, "error: a training process was killed by SIGKILL"),
-        (signal.SIGINT, 130, "interrupted: "),
+        pytest.param(signal.SIGINT, 130, "interrupted: ", marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, 143, "interrupted: ", marks=pytest.mark.slow),
     ],
 )
@@ -71,6 +72,25 @@ def test_when_one_of_two_processes_is_stopped_both_end_and_the_same_command_resu
     assert output.count(f"fold 0 epoch {EPOCHS}/{EPOCHS}") == 1  # only the main process prints
     if not torch.cuda.is_available():
         assert output.count("warning: --gpus 2: this machine has 0 GPUs: 3dhg-small fold 0 trains on the CPU") == 1
+
+
+ENDS: dict[str, tuple[int, type[BaseException], str]] = {  # of the first process: raised, with words
+    "SIGKILL": (-signal.SIGKILL, UserError, "killed by SIGKILL"),
+    "SIGTERM": (-signal.SIGTERM, SystemExit, "143"),
+    "ended by SIGTERM": (143, SystemExit, "143"),
+    "Ctrl-C": (-signal.SIGINT, KeyboardInterrupt, "^$"),
+    "ended by Ctrl-C": (130, KeyboardInterrupt, "^$"),
+    "a crash": (-signal.SIGSEGV, RuntimeError, "a training process died"),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_the_end_of_the_first_process_decides_how_the_command_ends(name: str, tmp_path: Path):
+    code, kind, words = ENDS[name]
+    failure = ProcessFailure(local_rank=0, pid=1, exitcode=code, error_file="")
+    reports = MagicMock(empty=lambda: True)
+    with pytest.raises(kind, match=words):
+        launch._raise_failure(ChildFailedError("training", {0: failure}), reports, tmp_path)
 
 
 def test_an_error_in_both_processes_is_printed_once(command: Command, folds: None, capfd: pytest.CaptureFixture[str]):

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import models
+from competition.cli.main import main
 from competition.common.files import locked
 from competition.training import loop as training
 from competition.training import trainer
@@ -26,17 +27,33 @@ def test_repeating_the_command_of_a_finished_run_changes_nothing(command: Comman
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-STEPS = ("write_valid", "write_poses", "append_log", "save_checkpoint", "write_done")
+AUGMENTED = (*TINY, "--epochs", "2", "--fold", "0", "--augment")
+KILLS = [  # the files are the same before a step as after the step before it
+    ("before", "write_valid"),
+    *(("after", step) for step in ("write_valid", "write_poses", "append_log", "save_checkpoint", "write_done")),
+]
 
 
-@pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.fixture(scope="module")
+def reference(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train a fold without interruption; return its folder."""
+    root = tmp_path_factory.mktemp("reference")
+    folders = ["--data", str(data), "--folds", str(root / "folds"), "--submissions", str(root / "runs")]
+    assert main(["folds", *folders, "--k", "2"]) == 0
+    assert main(["train", *folders, *AUGMENTED]) == 0
+    return root / "runs/3dhg-small/fold0"
+
+
+@pytest.mark.parametrize(("when", "step"), KILLS)
 def test_a_run_killed_between_any_two_files_ends_with_the_same_files(
-    command: Command, folds: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, when: str
+    command: Command,
+    folds: None,
+    reference: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    when: str,
+    step: str,
 ):
-    train = ("train", *TINY, "--epochs", "2", "--fold", "0", "--augment")
-    assert command(*train, "--run", "reference") == 0
-
     module = trainer if step == "save_checkpoint" else training
     write, calls = getattr(module, step), 0
 
@@ -51,10 +68,10 @@ def test_a_run_killed_between_any_two_files_ends_with_the_same_files(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(module, step, killed)
-    assert command(*train, "--run", "killed") == 130
+    assert command("train", *AUGMENTED) == 130
     monkeypatch.undo()
-    assert command(*train, "--run", "killed") == 0
-    assert contents(tmp_path / "runs/killed/fold0") == contents(tmp_path / "runs/reference/fold0")
+    assert command("train", *AUGMENTED) == 0
+    assert contents(tmp_path / "runs/3dhg-small/fold0") == contents(reference)
 
 
 def test_more_epochs_continue_a_run_only_at_a_constant_learning_rate(
@@ -108,7 +125,10 @@ DROPOUT = ["--model", "2dhg-small", "--channels", "16", "--input-size", "64", "-
 DROPOUT += ["--schedule", "constant", "--precision", "fp32"]
 
 
-@pytest.mark.parametrize(("number", "code", "model"), [(signal.SIGTERM, 143, DROPOUT), (signal.SIGINT, 130, TINY)])
+@pytest.mark.parametrize(
+    ("number", "code", "model"),
+    [(signal.SIGTERM, 143, DROPOUT), pytest.param(signal.SIGINT, 130, TINY, marks=pytest.mark.slow)],
+)
 def test_after_a_signal_training_resumes_within_the_epoch_and_ends_with_the_same_files(
     command: Command, folds: None, data: Path, tmp_path: Path, number: int, code: int, model: list[str]
 ):
