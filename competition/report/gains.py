@@ -66,14 +66,14 @@ def exact_sides(predicted_mm: Float64, true_mm: Float64) -> Float64:
 
 
 REPAIRS: Final[dict[str, Repair]] = {
-    "the depth z were exact": exact_depth,
-    "x and y were exact": exact_in_image,
-    "the body's orientation were exact": exact_orientation,
-    "the direction that it faces were exact": exact_facing,
-    "its size were exact": exact_size,
-    "left and right were never exchanged": exact_sides,
+    "exact depth (z)": exact_depth,
+    "exact x and y": exact_in_image,
+    "exact orientation": exact_orientation,
+    "exact facing direction": exact_facing,
+    "exact size": exact_size,
+    "no exchanged sides": exact_sides,
 }
-VISIBLE, COMMON = "hidden joints were predicted like visible ones", "the rarest third of poses were like the others"
+VISIBLE, COMMON = "hidden joints like visible ones", "rarest third like the rest"
 
 
 def hidden_joints(pose2d_px: Floats, pose_mm: Floats) -> Bools:
@@ -112,18 +112,15 @@ def gains(evidence: Evidence) -> Section:
     causes = sorted(columns[0], key=lambda cause: -columns[0][cause])
     values = [[column[cause] for cause in causes] for column in columns]
     labels = [entry.name for entry in evidence.entries]
-    first, second = causes[:2]
-    sentence = (
-        f"{labels[0]} would gain most ({columns[0][first]:.1f} mm) if {first}, "
-        f"then ({columns[0][second]:.1f} mm) if {second}."
-    )
+    first, second = (f"{cause}, {columns[0][cause]:.1f} mm" for cause in causes[:2])
+    sentence = f"The largest gains of {labels[0]}: {first}, and {second}."
     text = (
         "How much lower the out-of-fold MPJPE of each run would be if one thing were right and everything else stayed "
         f"as predicted. The gains overlap, so they don't add up. {sentence} A joint counts as hidden if, in the "
         f"labels, a bone passes at least {HIDING_MM:.0f} mm in front of it, within {HIDING_PX:.0f} pixels."
     )
     unit = "gain, mm of MPJPE"
-    numbers = Table(caption=unit, headings=("if", *labels), rows=list(zip(causes, *values, strict=True)), digits=1)
+    numbers = Table(caption=unit, headings=("part", *labels), rows=list(zip(causes, *values, strict=True)), digits=1)
     chart = Chart(name=key, figure=dots(labels, values, causes, unit), alternative=sentence, numbers=numbers)
     return Section(key=key, title=title, blocks=[Paragraph(text), chart])
 

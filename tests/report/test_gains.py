@@ -14,16 +14,16 @@ TRUE_MM[:, 0] = 0
 ABOUT_Y = np.array([[0.8, 0, 0.6], [0, 1, 0], [-0.6, 0, 0.8]])
 ARMS_EXCHANGED = [MIRROR[joint] if joint > 10 else joint for joint in range(len(JOINTS))]
 DAMAGE = {  # poses with one kind of error, and the repairs that remove it entirely
-    "depth": (TRUE_MM * (1, 1, 0.5), {"the depth z were exact"}),
-    "image": (TRUE_MM + np.where(TRUE_MM[..., :1] == 0, 0, (30.0, 40.0, 0)), {"x and y were exact"}),
+    "depth": (TRUE_MM * (1, 1, 0.5), {"exact depth (z)"}),
+    "image": (TRUE_MM + np.where(TRUE_MM[..., :1] == 0, 0, (30.0, 40.0, 0)), {"exact x and y"}),
     "facing": (
         TRUE_MM @ ABOUT_Y,
-        {"the body's orientation were exact", "the direction that it faces were exact"},
+        {"exact orientation", "exact facing direction"},
     ),
-    "orientation": (rotate_pose_mm(TRUE_MM, 0.5), {"the body's orientation were exact", "x and y were exact"}),
-    "size": (TRUE_MM * 1.2, {"its size were exact"}),
-    "arms": (TRUE_MM[:, ARMS_EXCHANGED], {"left and right were never exchanged"}),
-    "all sides": (TRUE_MM[:, MIRROR], {"left and right were never exchanged"}),
+    "orientation": (rotate_pose_mm(TRUE_MM, 0.5), {"exact orientation", "exact x and y"}),
+    "size": (TRUE_MM * 1.2, {"exact size"}),
+    "arms": (TRUE_MM[:, ARMS_EXCHANGED], {"no exchanged sides"}),
+    "all sides": (TRUE_MM[:, MIRROR], {"no exchanged sides"}),
 }
 
 
