@@ -19,6 +19,7 @@ from models.recipes import Recipe
 log = logging.getLogger(__name__)
 
 BATCH_ON_CPU, BATCH_ON_GPU = 32, 64  # images predicted at once; a heatmap volume takes 17 MiB per image
+PIXELS_ON_CPU: Final = 2**18  # of the images predicted at once: with more, the maps don't fit into the caches
 SHARED_MEMORY: Final = "/dev/shm"
 AHEAD: Final = 2  # batches that each loader process prepares in advance
 POSE_BYTES: Final = 4 * len(JOINTS) * (2 + 3) + 8  # of a sample, in addition to its image
@@ -68,7 +69,8 @@ def default_workers(model: str, device: torch.device, at_once: int = 1) -> int:
 
 def prediction_batch(device: torch.device, recipe: Recipe) -> int:
     """Return the batch size of prediction: at most the recipe's micro-batch, if it is set."""
-    largest = BATCH_ON_GPU if device.type == "cuda" else BATCH_ON_CPU
+    fitting = max(1, PIXELS_ON_CPU // input_px(recipe) ** 2)
+    largest = BATCH_ON_GPU if device.type == "cuda" else min(BATCH_ON_CPU, fitting)
     return min(largest, recipe.micro_batch or largest)
 
 
