@@ -104,16 +104,17 @@ def test_small_models_train_on_a_cpu_with_one_thread_and_as_many_at_a_time_as_th
         (CPU, 1, 0, None, 0),
         (CPU, 8, 0, 1, 0),
         (CPU, 8, 5, 2, 0),
-        (GPU, 8, 0, None, 0),
+        (GPU, 8, 0, None, 1),  # torch, which knows the device, isn't imported yet
         (GPU, 8, 0, 2, 1),
     ],
 )
-def test_processes_are_preloaded_only_if_folds_train_at_the_same_time(
+def test_processes_are_preloaded_only_if_folds_may_train_at_the_same_time(
     device: torch.device, cores: int, finished: int, wanted: int | None, started: int, tmp_path: Path, monkeypatch
 ):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(capacity, "choose_device", lambda _: device)
     monkeypatch.setattr(capacity, "usable_cores", lambda: cores)
+    monkeypatch.setattr(parallel, "usable_cores", lambda: cores)
     monkeypatch.setattr(parallel, "preload", preload := MagicMock())
     monkeypatch.setattr(parallel, "check_images", MagicMock(side_effect=KeyboardInterrupt))
     jobs = _jobs(SMALL * 5, tmp_path)
