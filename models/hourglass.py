@@ -3,6 +3,9 @@
     images -> stem -> [hourglass -> Residual -> 1x1 conv-BN-ReLU = features -> 1x1 conv = score] x stacks
                    next input = input + 1x1 conv(features) + 1x1 conv(score), except after the last stack
 
+Only the scores have a bias. Any other would only add a constant to a channel: pooling, upsampling, 1x1 convolutions and
+sums keep it constant until the next batch normalisation removes it.
+
 One hourglass of depth 4 on 64x64 maps: at each level one branch keeps its resolution; the other is pooled, processed by
 the next level, and upsampled.
 
@@ -12,7 +15,7 @@ the next level, and upsampled.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +23,7 @@ from torch import Tensor, nn
 
 DEPTH = 4  # levels of an hourglass: 64 to 4 pixels
 SCORE_STD = 1e-3  # of the initial score weights: maps start near 0, like most of the target
+ALIGNED_CHANNELS = 8  # 16 bytes in bf16, below which a GPU's memory accesses and matrix products are slow
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -29,6 +33,11 @@ class BatchNorm(nn.BatchNorm2d):
         if self.training and x.numel() == x.shape[1]:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         return super().forward(x)
+
+
+def convolution(inputs: int, outputs: int, size: int = 1, stride: int = 1) -> nn.Conv2d:
+    """Return a convolution without bias that keeps the height and width, divided by the stride."""
+    return nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False)
 
 
 class Residual(nn.Module):
@@ -44,17 +53,17 @@ class Residual(nn.Module):
         self.body = nn.Sequential(
             BatchNorm(inputs),
             nn.ReLU(inplace=True),
-            nn.Conv2d(inputs, middle, 1),
+            convolution(inputs, middle),
             BatchNorm(middle),
             nn.ReLU(inplace=True),
-            nn.Conv2d(middle, middle, 3, padding=1),
+            convolution(middle, middle, 3),
             BatchNorm(middle),
             nn.ReLU(inplace=True),
-            nn.Conv2d(middle, outputs, 1),
+            convolution(middle, outputs),
         )
-        self.skip = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
-        for parameter in self.body[-1].parameters():
-            nn.init.zeros_(parameter)
+        self.skip = nn.Identity() if inputs == outputs else convolution(inputs, outputs)
+        for weight in self.body[-1].parameters():
+            nn.init.zeros_(weight)
 
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = self.skip(x) + self.body(x)
@@ -79,9 +88,33 @@ class Hourglass(nn.Module):
 
 def upsample(x: Tensor) -> Tensor:
     """Double the height and width of x [B,C,H,W] in its own precision; autocast would convert it to float32."""
-    keep_precision = nullcontext() if x.dtype == torch.float32 else torch.autocast(x.device.type, enabled=False)
-    with keep_precision:
+    with without_autocast(x):
         return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager[object]:
+    """Compute in the precision of the operands on the device of x; meta tensors have no autocast to disable."""
+    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
+
+
+class Score(nn.Conv2d):
+    """1x1 convolution to scores [B,outputs,H,W]; on a GPU with zero channels up to a multiple of 16 bytes."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 1)
+        nn.init.normal_(self.weight, std=SCORE_STD)
+        assert self.bias is not None
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pad(x) if x.is_cuda and self.out_channels % ALIGNED_CHANNELS else super().forward(x)
+
+    def pad(self, x: Tensor) -> Tensor:
+        """Return the scores as a view of the padded result."""
+        assert self.bias is not None
+        missing = -self.out_channels % ALIGNED_CHANNELS
+        weight, bias = F.pad(self.weight, (0, 0, 0, 0, 0, 0, 0, missing)), F.pad(self.bias, (0, missing))
+        return F.conv2d(x, weight, bias)[:, : self.out_channels]
 
 
 class Stack(nn.Module):
@@ -92,24 +125,26 @@ class Stack(nn.Module):
         self.features = nn.Sequential(
             Hourglass(channels),
             Residual(channels, channels),
-            nn.Conv2d(channels, channels, 1),
+            convolution(channels, channels),
             BatchNorm(channels),
             nn.ReLU(inplace=True),
         )
-        self.score = nn.Conv2d(channels, scores, 1)
-        self.features_back = None if last else nn.Conv2d(channels, channels, 1)
-        self.score_back = None if last else nn.Conv2d(scores, channels, 1)
-        nn.init.normal_(self.score.weight, std=SCORE_STD)
-        assert self.score.bias is not None
-        nn.init.zeros_(self.score.bias)
+        self.score = Score(channels, scores)
+        self.features_back = None if last else convolution(channels, channels)
+        self.score_back = None if last else convolution(scores, channels)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the next stack's input [B,channels,H,W] and the score [B,scores,H,W]."""
         features = self.features(x)
-        score: Tensor = self.score(features)
         if self.features_back is not None and self.score_back is not None:
-            x = x + self.features_back(features) + self.score_back(score)
-        return x, score
+            x = x + F.conv2d(features, self.back(self.features_back.weight, self.score_back.weight))
+        return x, self.score(features)
+
+    def back(self, features_back: Tensor, score_back: Tensor) -> Tensor:
+        """Return F + S W, where W is the score's weight: F f + S (W f + bias) = (F + S W) f + constant."""
+        with without_autocast(features_back):
+            factors = (weight.flatten(1) for weight in (features_back, score_back, self.score.weight))
+            return torch.addmm(*factors)[..., None, None]
 
 
 class StackedHourglass(nn.Module):
@@ -118,7 +153,7 @@ class StackedHourglass(nn.Module):
     def __init__(self, channels: int, scores: tuple[int, ...]) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            nn.Conv2d(3, channels // 4, 7, stride=2, padding=3),
+            convolution(3, channels // 4, 7, stride=2),
             BatchNorm(channels // 4),
             nn.ReLU(inplace=True),
             Residual(channels // 4, channels // 2),
