@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from models.layers import BatchNormReLU, add_upsampled, fits, max_pool, own_precision
+from models.layers import BatchNormReLU, MaxPool, add_upsampled, fits, max_pool, own_precision
 
 DEPTH = 4  # levels of an hourglass: 64 to 4 pixels
 SCORE_STD = 1e-3  # of the initial score weights: maps start near 0, like most of the target
@@ -141,7 +141,7 @@ class StackedHourglass(nn.Module):
             convolution(3, channels // 4, 7, stride=2),
             BatchNormReLU(channels // 4),
             Residual(channels // 4, channels // 2),
-            nn.MaxPool2d(2),
+            MaxPool(),
             Residual(channels // 2, channels // 2),
             Residual(channels // 2, channels),
         )

@@ -221,11 +221,11 @@ def _windows(M, W, C: tl.constexpr, BM: tl.constexpr, BC: tl.constexpr):
 @triton.jit(do_not_specialize=["M", "W"])
 def max_pool(x, y, M, W, C: tl.constexpr, BM: tl.constexpr, BC: tl.constexpr):
     offsets, corner, valid = _windows(M, W, C, BM, BC)
-    greatest = tl.load(x + corner, mask=valid, other=0.0)
+    greatest = tl.load(x + corner, mask=valid, other=0.0).to(tl.float32)
     for pixel in tl.static_range(1, 4):
         other = corner + (pixel // 2) * 2 * W * C + (pixel % 2) * C
-        greatest = _greater(greatest, tl.load(x + other, mask=valid, other=0.0))
-    tl.store(y + offsets, greatest, mask=valid)
+        greatest = _greater(greatest, tl.load(x + other, mask=valid, other=0.0).to(tl.float32))
+    tl.store(y + offsets, greatest.to(y.dtype.element_ty), mask=valid)
 
 
 @triton.jit(do_not_specialize=["M", "W"])
@@ -233,11 +233,11 @@ def max_pool_gradient(dy, x, y, skip, dx, M, W, C: tl.constexpr, BM: tl.constexp
                       SKIP: tl.constexpr):  # fmt: skip
     """Write the gradient of x: that of y for the first greatest pixel of a window, plus that of the other use of x."""
     offsets, corner, valid = _windows(M, W, C, BM, BC)
-    greatest = tl.load(y + offsets, mask=valid, other=0.0)
+    greatest = tl.load(y + offsets, mask=valid, other=0.0).to(tl.float32)
     gradient = tl.load(dy + offsets, mask=valid, other=0.0).to(tl.float32)
     for pixel in tl.static_range(4):
         place = corner + (pixel // 2) * 2 * W * C + (pixel % 2) * C
-        found = tl.load(x + place, mask=valid, other=0.0) == greatest
+        found = tl.load(x + place, mask=valid, other=0.0).to(tl.float32) == greatest
         result = tl.where(found, gradient, 0.0)
         gradient = tl.where(found, 0.0, gradient)
         if SKIP:

@@ -64,6 +64,13 @@ def max_pool(x: Tensor) -> tuple[Tensor, Tensor]:
     return x, F.max_pool2d(x, 2)
 
 
+class MaxPool(nn.Module):
+    """The greatest values in windows of 2x2."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return max_pool(x)[1]
+
+
 def add_upsampled(x: Tensor, low: Tensor) -> Tensor:
     """Return x [B,C,2H,2W] plus the nearest neighbours in low [B,C,H,W]."""
     if fits(x) and fits(low) and x.dtype == low.dtype:
