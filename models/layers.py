@@ -1,6 +1,6 @@
 """Layers of the hourglasses: plain PyTorch, and on a GPU kernels that read and write each activation fewer times.
 
-The kernels need Triton, float32 or bfloat16, and channels_last with a multiple of 8 channels (see `fits`). The rest takes
+The kernels need Triton, float32 or bfloat16, and channels_last with a multiple of 8 channels (see `fits`). Others take
 PyTorch's path: CPUs, float64, torch.compile, and batch norms in prediction or synchronised between processes.
 """
 
@@ -237,7 +237,7 @@ class Plan(NamedTuple):
 
 def launch(kernel: Any, plan: Plan, *arguments: Any, **options: Any) -> None:
     """Run a kernel on the current stream."""
-    kernel[plan.grid](*arguments, **plan.blocks, **options, num_warps=plan.warps)
+    kernel[plan.grid](*arguments, **plan.blocks, **options, num_warps=plan.warps, enable_fp_fusion=True)
 
 
 def all_rows(x: Tensor) -> Plan:

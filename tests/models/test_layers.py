@@ -13,6 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import models
+from competition.common.errors import UserError
+from competition.training.build import check_compile
 from models import layers
 from models.hourglass import CastWeights, StackedHourglass
 from models.layers import BatchNormReLU, add_upsampled, max_pool, shape_fits
@@ -78,8 +81,8 @@ def test_batch_norm_and_relu_are_those_of_pytorch(shape: tuple[int, ...], dtype:
     for name, expected in plain.state_dict().items():
         torch.testing.assert_close(module.state_dict()[name].to(expected), expected, rtol=1e-5, atol=1e-6)
     assert int(module[0].num_batches_tracked) == 2
-    for module, x, dy in ((module, inputs[0], gradients[0]), (plain, inputs[0].double(), gradients[0].double())):
-        module(x).backward(dy)  # the gradients of weight and bias
+    module(inputs[0]).backward(gradients[0])  # the gradients of weight and bias
+    plain(inputs[0].double()).backward(gradients[0].double())
     found, expected = ([value.grad for value in one.parameters()] for one in (module, plain))
     assert_close(found, expected, ERROR[dtype])
 
@@ -207,6 +210,13 @@ def test_a_converted_network_has_no_other_batch_norms() -> None:
     network = nn.SyncBatchNorm.convert_sync_batchnorm(StackedHourglass(16, (3,)))
     kinds = {type(module) for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)}
     assert kinds == {nn.SyncBatchNorm}
+
+
+def test_hourglasses_are_not_compiled_on_a_gpu() -> None:
+    for name, device in (("3dhg-small", "cpu"), ("integral-small", "cuda")):
+        check_compile(name, models.create(name), torch.device(device))
+    with pytest.raises(UserError, match="--compile: 3dhg-small has kernels of its own"):
+        check_compile("3dhg-small", models.create("3dhg-small"), torch.device("cuda"))
 
 
 def test_weights_are_cast_together_and_their_gradients_back() -> None:
