@@ -130,10 +130,16 @@ def _is_complete(state: dict[object, object]) -> bool:
 
 
 def load_weights(model: Module, weights: Weights, path: Path) -> None:
-    """Load a checkpoint's weights into a network; raise RunError if their shapes differ."""
+    """Load a checkpoint's weights into a network; raise RunError if their names or shapes differ."""
     try:
         model.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError) as error:
+        known = model.state_dict()
+        if unknown := [name for name in (weights if isinstance(weights, dict) else ()) if name not in known]:
+            raise RunError(
+                f"{path} is of another version of this network, with {len(unknown)} other weights ({unknown[0]}, ...)",
+                fix="train it again as a new run, or use the code at the commit in its config.json",
+            ) from None
         detail = " ".join(str(error).split())[:160]
         raise RunError(f"{path}: its weights don't fit this network: {detail}") from None
 

@@ -48,7 +48,7 @@ class Job:
     workers: int | None = 0  # loader processes; None: chosen by device; results don't depend on it
     checkpoint_minutes: float = 30.0  # between checkpoints within an epoch
     sync_batch_norm: bool = False  # batch statistics over all processes; GPUs only
-    compile: bool = False  # with torch.compile: faster steps on a GPU after minutes of compiling
+    compile: bool = False  # with torch.compile: faster steps after minutes of compiling; not hourglasses on a GPU
     init: str | None = None  # start from the best weights of this run's same fold
     advice: Advice = Advice()
 
