@@ -9,7 +9,8 @@ from competition.common.errors import UserError
 from competition.common.metrics import mpjpe
 from competition.report.charts import plain
 from competition.report.gallery import choose_rows
-from competition.report.rarity import nearest_of_others, quantile_bins
+from competition.report.rare import nearest_of_others
+from competition.report.rarity import quantile_bins
 from competition.runs.blends import read_weights, weights_csv
 
 
