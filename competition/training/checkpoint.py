@@ -28,10 +28,12 @@ class Part:
     step: int  # completed steps
     loss_sum: Tensor  # over these steps
     rng: Tensor  # state of torch's generator after them
+    gpu_rng: Tensor | None = None  # the same of the GPU, where dropout draws its masks; None on a CPU
 
     def __post_init__(self) -> None:
-        if type(self.step) is not int or not (isinstance(self.loss_sum, Tensor) and isinstance(self.rng, Tensor)):
-            raise TypeError("expected an int and two tensors")
+        tensors = isinstance(self.loss_sum, Tensor) and isinstance(self.rng, Tensor)
+        if type(self.step) is not int or not tensors or not isinstance(self.gpu_rng, Tensor | None):
+            raise TypeError("expected an int and two tensors, and a tensor or nothing")
 
 
 @dataclass(frozen=True, kw_only=True)

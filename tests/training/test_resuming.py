@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,6 +26,32 @@ def test_repeating_the_command_of_a_finished_run_changes_nothing(command: Comman
     assert command("train", *TINY, "--epochs", "1", "--fold", "0") == 0
     assert "already finished" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_checkpoint_within_an_epoch_holds_the_random_state_of_the_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Dropout draws its masks there: resumed without it, training would continue with other masks."""
+    model = models.create("3dhg-small", channels=4)
+    main = SimpleNamespace(is_main_process=True, size=1, rank=0)
+
+    def make() -> Any:
+        return trainer.Trainer(
+            job=SimpleNamespace(folder=tmp_path, name="3dhg-small", workspace=SimpleNamespace(seed=0)), model=model,
+            gradients=None, ema=None, optimizer=torch.optim.SGD(model.parameters(), lr=0.1), scheduler=None, steps=9,
+            device=SimpleNamespace(type="cuda"), precision="fp32", world=main, step=3,
+        )  # fmt: skip
+
+    state, restored = torch.arange(16, dtype=torch.uint8), []
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: state)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: restored.append(state))
+    make().save()
+    resumed = make()
+    resumed.resume(load_checkpoint(tmp_path / "last.pt"))
+    assert torch.equal(resumed.gpu_rng, state)
+    resumed.device, resumed.loss_sum = torch.device("cuda"), SimpleNamespace(to=lambda device: torch.zeros(()))
+    resumed.start_epoch()
+    assert [torch.equal(found, state) for found in restored] == [True]
 
 
 AUGMENTED = (*TINY, "--epochs", "2", "--fold", "0", "--augment")
