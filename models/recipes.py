@@ -39,6 +39,7 @@ class Setting:
     tune: tuple[float, float] | None = None  # the range to search for the best value, both ends included
     log: bool = False  # search the range on a logarithmic scale
     tune_values: tuple[str | float | None, ...] = ()  # the values to try instead of a range; empty: the choices
+    tune_if: tuple[str, bool | str] | None = None  # searched only where another setting has this value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +96,7 @@ class Recipe:
             help="transforms that augment the images; light: mirroring, brightness and colour, full: also rotation, "
             "scale, shift and dropout (used only with --augment)",
             choices=AUGMENTATIONS,
+            tune_if=("augment", True),
         ),
     ] = "full"
 

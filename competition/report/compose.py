@@ -15,6 +15,7 @@ from competition.report.markup import page
 from competition.report.mixture import mixture
 from competition.report.rarity import rarity
 from competition.report.standings import board, calibration, curves, poster
+from competition.report.studies import studies
 
 SECTIONS: Final[tuple[Callable[[Evidence], Section], ...]] = (
     board,
@@ -24,6 +25,7 @@ SECTIONS: Final[tuple[Callable[[Evidence], Section], ...]] = (
     rarity,
     calibration,
     mixture,
+    studies,
     gallery,
 )
 
