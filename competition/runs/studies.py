@@ -171,10 +171,10 @@ def describe_params(params: Mapping[str, Value]) -> str:
 
 
 def value_text(value: Value) -> str:
-    """Format a value, numbers with three digits."""
+    """Format a value, numbers with four digits."""
     if isinstance(value, bool) or value is None:
         return {True: "on", False: "off", None: "none"}[value]
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def study_folder(submissions: Path, name: str) -> Path:

@@ -21,22 +21,23 @@ class Bounds:
 
 
 def make_space(recipe: Recipe, chosen: Mapping[str, Bounds | None] | None = None) -> list[Param]:
-    """Return the parameters for some settings of a recipe, all declared ones by default.
+    """Return the parameters for some settings of a recipe, by default all that are `searchable`.
 
     Ranges and values are those declared beside the fields, or the given ones, extended by the recipe's own value. Where
     a range can't contain it (none, or 0 on a logarithmic scale), it is the alternative to the range. Raise UserError
     for settings that are unknown, or can't be searched in this way.
     """
     declared = settings_of(type(recipe))
-    names = [name for name in declared if chosen is None or name in chosen]
     for name in chosen or ():
         if name not in declared:
-            raise UserError(unknown_message("setting to search", name, searchable(recipe)))
+            raise UserError(unknown_message("setting to search", name, declared))
+        if name == "epochs":
+            raise UserError("--search epochs: all trials have the same number of epochs", fix="set it with --epochs")
+    chosen = dict.fromkeys(searchable(recipe)) if chosen is None else chosen
+    names = [name for name in declared if name in chosen]  # a setting comes after those that it needs
     space: list[Param] = []
     for name in names:
-        setting, bounds = declared[name][1], (chosen or {}).get(name)
-        if bounds is None and chosen is None and name not in searchable(recipe):
-            continue
+        setting, bounds = declared[name][1], chosen[name]
         needs = {}
         if setting.tune_if is not None:
             other, value = setting.tune_if
@@ -49,13 +50,12 @@ def make_space(recipe: Recipe, chosen: Mapping[str, Bounds | None] | None = None
                     fix=f"also search {other}, or pass --{other.replace('_', '-')}",
                 )
         space += _params(recipe, name, declared[name][0], setting, bounds, needs)
-    return sorted(space, key=lambda param: bool(param.needs))  # what others need comes first
+    return space
 
 
 def searchable(recipe: Recipe) -> list[str]:
-    """Return the names of the settings for which a range or values are declared."""
-    declared = settings_of(type(recipe)).items()
-    return [name for name, (hint, one) in declared if one.tune or one.tune_values or one.choices or hint is bool]
+    """Return the names of the settings for which a range or values to search are declared."""
+    return [name for name, (_, one) in settings_of(type(recipe)).items() if one.tune or one.tune_values]
 
 
 def _params(
