@@ -14,9 +14,9 @@ import secrets
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -29,6 +29,7 @@ from competition.common.seeds import derive
 from competition.common.workspace import Workspace
 from competition.runs.studies import (
     CONFIG,
+    JOURNAL,
     OWN_VALUES,
     REASON,
     SAME_AS,
@@ -127,6 +128,7 @@ class SharedStudy:
                 self._compare(read_record(StudyConfig, self.folder / CONFIG, what="study"), workspace)
             else:
                 write_record(self.folder / CONFIG, self.config)
+            self._repair()
             self._study = optuna.create_study(
                 study_name=self.folder.name,
                 storage=open_storage(self.folder),
@@ -143,6 +145,14 @@ class SharedStudy:
                 f"study {self.folder.name} has another configuration ({', '.join(differences)})",
                 fix="choose another --study, pass the old values as flags, or delete its folder",
             )
+
+    def _repair(self) -> None:
+        """Cut off the last line of the journal if a process died while writing it: a line after it would be lost."""
+        path = (self.folder / JOURNAL).resolve()
+        with _held(optuna.storages.journal.JournalFileSymlinkLock(str(path))):  # the lock of its writers
+            content = path.read_bytes() if path.exists() else b""
+            if content and not content.endswith(b"\n"):
+                os.truncate(path, content.rfind(b"\n") + 1)
 
     @property
     def trials(self) -> list[FrozenTrial]:
@@ -238,18 +248,22 @@ class SharedStudy:
             self._seen[owner] = touched, now
         return now - self._seen[owner][1] < STALE_SECONDS
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self) -> AbstractContextManager[None]:
         """Hold the lock of the study's changes."""
         path = str((self.folder / "study").resolve())
-        lock = optuna.storages.journal.JournalFileOpenLock(path, grace_period=LOCK_SECONDS)
-        with quiet_optuna():
-            lock.acquire()
-        try:
-            yield
-        finally:
-            with suppress(RuntimeError):  # released by another process, as this one paused for long
-                lock.release()
+        return _held(optuna.storages.journal.JournalFileOpenLock(path, grace_period=LOCK_SECONDS))
+
+
+@contextmanager
+def _held(lock: Any) -> Iterator[None]:
+    """Hold one of optuna's locks."""
+    with quiet_optuna():
+        lock.acquire()
+    try:
+        yield
+    finally:
+        with suppress(RuntimeError):  # released by another process, as this one paused for long
+            lock.release()
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from competition.common.errors import UserError, unknown_message
 from competition.runs.studies import Param, Value
@@ -31,6 +31,8 @@ def make_space(recipe: Recipe, chosen: Mapping[str, Bounds | None] | None = None
     for name in chosen or ():
         if name not in declared:
             raise UserError(unknown_message("setting to search", name, declared))
+        if get_origin(declared[name][0]) is tuple:
+            raise UserError(f"--search {name}: lists of values can't be searched: expected another setting")
         if name == "epochs":
             raise UserError("--search epochs: all trials have the same number of epochs", fix="set it with --epochs")
     chosen = dict.fromkeys(searchable(recipe)) if chosen is None else chosen
