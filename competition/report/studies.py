@@ -1,12 +1,13 @@
 """Shows the studies of settings: history, importance, slices."""
 
+from dataclasses import replace
 from typing import Final
 
 from competition.common.errors import UserError
 from competition.report.blocks import Block, Chart, Pairs, Paragraph, Section, Table, skipped
-from competition.report.charts import Series, bars, points
+from competition.report.charts import Figure, Series, bars, points
 from competition.report.evidence import Evidence
-from competition.runs.studies import BEST_SHARE, Study, describe_params, read_study, study_folders, value_text
+from competition.runs.studies import BEST_SHARE, SHOWN, Study, describe_params, read_study, study_folders, value_text
 
 MOST_STUDIES: Final = 3
 MOST_SLICES: Final = 12
@@ -81,7 +82,7 @@ def _history(study: Study, name: str, text: str) -> Chart:
     ]
     return Chart(
         name=f"{name}history",
-        figure=points(series, x_title="trial", y_title="out-of-fold MPJPE, mm", hover=HOVER),
+        figure=_limited(points(series, x_title="trial", y_title="out-of-fold MPJPE, mm", hover=HOVER), study),
         alternative=f"Out-of-fold error of {len(study.trials)} trials. {text}",
         numbers=Table(
             caption=f"Trials of {study.name}, MPJPE in mm",
@@ -103,8 +104,17 @@ def _importance(study: Study, name: str) -> Chart:
     )
 
 
+def _limited(figure: Figure, study: Study) -> Figure:
+    """Limit the errors that a chart shows; its table has all."""
+    highest = study.highest_shown
+    errors_mm = [trial.last_mm for trial in study.trials if trial.last_mm is not None]
+    if highest is None or max(errors_mm) <= highest:
+        return figure
+    return replace(figure, yaxis=figure.yaxis | {"range": [0.95 * highest / SHOWN, highest]})
+
+
 def _slice(study: Study, setting: str, name: str) -> Chart:
-    """Draw the errors of all trials by one setting."""
+    """Draw the last errors of all trials by one setting."""
     found = [one for one in study.trials if setting in one.params and one.last_mm is not None]
     numeric = study.is_numeric(setting)
     series = []
@@ -121,8 +131,11 @@ def _slice(study: Study, setting: str, name: str) -> Chart:
                     style=style,
                 )
             )
-    figure = points(series, x_title=setting, y_title="MPJPE, mm", hover=HOVER, height=240)
-    figure.xaxis["type"] = "log" if study.is_logarithmic(setting) else "linear" if numeric else "category"
+    figure = _limited(points(series, x_title=setting, y_title="MPJPE, mm", hover=HOVER, height=240), study)
+    if numeric:
+        figure.xaxis["type"] = "log" if study.is_logarithmic(setting) else "linear"
+    else:
+        figure.xaxis.update({"type": "category", "categoryorder": "array", "categoryarray": study.words(setting)})
     rows = sorted(((value_text(one.params[setting]), one.last_mm) for one in found), key=lambda row: row[1] or 0.0)
     return Chart(
         name=name,

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from competition.common.console import printable
 from competition.common.figures import png
 from competition.common.skeleton import LEFT_COLOUR, RIGHT_COLOUR
-from competition.runs.studies import Study, value_text
+from competition.runs.studies import SHOWN, Study, value_text
 
 COLUMNS: Final = 4
 GREY: Final = "#8a8f98"
@@ -29,6 +29,8 @@ def study_picture(study: Study) -> bytes:
     for place, name in enumerate(names):
         _draw_slice(figure.add_subplot(grid[1 + place // COLUMNS, place % COLUMNS]), study, name)
     title = f"study {study.name}: {len(study.trials)} trials of {study.config.model}, out-of-fold MPJPE in mm"
+    if (hidden := sum((one.last_mm or 0) > (study.highest_shown or math.inf) for one in study.trials)) > 0:
+        title += f"; {hidden} trials above {study.highest_shown:.0f} are not shown"
     figure.suptitle(printable(title), fontsize=10, parse_math=False)
     return png(figure)
 
@@ -44,6 +46,7 @@ def _draw_history(axes: Axes, study: Study) -> None:
         axes.step(*zip(*study.best_so_far, strict=True), where="post", color=RIGHT_COLOUR, label="best so far")
         axes.legend(fontsize=7, frameon=False)
     axes.set_title("history", fontsize=9)
+    _limit(axes, study)
     axes.set_xlabel("trial", fontsize=8)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _style(axes)
@@ -62,11 +65,12 @@ def _draw_importance(axes: Axes, study: Study) -> None:
 
 
 def _draw_slice(axes: Axes, study: Study, name: str) -> None:
-    words = sorted({value_text(one.params[name]) for one in study.trials if name in one.params})
+    words = study.words(name)
     for state, colour in (("pruned", GREY), ("complete", LEFT_COLOUR)):
         found = [(value, mm) for of_trial, value, mm in study.slice(name) if of_trial == state]
         x = [value if study.is_numeric(name) else words.index(value_text(value)) for value, _ in found]
         axes.plot(np.array(x, np.float64), np.array([mm for _, mm in found]), "o", color=colour, markersize=4)
+    _limit(axes, study)
     if not study.is_numeric(name):
         axes.set_xticks(range(len(words)), words, parse_math=False)
         axes.set_xlim(-0.5, len(words) - 0.5)
@@ -74,6 +78,12 @@ def _draw_slice(axes: Axes, study: Study, name: str) -> None:
         axes.set_xscale("log")
     axes.set_title(printable(name), fontsize=9, parse_math=False)
     _style(axes)
+
+
+def _limit(axes: Axes, study: Study) -> None:
+    if study.highest_shown is not None and axes.get_ylim()[1] > study.highest_shown:
+        axes.set_ylim(top=study.highest_shown)
+        axes.set_ylim(bottom=0.95 * study.highest_shown / SHOWN)
 
 
 def _style(axes: Axes) -> None:

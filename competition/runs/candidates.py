@@ -146,6 +146,8 @@ def weighted(scores: Sequence[float | None], rows: Sequence[int]) -> float | Non
     known = [score for score in scores if score is not None]
     if not rows or len(known) < len(rows):
         return None
+    if len(known) == 1:
+        return known[0]  # without rounding
     return sum(score * n for score, n in zip(known, rows, strict=True)) / sum(rows)
 
 

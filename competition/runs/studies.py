@@ -24,6 +24,7 @@ OWN_VALUES: Final = "own_values"  # attribute of the trial with the recipe's own
 REASON: Final = "reason"  # attribute: why a trial failed, or was pruned
 SAME_AS: Final = "same_as"  # attribute: the number of the trial with the same settings, whose result it repeats
 BEST_SHARE: Final = 0.25  # of the completed trials: importance is that for being among them
+SHOWN: Final = 2.0  # charts end at this many times the lowest error
 LEAST_TRIALS: Final = 4  # completed ones, for an estimate of importance
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _STATES: Final = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
@@ -156,6 +157,15 @@ class Study:
         """Return whether a parameter has a range."""
         return any(param.name == name and param.low is not None for param in self.config.space)
 
+    def words(self, name: str) -> list[str]:
+        """Return the texts of a parameter's values in their order; empty for a range."""
+        return [value_text(value) for param in self.config.space if param.name == name for value in param.values]
+
+    @property
+    def highest_shown(self) -> float | None:
+        """The highest error that charts show: higher ones, of diverging trials, would hide the differences."""
+        return None if self.best is None or self.best.mpjpe is None else SHOWN * self.best.mpjpe
+
     def is_logarithmic(self, name: str) -> bool:
         return any(param.name == name and param.log for param in self.config.space)
 
@@ -206,6 +216,14 @@ def open_storage(folder: Path) -> Any:
         ) from None
 
 
+def study_name(storage: Any, folder: Path) -> str:
+    """Return the name of the study in a journal: its folder's, unless that was renamed."""
+    import optuna
+
+    names: list[str] = optuna.get_all_study_names(storage)
+    return names[0] if names else folder.name
+
+
 def read_study(folder: Path) -> Study:
     """Read a study with all its trials."""
     import optuna
@@ -214,7 +232,10 @@ def read_study(folder: Path) -> Study:
     if not (folder / JOURNAL).exists():
         raise RunError(f"study {folder.name}: no such file: {folder / JOURNAL}", fix="choose another --study")
     with quiet_optuna():
-        study = optuna.load_study(study_name=folder.name, storage=open_storage(folder))
+        storage = open_storage(folder)
+        if not optuna.get_all_study_names(storage):
+            raise RunError(f"study {folder.name}: {folder / JOURNAL} is empty", fix="run the same command again")
+        study = optuna.load_study(study_name=study_name(storage, folder), storage=storage)
         trials = [
             Trial(
                 number=found.number,

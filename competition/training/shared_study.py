@@ -38,6 +38,7 @@ from competition.runs.studies import (
     Value,
     open_storage,
     quiet_optuna,
+    study_name,
 )
 
 STALE_SECONDS: Final = 120.0
@@ -129,9 +130,10 @@ class SharedStudy:
             else:
                 write_record(self.folder / CONFIG, self.config)
             self._repair()
+            storage = open_storage(self.folder)
             self._study = optuna.create_study(
-                study_name=self.folder.name,
-                storage=open_storage(self.folder),
+                study_name=study_name(storage, self.folder),
+                storage=storage,
                 sampler=FreshSampler(self.config.space, self.config.seed),
                 pruner=pruner,
                 load_if_exists=True,

@@ -81,7 +81,7 @@ def test_a_trial_whose_process_is_killed_fails_and_the_study_continues(start, tm
     os.kill(int(workers[-1]), signal.SIGKILL)
     assert process.wait(LIMIT) == 0
     states = [(trial.state, trial.reason) for trial in _trials(tmp_path, "killed")]
-    assert ("failed", "its process was killed by SIGKILL: out of memory?") == states[1]
+    assert states[1] == ("failed", "its process was killed by SIGKILL: out of memory?")
     assert [state for state, _ in states].count("failed") == 1
 
 
@@ -89,5 +89,3 @@ def _server(pid: int) -> str:
     """Return the id of the process that forks the trials' processes."""
     children = subprocess.run(["pgrep", "-P", str(pid), "-a"], capture_output=True, text=True).stdout.splitlines()
     return next(line.split()[0] for line in children if "forkserver" in line)
-
-

@@ -230,7 +230,7 @@ def test_a_journal_whose_last_line_is_torn_is_repaired(folder: Path):
 
 def test_a_copied_study_continues(folder: Path, tmp_path: Path):
     make_study(folder, [120.0, None])
-    copy = tmp_path / "copy/mine"
+    copy = tmp_path / "copy/renamed"
     shutil.copytree(folder, copy)
     with joined(copy) as study:
         assert _start(study, 3).number == 2
