@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, get_type_hints
 
 import models
-from competition.cli import data, options, results, training, tuning
+from competition.cli import data, options, results, training, tune_options, tuning
 from competition.cli.flags import add_flag, add_options, add_settings
 from competition.common.errors import UserError, unknown_message
 from competition.common.workspace import Workspace
@@ -47,7 +47,7 @@ COMMANDS: Final = {
     "check": _subcommand(options.CheckOptions, data.check),
     "folds": _subcommand(options.FoldsOptions, data.folds),
     "train": _subcommand(options.TrainOptions, training.train),
-    "tune": _subcommand(options.TuneOptions, tuning.tune),
+    "tune": _subcommand(tune_options.TuneOptions, tuning.tune),
     "predict": _subcommand(options.PredictOptions, training.predict),
     "blend": _subcommand(options.BlendOptions, results.blend),
     "score": _subcommand(options.ScoreOptions, results.score),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import models
 from competition.cli.hints import render
-from competition.cli.options import TuneOptions
+from competition.cli.tune_options import TuneOptions
 from competition.common.console import active
 from competition.common.errors import Command, FoldsError
 from competition.common.workspace import Workspace

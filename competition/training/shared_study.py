@@ -13,19 +13,17 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from competition.common.errors import RunError
 from competition.common.files import is_locked
 from competition.common.records import read_record, write_record
-from competition.common.seeds import derive
 from competition.common.workspace import Workspace
 from competition.runs.studies import (
     CONFIG,
@@ -33,76 +31,31 @@ from competition.runs.studies import (
     OWN_VALUES,
     REASON,
     SAME_AS,
-    Param,
     StudyConfig,
     Value,
     open_storage,
     quiet_optuna,
     study_name,
 )
+from competition.training.sampler import FreshSampler, suggest
 
 STALE_SECONDS: Final = 120.0
 PROCESSES: Final = "processes"
 LOCK_SECONDS: Final = 60  # after which the lock of a process that was killed is released; it is held for milliseconds
 OWNER: Final = "owner"
 BOOT: Final = Path("/proc/sys/kernel/random/boot_id")  # the same in all containers of a machine
-STARTUP_TRIALS: Final = 8  # random ones; of 30 trials, most are left to the model
 UNPRUNED_TRIALS: Final = 4  # completed before any is pruned
-ATTEMPTS: Final = 50  # to find settings that no trial has
 
 
-class FreshSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # optuna has no types
-    """TPE whose draws depend only on the seed, the number of the trial and the finished trials.
-
-    So a resumed study continues as if it hadn't been interrupted, and processes with the same seed draw different
-    settings. It draws again while another trial has the same ones.
-    """
-
-    def __init__(self, space: Sequence[Param], seed: int) -> None:
-        self.space = space
-        self.seed = seed
-
-    def infer_relative_search_space(self, _study: optuna.Study, _trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return {param.name: distribution(param) for param in self.space}
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Value]:
-        others = [other.params for other in study.get_trials(deepcopy=False) if other.number != trial.number]
-        for attempt in range(ATTEMPTS):
-            seed = derive(self.seed, "tune", trial.number, attempt) % (1 << 31)
-            tpe = optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS)
-            joint = tpe.sample_relative(study, trial, tpe.infer_relative_search_space(study, trial))
-            drawn: dict[str, Value] = {}
-            for param in self.space:
-                if param.is_used(drawn):
-                    known = search_space[param.name]
-                    drawn[param.name] = (
-                        joint[param.name]
-                        if param.name in joint
-                        else tpe.sample_independent(study, trial, param.name, known)
-                    )
-            if drawn not in others:
-                break
-        return drawn
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Value:
-        seed = derive(self.seed, "tune", trial.number, param_name) % (1 << 31)
-        value: Value = optuna.samplers.RandomSampler(seed=seed).sample_independent(
-            study, trial, param_name, param_distribution
+def require_same(folder: Path, config: StudyConfig, workspace: Workspace) -> None:
+    """Raise RunError if a study exists with another configuration."""
+    path = folder / CONFIG
+    old = read_record(StudyConfig, path, what="study") if path.exists() else config
+    if differences := old.differences(config, workspace.data, workspace.folds):
+        raise RunError(
+            f"study {folder.name} has another configuration ({', '.join(differences)})",
+            fix="choose another --study, pass the old values as flags, or delete its folder",
         )
-        return value
-
-
-def distribution(param: Param) -> BaseDistribution:
-    """Return a parameter's distribution in optuna."""
-    if param.low is None or param.high is None:
-        return CategoricalDistribution(param.values)
-    if param.whole:
-        return IntDistribution(int(param.low), int(param.high), log=param.log)
-    return FloatDistribution(param.low, param.high, log=param.log)
 
 
 class SharedStudy:
@@ -125,9 +78,8 @@ class SharedStudy:
         # schedules haven't taken effect. Trials started in any order can be compared, and bad ones last two epochs.
         pruner = optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED_TRIALS, n_warmup_steps=max(1, epochs // 3))
         with self._locked(), quiet_optuna():
-            if (self.folder / CONFIG).exists():
-                self._compare(read_record(StudyConfig, self.folder / CONFIG, what="study"), workspace)
-            else:
+            require_same(self.folder, self.config, workspace)
+            if not (self.folder / CONFIG).exists():
                 write_record(self.folder / CONFIG, self.config)
             self._repair()
             storage = open_storage(self.folder)
@@ -140,13 +92,6 @@ class SharedStudy:
             )
             if not self.trials:
                 self._study.enqueue_trial(dict(own), user_attrs={OWN_VALUES: True})
-
-    def _compare(self, old: StudyConfig, workspace: Workspace) -> None:
-        if differences := old.differences(self.config, workspace.data, workspace.folds):
-            raise RunError(
-                f"study {self.folder.name} has another configuration ({', '.join(differences)})",
-                fix="choose another --study, pass the old values as flags, or delete its folder",
-            )
 
     def _repair(self) -> None:
         """Cut off the last line of the journal if a process died while writing it: a line after it would be lost."""
@@ -176,7 +121,7 @@ class SharedStudy:
                 trial.set_user_attr(OWNER, self.owner)
                 for param in self.config.space:
                     if param.is_used(trial.params):
-                        _suggest(trial, param)
+                        suggest(trial, param)
             if not self._repeats_another(trial):
                 return trial
         return None
@@ -291,13 +236,3 @@ def _machine() -> str:
         return BOOT.read_text().strip()
     except OSError:
         return socket.gethostname()
-
-
-def _suggest(trial: optuna.Trial, param: Param) -> None:
-    """Choose the value of a parameter, unless the trial has one."""
-    if param.low is None or param.high is None:
-        trial.suggest_categorical(param.name, param.values)
-    elif param.whole:
-        trial.suggest_int(param.name, int(param.low), int(param.high), log=param.log)
-    else:
-        trial.suggest_float(param.name, param.low, param.high, log=param.log)

@@ -42,7 +42,7 @@ from competition.runs.studies import (
 from competition.training.capacity import plan_jobs
 from competition.training.device import choose_device, choose_precision
 from competition.training.jobs import Advice, Data, Job
-from competition.training.shared_study import SharedStudy, join_study
+from competition.training.shared_study import SharedStudy, join_study, require_same
 from competition.training.space import own_values, with_params
 from competition.training.trial import Ended, Result, train_trial
 from models.recipes import Recipe
@@ -115,9 +115,11 @@ def tune(plan: Plan, data: Data, trials: int) -> Study:
     """
     preload(["competition.training.trial"])  # while this process imports
     plan = replace(plan, precision=_precision(plan))
-    with join_study(plan.folder, _config(plan, data)) as study:
+    config = _config(plan, data)
+    require_same(plan.folder, config, plan.workspace)
+    check_images(data.dataset.folder, data.dataset.labels.images + data.dataset.test.images)
+    with join_study(plan.folder, config) as study:
         study.open(own_values(plan.recipe, plan.space), plan.recipe.epochs, plan.workspace)
-        check_images(data.dataset.folder, data.dataset.labels.images + data.dataset.test.images)
         left = max(1, trials - sum(trial.state.is_finished() for trial in study.trials))
         planned, at_once = plan_jobs(plan.jobs(trials, {})[:1] * left, plan.parallel)
         plan = replace(plan, workers=planned[0].workers)
