@@ -165,15 +165,17 @@ def sample_and_joint(maps: Tensor) -> tuple[Tensor, Tensor]:
 def extract_windows(maps: Tensor, peak: Tensor, radii: tuple[int, ...]) -> tuple[Tensor, list[Tensor]]:
     """Extract windows of up to 2 * radius + 1 voxels around peaks [B,J,2 or 3], shifted inward at the border.
 
-    Returns the windows in float32 (or float64), [B,J,h,w] or [B,J,d,h,w], and the signed distances of their voxels from
-    the peak along x, y (, z): [B,J,w], [B,J,h] (, [B,J,d]).
+    Maps at most one voxel larger than the windows are returned whole, without the cost of copying. Returns the windows
+    in float32 (or float64), [B,J,h,w] or [B,J,d,h,w], and the signed distances of their voxels from the peak along
+    x, y (, z): [B,J,w], [B,J,h] (, [B,J,d]).
     """
     dims = len(radii)
     indices: list[Tensor] = []
     distances = []
-    for axis, radius in enumerate(radii):
-        size = maps.shape[-1 - axis]
-        count = min(2 * radius + 1, size)
+    sides = maps.shape[:1:-1]
+    whole = all(radius and 2 * radius + 2 >= size for radius, size in zip(radii, sides, strict=True))
+    for axis, (radius, size) in enumerate(zip(radii, sides, strict=True)):
+        count = size if whole else min(2 * radius + 1, size)
         start = (peak[..., axis] - radius).clamp(0, size - count)
         along = start[..., None] + torch.arange(count, device=maps.device)  # B,J,count
         distances.append(along - peak[..., axis, None])
@@ -183,7 +185,7 @@ def extract_windows(maps: Tensor, peak: Tensor, radii: tuple[int, ...]) -> tuple
     batch, joint = sample_and_joint(maps)
     ones = [1] * dims
     where: tuple[Tensor, ...] = (batch.view(*batch.shape, *ones), joint.view(*joint.shape, *ones), *indices)
-    window = maps[where]
+    window = maps if whole else maps[where]
     window = window.to(torch.promote_types(window.dtype, torch.float32))
     return window, [distance.to(window.dtype) for distance in distances]
 

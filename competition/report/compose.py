@@ -10,6 +10,7 @@ from competition.common.workspace import Workspace
 from competition.report.blocks import Paragraph, Section
 from competition.report.breakdown import breakdown
 from competition.report.evidence import Evidence, gather
+from competition.report.gains import gains
 from competition.report.gallery import gallery
 from competition.report.markup import page
 from competition.report.mixture import mixture
@@ -22,6 +23,7 @@ SECTIONS: Final[tuple[Callable[[Evidence], Section], ...]] = (
     curves,
     poster,
     breakdown,
+    gains,
     rarity,
     calibration,
     mixture,

@@ -12,7 +12,6 @@ import torch
 import models
 from competition.common.skeleton import IMAGE_PX, JOINTS
 from competition.common.workers import usable_cores
-from competition.runs.record import read_log
 from competition.training.device import choose_device, fold_threads
 from competition.training.jobs import Job
 from models.recipes import Recipe
@@ -20,6 +19,7 @@ from models.recipes import Recipe
 log = logging.getLogger(__name__)
 
 BATCH_ON_CPU, BATCH_ON_GPU = 32, 64  # images predicted at once; a heatmap volume takes 17 MiB per image
+PIXELS_ON_CPU: Final = 2**18  # of the images predicted at once: with more, the maps don't fit into the caches
 SHARED_MEMORY: Final = "/dev/shm"
 AHEAD: Final = 2  # batches that each loader process prepares in advance
 POSE_BYTES: Final = 4 * len(JOINTS) * (2 + 3) + 8  # of a sample, in addition to its image
@@ -49,11 +49,11 @@ def plan_jobs(jobs: Sequence[Job], parallel: int | None, processes: int = 1) -> 
 
 def folds_at_once(jobs: Sequence[Job], parallel: int | None, device: torch.device) -> int:
     """Return how many jobs to train at the same time: `parallel`, or for small models on a CPU as many as fit."""
-    if parallel is not None:
-        return min(parallel, len(jobs))
+    left = sum(not (job.folder / "done.json").exists() for job in jobs)
+    if parallel is not None:  # of all jobs, as it divides the threads, on which a run's bytes depend
+        return min(parallel, len(jobs)) if left else 1
     if device.type != "cpu" or not all(models.is_small(job.name) for job in jobs):
         return 1
-    left = sum(len(read_log(job.folder)) < job.recipe.epochs for job in jobs)
     return max(1, min(left, usable_cores() // fold_threads(jobs[0].name, device)))
 
 
@@ -69,7 +69,8 @@ def default_workers(model: str, device: torch.device, at_once: int = 1) -> int:
 
 def prediction_batch(device: torch.device, recipe: Recipe) -> int:
     """Return the batch size of prediction: at most the recipe's micro-batch, if it is set."""
-    largest = BATCH_ON_GPU if device.type == "cuda" else BATCH_ON_CPU
+    fitting = max(1, PIXELS_ON_CPU // input_px(recipe) ** 2)
+    largest = BATCH_ON_GPU if device.type == "cuda" else min(BATCH_ON_CPU, fitting)
     return min(largest, recipe.micro_batch or largest)
 
 

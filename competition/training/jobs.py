@@ -27,8 +27,12 @@ class Advice:
 
     busy: str = "wait for it or choose another --run"
     configuration: str = "choose another name for the run, pass the old values as flags, or delete that folder"
-    memory: str = "set --micro-batch below {images}, or use a smaller model"  # images per forward pass
     not_finite: str = "lower --lr or set --clip-norm"
+    less_memory: str | None = None  # None: smaller micro-batches
+
+    def out_of_memory(self, images: int) -> str:
+        """Return what to do if there is too little memory for a forward pass of this many images."""
+        return self.less_memory or f"set --micro-batch below {images}, or use a smaller model"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -74,7 +74,7 @@ def train(job: Job, data: Data, after_epoch: Callable[[LogRow], None] | None = N
             if (job.folder / "done.json").exists():
                 log.info(f"{job.run} fold {job.fold}: already finished")
                 return read_done(job.folder)
-            fix = job.advice.memory.format(images=job.recipe.micro_batch or job.recipe.batch)
+            fix = job.advice.out_of_memory(job.recipe.micro_batch or job.recipe.batch)
             with Stop() as stop, report_out_of_memory(fix):
                 return _train(build(job, data, device, precision, world), data, stop, after_epoch)
 

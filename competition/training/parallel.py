@@ -39,19 +39,20 @@ def train_folds(jobs: Sequence[Job], data: Data, *, parallel: int | None = None,
         raise UserError(
             f"--gpus {gpus}: expected a positive divisor of --batch {jobs[0].recipe.batch}, and no --parallel"
         )
-    rank = torchrun_rank()
-    automatic = parallel is None and all(models.is_small(job.name) for job in jobs)
-    if (automatic or (parallel or 1) > 1) and len(jobs) > 1 and gpus is None and rank is None:
-        preload([LOOP])  # while this process imports torch
-    if not rank:  # once on a machine
-        check_images(data.dataset.folder, data.dataset.labels.images + data.dataset.test.images)
-    else:
+    if torchrun_rank():  # once on a machine
         Console(quiet=True).activate()
-    if not jobs:
-        return
     from competition.training.capacity import plan_jobs
 
-    jobs, at_once = plan_jobs(jobs, parallel, gpus or int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    planned, at_once = plan_jobs(jobs, parallel, gpus or int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    train_planned(planned, data, at_once, gpus=gpus)
+
+
+def train_planned(jobs: Sequence[Job], data: Data, at_once: int, *, gpus: int | None = None) -> None:
+    """Train the jobs that `plan_jobs` returned, `at_once` at a time (see `train_folds`)."""
+    if at_once > 1:
+        preload([LOOP])  # while this process reads the images
+    if not torchrun_rank():
+        check_images(data.dataset.folder, data.dataset.labels.images + data.dataset.test.images)
     if gpus is not None:
         from competition.training.launch import train_on_gpus
 

@@ -54,7 +54,7 @@ SAME_FAILURES: Final = 3  # with which a study begins, and which then end it: th
 ADVICE: Final = Advice(
     busy="wait for it or choose another --study",
     configuration="choose another --study, or delete its folder",
-    memory="search smaller values of batch, or lower --parallel",
+    less_memory="search smaller values of batch, or lower --parallel",
     not_finite="search lower values of lr",
 )
 

@@ -118,6 +118,15 @@ def test_decoders_recover_the_positions_from_anisotropic_volumes() -> None:
         torch.testing.assert_close(decoded, positions, rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize("method", ["dark", "local"])
+def test_maps_as_small_as_a_window_are_decoded_like_larger_ones(method: str) -> None:
+    sizes, sigmas = (12, 11, 12), (1.2, 1.2, 1.2)
+    larger = tuple(size + 20 for size in sizes)
+    positions = random_positions(sizes, 4.5)
+    decoded = [heatmaps.decode(target_maps(positions, size, sigmas), method, sigmas)[0] for size in (sizes, larger)]
+    torch.testing.assert_close(*decoded, rtol=0, atol=1e-3)
+
+
 @pytest.mark.parametrize("sizes", [(H, W), (D, H, W)])
 def test_argmax_finds_the_highest_voxel(sizes: tuple[int, ...]) -> None:
     positions = random_positions(sizes, 0.0).round()

@@ -13,7 +13,8 @@ from competition.report.blocks import Paragraph
 from competition.report.charts import plain
 from competition.report.evidence import Evidence, gather
 from competition.report.gallery import choose_rows
-from competition.report.rarity import nearest_of_others, quantile_bins
+from competition.report.rare import nearest_of_others
+from competition.report.rarity import quantile_bins
 from competition.report.studies import studies
 from competition.report.study_picture import study_picture
 from competition.runs.blends import read_weights, weights_csv

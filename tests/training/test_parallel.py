@@ -13,12 +13,14 @@ from unittest.mock import MagicMock
 
 import pytest
 import torch
+import torch.distributed as dist
 
+from competition.common.errors import RunError
 from competition.common.pose_csv import read_poses
 from competition.runs import folders
 from competition.runs.folders import read_valid, valid_file
 from competition.runs.record import read_log
-from competition.training import launch, parallel
+from competition.training import calls, launch, parallel
 from tests.helpers import N_TEST, TINY, Command, contents
 from tests.training.helpers import DIVERGING
 
@@ -76,6 +78,20 @@ def test_an_error_in_both_processes_is_printed_once(command: Command, folds: Non
     error = capfd.readouterr().err
     assert error.count("\n") == 1
     assert "no longer finite" in error
+
+
+@pytest.mark.parametrize(("processes", "kind"), [(1, RunError), (2, RuntimeError)])
+def test_the_end_of_another_process_during_the_backward_pass_is_no_error_of_the_model(
+    processes: int, kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+):
+    def lose_connection(_: torch.Tensor) -> None:
+        raise RuntimeError("Connection closed by peer")
+
+    monkeypatch.setattr(dist, "is_initialized", lambda: processes > 1)
+    weight = torch.ones(3, requires_grad=True)
+    weight.register_hook(lose_connection)
+    with pytest.raises(kind, match="Connection closed by peer"):
+        calls.backward("3dhg-small", weight.sum())
 
 
 def _process_of_rank(rank: int) -> multiprocessing.Process:
@@ -166,7 +182,7 @@ def test_only_the_first_process_of_torchrun_checks_the_images(
         monkeypatch.setenv(name, value)
     check, data = MagicMock(), MagicMock()
     monkeypatch.setattr(parallel, "check_images", check)
-    parallel.train_folds([], data)
+    parallel.train_planned([], data, 1)
     assert parallel.torchrun_rank() == rank
     assert check.call_count == checks
 

@@ -28,9 +28,12 @@ def test_predicting_again_gives_the_same_poses_and_another_decoder_different_one
     assert (runs / "3dhg-small-argmax/submission.csv.gz").exists()
 
 
-@pytest.mark.parametrize(("device", "batch"), [("cpu", 32), ("cuda", 64)])
-def test_the_prediction_batch_is_at_most_the_micro_batch(device: str, batch: int):
-    recipe = models.recipe("3dhg-small")
+@pytest.mark.parametrize(
+    ("model", "device", "batch"),
+    [("3dhg-small", "cpu", 32), ("2dhg-small", "cpu", 16), ("3dhg", "cpu", 4), ("3dhg", "cuda", 64)],
+)
+def test_the_prediction_batch_fits_the_caches_and_is_at_most_the_micro_batch(model: str, device: str, batch: int):
+    recipe = models.recipe(model)
     assert prediction_batch(torch.device(device), recipe) == batch
     assert prediction_batch(torch.device(device), replace(recipe, micro_batch=3)) == 3
 
