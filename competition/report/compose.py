@@ -16,6 +16,7 @@ from competition.report.markup import page
 from competition.report.mixture import mixture
 from competition.report.rarity import rarity
 from competition.report.standings import board, calibration, curves, poster
+from competition.report.studies import studies
 
 SECTIONS: Final[tuple[Callable[[Evidence], Section], ...]] = (
     board,
@@ -26,6 +27,7 @@ SECTIONS: Final[tuple[Callable[[Evidence], Section], ...]] = (
     rarity,
     calibration,
     mixture,
+    studies,
     gallery,
 )
 

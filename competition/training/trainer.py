@@ -7,7 +7,7 @@ from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor
 
-from competition.common.errors import RunError
+from competition.common.errors import DivergedError, RunError
 from competition.common.seeds import derive
 from competition.training.checkpoint import Checkpoint, Part, checkpoint_of, load_weights, save_checkpoint
 from competition.training.jobs import Job
@@ -114,7 +114,7 @@ class Trainer:
             return
         if not all(bool(torch.isfinite(weight).all()) for weight in self.model.parameters()):
             where = f"epoch {self.epoch + 1}, step {self.step}" if self.step else f"epoch {self.epoch}"
-            raise RunError(
+            raise DivergedError(
                 f"the weights are no longer finite ({where})",
                 fix=f"{self.job.advice.not_finite}; the last checkpoint is unchanged",
             )
