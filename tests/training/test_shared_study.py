@@ -69,6 +69,19 @@ def test_processes_at_the_same_time_never_start_the_same_trial(folder: Path):
     assert results.empty()
 
 
+def test_the_last_trial_is_not_started_again_after_waiting_for_the_lock(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    with joined(folder) as one, joined(folder) as other:
+        lock = one._locked
+
+        def wait() -> Any:
+            _start(other, 1)
+            return lock()
+
+        monkeypatch.setattr(one, "_locked", wait)
+        assert one.next_trial(1) is None
+        assert len(one.trials) == 1
+
+
 def _start_and_die(folder: Path) -> None:
     with joined(folder) as study:
         _start(study)

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import signal
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 from unittest.mock import MagicMock
@@ -11,6 +12,7 @@ import pytest
 from competition.common.errors import UserError
 from competition.common.stop import Stop
 from competition.common.workers import start_process
+from competition.runs.record import LogRow
 from competition.training.trial import Ended, Result
 from competition.training.tune import SAME_FAILURES, Running, _death, _Tuning
 
@@ -52,6 +54,14 @@ def test_a_process_that_waits_for_an_answer_ends_with_the_study():
     with pytest.raises(KeyboardInterrupt):
         tuning.run()
     assert process.exitcode == -signal.SIGTERM  # not killed after the time to save a checkpoint
+
+
+def test_a_trial_is_not_pruned_after_its_last_epoch():
+    plan, study = MagicMock(**{"recipe.epochs": 3}), MagicMock(**{"report.return_value": True})
+    tuning = _Tuning(plan, UNUSED, study, 9, 1)
+    row = LogRow(epoch=1, lr=0.1, train_loss=1.0, valid_mpjpe=100.0)
+    assert [tuning._prunes(UNUSED, replace(row, epoch=epoch)) for epoch in (1, 2, 3)] == [True, True, False]
+    assert study.report.call_count == 3
 
 
 def test_a_killed_process_fails_and_a_terminated_one_ends_the_command():
