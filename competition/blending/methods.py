@@ -158,5 +158,25 @@ class BestSingle(TopMean):
         return self.name
 
 
+@dataclass(frozen=True)
+class Stack(Method):
+    """Coordinate weights, and a second level that corrects their poses."""
+
+    beneath: Method = Optuna("coordinate")
+
+    name = "stack"
+
+    def fit(self, problem: Problem) -> Fitted:
+        from competition.blending import stack
+        from competition.blending.fitted import Weights
+
+        beneath = problem.fit(self.beneath)
+        assert isinstance(beneath, Weights)
+        return stack.fit(problem, beneath)
+
+    def quick(self) -> Method:
+        return replace(self, beneath=self.beneath.quick())
+
+
 METHODS: Final[tuple[Method, ...]] = (Optuna(), Exact(), Greedy(), Mean(), Median())  # the first is the default
 BASELINES: Final[tuple[Method, ...]] = (BestSingle(), Mean())  # the first rows of every table

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from competition.blending.weights import single_errors
 from competition.common.arrays import Float32, Float64, Intp
+
+if TYPE_CHECKING:
+    from competition.blending.fitted import Fitted
+    from competition.blending.methods import Method
 
 S = TypeVar("S", bound=np.generic)
 
@@ -48,6 +52,16 @@ class Problem:
     def single_mm(self) -> Float64:
         """The MPJPE of every member alone, [members]."""
         return single_errors(self.residual[:, :, : self.members])
+
+    def fit(self, method: Method) -> Fitted:
+        """Fit a method, once: options that differ only in shrinkage share a fit, and a second level has one beneath."""
+        if method not in self._fitted:
+            self._fitted[method] = method.fit(self)
+        return self._fitted[method]
+
+    @cached_property
+    def _fitted(self) -> dict[Method, Fitted]:
+        return {}
 
     def take(self, rows: Intp) -> Problem:
         """Return a copy of some rows, given by their indices."""
