@@ -50,7 +50,7 @@ TOPS: Final = {count: Option(TopMean(count=count)) for count in (2, 3, 4, 6, 8, 
 
 
 def options(members: int, simple: Option, *, stack: bool = False) -> list[Option]:
-    """Return the options, the simplest first; weights are shrunk toward the simple one, which is the first or second."""
+    """Return the options, simplest first; weights are shrunk toward the simple one, which is the first or second."""
     if members == 1:
         return [MEAN]
     tops = [option for count, option in TOPS.items() if count < members]

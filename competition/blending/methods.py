@@ -7,7 +7,7 @@ it needs.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Final
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class BestSingle(TopMean):
 class Stack(Method):
     """Coordinate weights, and a second level that corrects their poses."""
 
-    beneath: Method = Optuna("coordinate")
+    beneath: Method = field(default_factory=Optuna)
 
     name = "stack"
 

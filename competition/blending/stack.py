@@ -1,13 +1,13 @@
 """The second level: a regression from poses to the error of their blend, so that joints and members correct each other.
 
-    beneath         the weighted blend whose error is predicted
-    inputs          blocks of 51 coordinates, see `runs/second_level`
-    fit             ridge regression; rows count 1 / (s^2 + error^2), as gross errors follow no rule: s is half of the
-                    median error
-    mirror images   every row also counts with left and right exchanged and x negated. Along axes that are even or odd
-                    under this exchange, that separates the regression into two: even from even, odd from odd
-    strength, step  the penalty, and the share of the correction that is applied: those with the lowest error on
-                    held-out groups
+beneath         the weighted blend whose error is predicted
+inputs          blocks of 51 coordinates, see `runs/second_level`
+fit             ridge regression; rows count 1 / (s^2 + error^2), as gross errors follow no rule: s is half of the
+                median error
+mirror images   every row also counts with left and right exchanged and x negated. Along axes that are even or odd
+                under this exchange, that separates the regression into two: even from even, odd from odd
+strength, step  the penalty, and the share of the correction that is applied: those with the lowest error on
+                held-out groups
 """
 
 import itertools
@@ -61,7 +61,7 @@ class Stacked(Fitted):
 
 
 class _Half(NamedTuple):
-    """One of the two regressions, along the even or the odd axes [51, T]: rows are scaled by the root of their count."""
+    """One of the two regressions, along the even or the odd axes [51, T]; rows are scaled by their root count."""
 
     axes: Float64
     inputs: Float64  # [n, F]
@@ -102,9 +102,7 @@ def _axes() -> tuple[Float64, Float64]:
     return axes[:, values > 0], axes[:, values < 0]
 
 
-def _half(
-    axes: Float64, found: Float64, error_mm: Float64, root: Float64, penalty: float, *, constant: bool
-) -> _Half:
+def _half(axes: Float64, found: Float64, error_mm: Float64, root: Float64, penalty: float, *, constant: bool) -> _Half:
     """Take the part of blocks [n, B, 51] and errors [n, 51] along axes; rows are multiplied by `root` [n]."""
     inputs = (found @ axes).reshape(len(found), -1)
     if constant:  # an odd constant would differ between a pose and its mirror image

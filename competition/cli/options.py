@@ -188,6 +188,12 @@ class BlendOptions:
             choices=GRANULARITIES,
         ),
     ] = GRANULARITIES[0]
+    stack: Annotated[
+        bool | None,
+        Flag(
+            "ship a second level, which corrects the blended poses by regression; when unset, cross-validation chooses"
+        ),
+    ] = None
     files: Annotated[tuple[Path, ...] | None, Flag("submission files to blend instead of runs", metavar="CSV")] = None
     shares: Annotated[
         tuple[float, ...] | None,

@@ -5,7 +5,7 @@ A correction is linear in blocks of 51 numbers, one per coordinate, all in mm:
     the blended pose, and the same times two numbers of the posture
     each member's difference from the blended pose
 
-Both numbers are the same for a pose and its mirror image: the direction that the subject faces and the size of the pose.
+The numbers, the same for a pose and its mirror image, are the direction that the subject faces and the pose's size.
 """
 
 import io
@@ -57,7 +57,7 @@ class SecondLevel:
 
 
 def blocks(blended_mm: Float64, pose_mm: Float64) -> Float64:
-    """Return what a correction is linear in, [n, 3 + M, 51], of blended poses [n, 17, 3] and the members' [M, n, 17, 3]."""
+    """Return the blocks [n, 3 + M, 51] of blended poses [n, 17, 3] and the members' poses [M, n, 17, 3]."""
     left, right = (blended_mm[:, joint] for joint in SHOULDERS)
     across = left - right
     facing = across[:, 0] / np.maximum(np.linalg.norm(across, axis=1), 1.0)  # 1: toward the camera, -1: away
