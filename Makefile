@@ -13,6 +13,8 @@ MODEL = 3dhg-small
 FOLD = all
 RUN =
 EPOCHS =
+# Trials of a whole study
+TRIALS = 30
 GPUS =
 SEED = 0
 # How many synthetic images to make
@@ -38,7 +40,7 @@ FOLDS_CSV = $(subst :,\:,$(subst $(SPACE),\ ,$(FOLDS)))/folds.csv
 
 # .guards.mk rejects unknown and unused variables, and characters that would break the quotes in the recipes below; its
 # SETUP is the recipe of `setup`
-override VARIABLES = MODEL FOLD RUN EPOCHS GPUS SEED DATA FOLDS SUBMISSIONS N N_TEST METHOD FILE COMPETITION MESSAGE YES ARGS
+override VARIABLES = MODEL FOLD RUN EPOCHS TRIALS GPUS SEED DATA FOLDS SUBMISSIONS N N_TEST METHOD FILE COMPETITION MESSAGE YES ARGS
 MAKEFILE := $(lastword $(MAKEFILE_LIST))
 include $(dir $(MAKEFILE)).guards.mk
 
@@ -48,14 +50,14 @@ unexport PYTHONSAFEPATH
 # `make -j4 train blend` trains first: each target already uses all cores
 .NOTPARALLEL:
 .DEFAULT_GOAL = help
-.PHONY: help setup demo test check-code bench data check folds train predict blend score board report submit verify reproduce clean
+.PHONY: help setup demo test check-code bench data check folds train tune predict blend score board report submit verify reproduce clean
 .SUFFIXES:
 
 help: ## List the targets and the variables.
 	@echo "usage: make TARGET [VARIABLE=value ...]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE)
 	@echo "variables: $(VARIABLES)"
-	@echo "defaults: $(foreach name,MODEL FOLD N N_TEST METHOD DATA,$(name)=$($(name))) (reproduce: FOLD=0)"
+	@echo "defaults: $(foreach name,MODEL FOLD N N_TEST METHOD DATA,$(name)=$($(name))) (tune, reproduce: FOLD=0)"
 	@echo "DATA, FOLDS and SUBMISSIONS are folders; they and SEED apply to every target from data to reproduce that needs them"
 	@echo "start with: make demo"
 
@@ -100,6 +102,11 @@ folds: setup | $(SYNTHETIC) ## Assign the training images to folds (ARGS="--stra
 train: setup | $(SYNTHETIC) $(FOLDS_CSV) ## Train a model (MODEL, FOLD, RUN, EPOCHS, GPUS, ARGS="--lr 1e-3").
 	$(CLI) train $(COMMON) --model '$(MODEL)' --fold '$(FOLD)' $(if $(RUN),--run '$(RUN)') \
 	  $(if $(EPOCHS),--epochs '$(EPOCHS)') $(if $(GPUS),--gpus '$(GPUS)') $(ARGS)
+
+# FOLD only when it is set: `tune` uses fold 0 by default
+tune: setup | $(SYNTHETIC) $(FOLDS_CSV) ## Search the settings of a model with optuna (MODEL, TRIALS, FOLD, EPOCHS, ARGS="--search lr,ema").
+	$(CLI) tune $(COMMON) --model '$(MODEL)' --trials '$(TRIALS)' $(if $(filter command,$(origin FOLD)),--fold '$(FOLD)') \
+	  $(if $(EPOCHS),--epochs '$(EPOCHS)') $(ARGS)
 
 predict: setup ## Predict with the weights of RUN: the data set again, or an image (ARGS="--image photo.jpg").
 	$(call require,RUN,make board lists the runs)

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from models import volumes
 from models.recipes import DECODERS, require
 
 CHUNK, CHUNK_ON_GPU = 2**22, 2**26  # voxels per chunk: fits into a CPU's caches; keeps a GPU busy
@@ -66,13 +67,16 @@ def gaussian_squares(maps: Tensor, positions: Tensor, sigmas: tuple[float, ...])
     Squares are summed over the voxels: in a mean over 64x64x64, the empty voxels would hide the peak. Relative to the
     energy, the loss of an empty map is 1 at every resolution, so stacks of different depth have equal weight.
     """
-    positions = positions.to(torch.promote_types(maps.dtype, torch.float32))
-    rows = [gaussian(positions[..., axis], maps.shape[-1 - axis], sigma) for axis, sigma in enumerate(sigmas)]
-    if maps.dim() == 4:
-        maps = maps.unsqueeze(2)
-        rows.append(torch.ones_like(rows[0][..., :1]))
+    positions = positions.to(torch.promote_types(maps.dtype, torch.float32)).contiguous()
+    volume = maps.unsqueeze(2) if maps.dim() == 4 else maps
+    total: Tensor
     with torch.autocast(maps.device.type, enabled=False):
-        total: Tensor = SeparableSquares.apply(maps, *rows)
+        if volumes.fits(volume):
+            total = volumes.GaussianSquares.apply(volume, positions, sigmas)
+        else:
+            rows = [gaussian(positions[..., axis], maps.shape[-1 - axis], sigma) for axis, sigma in enumerate(sigmas)]
+            rows += [torch.ones_like(rows[0][..., :1])] * (3 - len(sigmas))
+            total = SeparableSquares.apply(volume, *rows)
     energy = math.prod(math.sqrt(math.pi) * sigma for sigma in sigmas)
     return total / (energy * maps.shape[0] * maps.shape[1])
 

@@ -12,6 +12,7 @@ from timm.layers import Format
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from models import volumes
 from models.contract import IMAGE_MEAN, IMAGE_STD, JOINTS, Module, Output, Target
 from models.heatmaps import index_to_mm
 from models.recipes import Integral
@@ -60,7 +61,8 @@ class IntegralRegression(Module):
     def forward(self, images: Tensor) -> Output:
         volume = self.volume(images)
         with torch.autocast(images.device.type, enabled=False):
-            marginals: tuple[Tensor, ...] = Marginals.apply(volume)
+            function = volumes.Marginals if volumes.fits(volume) else Marginals
+            marginals: tuple[Tensor, ...] = function.apply(volume)
             positions_mm = expectation_mm(marginals, self.cube_mm)
         return Output(positions_mm - positions_mm[:, :1])
 

@@ -38,7 +38,8 @@ class Setting:
     choices: tuple[str, ...] = ()  # the allowed values; empty: all values of the type
     tune: tuple[float, float] | None = None  # the range to search for the best value, both ends included
     log: bool = False  # search the range on a logarithmic scale
-    tune_values: tuple[str | float | None, ...] = ()  # the values to try instead of a range; empty: the choices
+    tune_values: tuple[str | float | None, ...] = ()  # the values to try instead of a range
+    tune_if: tuple[str, bool | str] | None = None  # searched only where another setting has this value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,7 @@ class Recipe:
         Setting(
             help="learning rate over time; halve: halved after each epoch, cosine: decays to zero at the last epoch",
             choices=SCHEDULES,
+            tune_values=SCHEDULES,
         ),
     ] = "constant"
     warmup_epochs: Annotated[
@@ -95,6 +97,8 @@ class Recipe:
             help="transforms that augment the images; light: mirroring, brightness and colour, full: also rotation, "
             "scale, shift and dropout (used only with --augment)",
             choices=AUGMENTATIONS,
+            tune_values=AUGMENTATIONS,
+            tune_if=("augment", True),
         ),
     ] = "full"
 

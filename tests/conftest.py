@@ -11,6 +11,9 @@ from competition.cli.main import main
 from competition.synthetic.generate import generate
 from tests.helpers import N_TEST, TINY, Command, N
 
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton is imported, by timm or models.kernels
+
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip tests marked `gpu` where there is none."""

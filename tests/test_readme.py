@@ -35,6 +35,8 @@ ALONE = {
     "ARGS=--refit": "blend",
     'ARGS="--checkpoint-minutes 10"': "train",
     'ARGS="--sort private"': "board",
+    'ARGS="--search lr,ema"': "tune",
+    'ARGS="--search lr=1e-3:1e-2,schedule=constant/cosine,ema"': "tune",
 }
 
 

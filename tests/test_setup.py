@@ -1,4 +1,4 @@
-"""`make setup` replaces an environment that can't be used, and says which Python it needs; nothing is downloaded."""
+"""`make setup` replaces an environment that can't be used, and prints which Python it needs; nothing is downloaded."""
 
 import os
 import shutil

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeAlias
 
-from competition.bench import blending, engine
+from competition.bench import blending, engine, gpu
 from competition.bench.measure import Row
 from competition.common.errors import UserError, unknown_message
 
@@ -20,6 +20,8 @@ BENCHMARKS: Final[dict[str, Benchmark]] = {
     "train-2dhg-x8": engine.train_2d_x8,
     "train-3dhg": engine.train_3d,
     "train-3dhg-small": engine.train_3d_small,
+    "gpu-2dhg": gpu.train_2d_gpu,  # without a GPU no rows
+    "gpu-3dhg": gpu.train_3d_gpu,
     "volume-loss": engine.volume_loss,
     "loader": engine.loading,
     "bottleneck": engine.bottleneck,

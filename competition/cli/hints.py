@@ -15,6 +15,7 @@ from competition.common.workspace import Workspace
 VARIABLES: Final = {  # flags that are variables of the command's target in the Makefile; all others go into ARGS
     "data": ("n", "n-test"),
     "train": ("model", "fold", "run", "epochs", "gpus"),
+    "tune": ("model", "fold", "epochs", "trials"),
     "predict": ("run",),
     "blend": ("method",),
     "score": ("file",),
@@ -31,7 +32,7 @@ REQUIRED: Final = {  # what the user has to fill in where a command doesn't name
 ANY: Final = ("competition", "message")  # variables whose values make doesn't check
 REJECTED: Final = re.compile(r"['$\n]")
 REJECTED_IN_FOLDS: Final = re.compile(r"['$\n;*?[]")
-SEEDED: Final = ("data", "folds", "train", "blend", "report", "reproduce")
+SEEDED: Final = ("data", "folds", "train", "tune", "blend", "report", "reproduce")
 
 
 def render(command: Command, workspace: Workspace) -> str:

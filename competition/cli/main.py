@@ -52,7 +52,7 @@ def _explain(error: BaseException, invocation: Invocation | None) -> tuple[str, 
     code = TERMINATED if isinstance(error, SystemExit) else INTERRUPTED
     if invocation and invocation.command == "submit":
         return "interrupted: check ledger.csv and the competition's page before you submit again", code
-    return "interrupted: run the same command again; data, train and reproduce resume where they stopped", code
+    return "interrupted: run the same command again; data, train, tune and reproduce resume where they stopped", code
 
 
 def _print_line(text: str, code: int) -> int:

@@ -112,7 +112,7 @@ class TrainOptions:
     ] = PRECISIONS[0]
     gpus: Annotated[int | None, Flag("train each fold on N GPUs (DDP)", metavar="N")] = None
     compile: Annotated[
-        bool, Flag("compile the network with torch.compile: a slow start, then faster steps on a GPU")
+        bool, Flag("compile the network with torch.compile: a slow start, then faster steps (not hourglasses on a GPU)")
     ] = False
     sync_batch_norm: Annotated[bool, Flag("compute batch-normalisation statistics over all GPUs (with --gpus)")] = False
     checkpoint_minutes: Annotated[

@@ -1,6 +1,7 @@
 """The table of subcommands, and the parser of the command line.
 
-The settings of a model are flags of `train`, so the command line is parsed twice: for the model, then for everything.
+The settings of a model are flags of `train` and `tune`, so the command line is parsed twice: for the model, then for
+everything.
 """
 
 import argparse
@@ -9,7 +10,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, get_type_hints
 
 import models
-from competition.cli import data, options, results, training
+from competition.cli import data, options, results, training, tune_options, tuning
 from competition.cli.flags import add_flag, add_options, add_settings
 from competition.common.errors import UserError, unknown_message
 from competition.common.workspace import Workspace
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 D = TypeVar("D", bound="DataclassInstance")
 
 PROGRAM: Final = "python -m competition"
+SETTINGS_OF: Final = ("train", "tune")  # subcommands whose flags include the settings of a model
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ COMMANDS: Final = {
     "check": _subcommand(options.CheckOptions, data.check),
     "folds": _subcommand(options.FoldsOptions, data.folds),
     "train": _subcommand(options.TrainOptions, training.train),
+    "tune": _subcommand(tune_options.TuneOptions, tuning.tune),
     "predict": _subcommand(options.PredictOptions, training.predict),
     "blend": _subcommand(options.BlendOptions, results.blend),
     "score": _subcommand(options.ScoreOptions, results.score),
@@ -82,10 +85,11 @@ def parse(arguments: Sequence[str]) -> Invocation:
     model = _find_model(arguments)
     recipe = None if model is None else _create_recipe(model)
     parser, subparsers = _create_parsers()
-    if model is None or recipe is None:
-        subparsers["train"].epilog = f"The model's settings are flags, too: {PROGRAM} train --model NAME --help"
-    else:
-        add_settings(subparsers["train"], model, recipe)
+    for name in SETTINGS_OF:
+        if model is None or recipe is None:
+            subparsers[name].epilog = f"The model's settings are flags, too: {PROGRAM} {name} --model NAME --help"
+        else:
+            add_settings(subparsers[name], model, recipe)
     found, unknown = parser.parse_known_args(arguments)
     if unknown:
         known = [flag for action in subparsers[found.command]._actions for flag in action.option_strings]
@@ -104,12 +108,12 @@ def _create(kind: type[D], values: Mapping[str, Any]) -> D:
 
 
 def _find_model(arguments: Sequence[str]) -> str | None:
-    """Return the --model of a command line for `train`."""
+    """Return the --model of a command line for `train` or `tune`, whose flags include its settings."""
     parser = Parser(prog=PROGRAM, add_help=False, allow_abbrev=False)
     parser.add_argument("command", nargs="?")
     parser.add_argument("--model")
     found, _ = parser.parse_known_args(arguments)
-    return found.model if found.command == "train" else None
+    return found.model if found.command in SETTINGS_OF else None
 
 
 def _create_recipe(model: str, **settings: Any) -> Recipe:

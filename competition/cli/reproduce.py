@@ -17,7 +17,7 @@ from competition.leaderboard.score import has_answers, score
 from competition.report.poster import POSTER, POSTER_MEAN_MM
 from competition.runs.candidates import candidates, select, write_submission
 from competition.training.jobs import Advice, Data, Job, open_data
-from competition.training.parallel import train_folds
+from competition.training.parallel import train_planned
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +29,8 @@ BLENDS: Final = {  # method: setting, MPJPE of the poster's in mm
 ADVICE: Final = Advice(  # the settings and the names of the runs are fixed
     busy="wait for it or use another folder of --submissions",
     configuration="use the old --seed or another folder of --submissions, or delete that folder",
-    memory="lower --parallel or use --scale small",
     not_finite="use another --seed and another folder of --submissions, or --scale small",
+    less_memory="lower --parallel or use --scale small",
 )
 
 
@@ -130,7 +130,7 @@ def _train(
     if seconds := estimate_seconds(jobs, data, at_once):
         order = "one network after another" if at_once == 1 else f"{at_once} networks at a time"
         log.info(f"about {duration(seconds)} on this machine, {order}; finished folds are skipped")
-    train_folds(jobs, data, parallel=at_once)
+    train_planned(jobs, data, at_once)
 
 
 def _with_ratios(rows: Sequence[Reproduced]) -> list[Reproduced]:

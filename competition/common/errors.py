@@ -4,6 +4,7 @@
     ├── DataError           a data folder: missing, unreadable or inconsistent
     ├── FoldsError          folds.csv and folds.json
     ├── RunError            a run's folder, configuration or checkpoint
+    │   └── DivergedError   a training whose loss or weights are no longer finite
     └── SubmissionError     a CSV of poses
 
 An error states what is wrong (what, where, expected, got) and, separately, what to do next: `fix` is advice to every
@@ -55,6 +56,10 @@ class FoldsError(UserError):
 
 class RunError(UserError):
     """A run's folder, configuration or checkpoint can't be used."""
+
+
+class DivergedError(RunError):
+    """The loss or the weights of a training are no longer finite."""
 
 
 class SubmissionError(UserError):

@@ -121,6 +121,20 @@ def _lock(handle: int, folder: Path, error: str | None) -> None:
         log.warning(f"{folder}: its file system has no locks ({refused.strerror}): {advice}")
 
 
+def is_locked(folder: Path) -> bool | None:
+    """Return whether a process holds a folder's lock; None where the file system has no locks."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
+    return False
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path` atomically."""
     with atomic(path) as handle:

@@ -4,10 +4,11 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds of processor time, and the period
@@ -46,13 +47,29 @@ def worker_processes(count: int, preload: Sequence[str] = ()) -> Iterator[Proces
             yield pool
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            workers = set(multiprocessing.active_children()) - before
-            for worker in workers:
-                worker.terminate()
-            for worker in workers:
-                worker.join(GRACE_SECONDS)
-                worker.kill()
+            end_processes(list(set(multiprocessing.active_children()) - before))
             raise
+
+
+def start_process(work: Callable[..., None], *arguments: object) -> BaseProcess:
+    """Start a process from the server that `preload` started; it ignores Ctrl-C and ends with its parent."""
+    process = multiprocessing.get_context("forkserver").Process(target=_work, args=(work, *arguments))
+    process.start()
+    return process
+
+
+def end_processes(processes: Sequence[BaseProcess]) -> None:
+    """Terminate processes; kill those that need more than GRACE_SECONDS to save a checkpoint."""
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.join(GRACE_SECONDS)
+        process.kill()
+
+
+def _work(work: Callable[..., None], *arguments: object) -> None:
+    _end_with_parent()
+    work(*arguments)
 
 
 def _end_with_parent() -> None:

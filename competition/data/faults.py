@@ -19,6 +19,7 @@ POSE_MM = (100.0, 2000.0)
 SMALLEST_PX = 8.0  # of the longer side of the joints' box; normalised positions stay below
 OUTSIDE_SHARE = 0.2  # largest share of joints outside the image; crops are made around the joints
 BOX_SHARE = 228 / 256  # of the image's side that the longer side of the joints' box has: crops are the box and a margin
+MIDDLE_PX = (IMAGE_PX - 1) / 2
 SCALE_TOLERANCE = 0.06  # of the image's side
 FEW = 0.01  # share; fewer labels that contradict others are single mistakes, more are a fault of the whole file
 FEW_ROWS = 2
@@ -58,6 +59,11 @@ def raise_first(faults: Sequence[Fault]) -> None:
 def are_few(wrong: Bools) -> bool:
     """Return whether so few of a file's rows are wrong that the others can be right."""
     return int(wrong.sum()) <= max(FEW_ROWS, FEW * len(wrong))
+
+
+def list_ids(rows: Bools) -> list[str]:
+    """Return the Ids of the rows in a mask [N], as places of a fault."""
+    return [f"Id {row + 1}" for row in np.flatnonzero(rows)]
 
 
 def is_file_name(name: str) -> bool:
@@ -105,13 +111,13 @@ def find_pose_faults(path: Path, pose_mm: Floats) -> list[Fault]:
             path,
             f"pose3d with the root not at (0, 0, 0), off by up to {off_mm.max(initial=0):.4g} mm",
             f"expected poses relative to the pelvis: {_other_root(known) or 'subtract joint 0 from all joints'}",
-            _ids(off_mm > ROOT_TOLERANCE_MM),
+            list_ids(off_mm > ROOT_TOLERANCE_MM),
         ),
         Fault(
             path,
             f"pose3d of implausible size: joints are {typical_mm:.3g} from the root, expected about 500 mm",
             f"{_guess_unit(typical_mm)} convert to mm and remove empty rows",
-            _ids(odd),
+            list_ids(odd),
         ),
     )
 
@@ -133,7 +139,10 @@ def find_pixel_faults(path: Path, pose2d_px: Floats, side_px: int) -> list[Fault
     faults = _with_places(
         _not_finite(path, "pose2d", finite),
         Fault(
-            path, f"poses in pose2d smaller than {SMALLEST_PX:.0f} px", rescale or f"normalised? {pixels}", _ids(small)
+            path,
+            f"poses in pose2d smaller than {SMALLEST_PX:.0f} px",
+            rescale or f"normalised? {pixels}",
+            list_ids(small),
         ),
     )
     outside = float(outside_image(known, side_px).mean()) if len(known) else 0.0
@@ -152,12 +161,17 @@ def guess_side(pose2d_px: Floats) -> float | None:
     """
     if not len(pose2d_px):
         return None
-    low, high = pose2d_px.min(axis=1), pose2d_px.max(axis=1)
-    by_size = float(np.median((high - low).max(axis=1))) / BOX_SHARE
-    middle_px = (IMAGE_PX - 1) / 2
-    x, y = (np.median((low + high) / 2, axis=0) / middle_px * IMAGE_PX).tolist()
+    size_px, middle_px = joint_box(pose2d_px)
+    by_size, (x, y) = size_px / BOX_SHARE, (place / MIDDLE_PX * IMAGE_PX for place in middle_px)
     agree = by_size > 0 and all(abs(side / by_size - 1) < 0.1 for side in (x, y))
     return (by_size + x + y) / 3 if agree else None
+
+
+def joint_box(pose2d_px: Floats) -> tuple[float, tuple[float, float]]:
+    """Return the medians of the longer side and of the middle (x, y) of the boxes around poses [N, 17, 2]."""
+    low, high = pose2d_px.min(axis=1), pose2d_px.max(axis=1)
+    x, y = np.median((low + high) / 2, axis=0).tolist()
+    return float(np.median((high - low).max(axis=1))), (x, y)
 
 
 def are_finite(joints: Floats) -> Bools:
@@ -198,12 +212,8 @@ def _not_finite(path: Path, key: str, finite: Bools) -> Fault:
         path,
         f"{key} has NaN or infinite values",
         "remove these rows and their lines in train_images.txt",
-        _ids(~finite),
+        list_ids(~finite),
     )
-
-
-def _ids(rows: Bools) -> list[str]:
-    return [f"Id {row + 1}" for row in np.flatnonzero(rows)]
 
 
 def _with_places(*faults: Fault) -> list[Fault]:

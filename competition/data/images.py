@@ -16,6 +16,7 @@ from PIL import ExifTags
 from PIL.JpegImagePlugin import JpegImageFile
 
 from competition.common.arrays import Float32, Image
+from competition.common.console import bar
 from competition.common.errors import Command, DataError
 from competition.common.geometry import resize_px
 from competition.common.skeleton import IMAGE_PX
@@ -39,9 +40,11 @@ def check_images(data: Path, images: Sequence[str]) -> None:
             fix=missing_fix(folder, missing),
             command=Command("check"),
         )
-    for name in images:
-        if (fault := find_image_fault(folder / name)) is not None:
-            raise_first([Fault(folder / name, fault.what + fault.detail, fault.fix)])
+    with bar("checking images", len(images)) as advance:  # threads are no faster
+        for name in images:
+            if (fault := find_image_fault(folder / name)) is not None:
+                raise_first([Fault(folder / name, fault.what + fault.detail, fault.fix)])
+            advance(1, "")
 
 
 def missing_images(folder: Path, images: Sequence[str]) -> list[str]:

@@ -29,7 +29,7 @@ class _Segment(NamedTuple):
 
 
 def find_damage(content: bytes) -> str | None:
-    """Say what is wrong with the structure of a JPEG file whose header is valid, or return None.
+    """Return what is wrong with the structure of a JPEG file whose header is valid, or None.
 
     Bytes after the end of the image are harmless.
     """
@@ -47,7 +47,7 @@ def find_damage(content: bytes) -> str | None:
         if restarts and not _restarts_in_order(image):
             return DAMAGED
         if _has_run(image):
-            # runs are no code of anything in scans of coefficients other than the mean, and zeros not in most tables
+            # scans of AC coefficients have no valid code for a run, and most tables have none for a run of zeros
             later = progressive and content[scan.stop - 3] > 0
             zeros = bytes(RUN) in image and not _zeros_are_flat(content, segments[:first])
             alone = len(scans) == 1 and not progressive

@@ -8,15 +8,14 @@ from competition.common.arrays import Float64, Floats
 from competition.common.seeds import sample_rows
 from competition.common.skeleton import AXES, IMAGE_PX
 from competition.data.anatomy import backward_share, find_skeleton_faults
-from competition.data.faults import BOX_SHARE, Fault
-from competition.data.projection import behind_share, find_joint_faults, find_row_faults, mismatches
+from competition.data.faults import BOX_SHARE, MIDDLE_PX, Fault, joint_box, list_ids
+from competition.data.projection import CameraFit, find_joint_faults, find_row_faults, fit_cameras
 
 LEAST_CORRELATION = 0.7  # of pose2d with pose3d's x and y; .97 and more for matching arrays
 BACKWARD = 0.75  # of the poses whose knees bend backwards if z is mirrored: .96; .02 of real ones, .4 on the floor
 PARTLY = 0.1  # of the rows, both by the perspective and by the knees, if z is mirrored in some
 SURE = 0.9  # share of rows that must agree on the camera's side of the pose
 BOX_PX = (195.0, 250.0)  # median of the longer side of the joints' box; 228 for crops made like the competition's
-MIDDLE_PX = (IMAGE_PX - 1) / 2
 SHIFT_PX = 8.0  # of the middle of the joints' boxes
 SAMPLE = 20_000  # rows; faults of a hundredth of the rows show
 _EXPECTED = ("x to the right", "y down")
@@ -29,24 +28,24 @@ def find_pose_mismatches(path: Path, pose2d_px: Floats, pose_mm: Floats) -> list
     """
     rows = sample_rows(len(pose_mm), SAMPLE)
     sample2d_px, sample_mm = pose2d_px[rows], pose_mm[rows]
+    fit = fit_cameras(sample2d_px, sample_mm)
     return (
         find_skeleton_faults(path, sample_mm)
-        or find_joint_faults(path, sample2d_px, sample_mm)
+        or find_joint_faults(path, sample2d_px, sample_mm, fit)
         or _find_axis_faults(path, sample2d_px, sample_mm)
-        or find_row_faults(path, pose2d_px, pose_mm, rows)
-        or find_depth_faults(path, sample2d_px, sample_mm)
+        or find_row_faults(path, pose2d_px, pose_mm, fit)
+        or _find_depth_faults(path, sample_mm, fit)
     )
 
 
 def find_doubtful_rows(path: Path, pose2d_px: Floats, pose_mm: Floats) -> list[Fault]:
     """Find single rows that don't match, and poses that aren't placed like in the competition's crops."""
     faults = []
-    if (wrong := np.flatnonzero(mismatches(pose2d_px, pose_mm))).size:
+    if wrong := list_ids(fit_cameras(pose2d_px, pose_mm).mismatches):
         fix = "correct these rows, or remove them and their lines in train_images.txt"
-        faults.append(Fault(path, "pose3d that doesn't match pose2d", fix, [f"Id {row + 1}" for row in wrong]))
-    low, high = pose2d_px.min(axis=1), pose2d_px.max(axis=1)
-    box_px, expected_px = float(np.median((high - low).max(axis=1))), BOX_SHARE * IMAGE_PX
-    x_px, y_px = np.median((low + high) / 2, axis=0).tolist()
+        faults.append(Fault(path, "pose3d that doesn't match pose2d", fix, wrong))
+    box_px, (x_px, y_px) = joint_box(pose2d_px)
+    expected_px = BOX_SHARE * IMAGE_PX
     fix = "pose2d of another crop? draw it on a few of the images"
     if not BOX_PX[0] <= box_px <= BOX_PX[1]:
         what = f"the joints' box has {box_px:.0f} px, expected about {expected_px:.0f} of {IMAGE_PX} px"
@@ -78,7 +77,8 @@ def _negation(pose2d_px: Floats, pose_mm: Floats, negated: list[int]) -> str:
     Negating a single axis mirrors the poses; labels with other axes are usually rotated.
     """
     signs = np.array([-1 if axis in negated else 1 for axis in range(3)], pose_mm.dtype)
-    mirrored = is_mirrored(pose2d_px, pose_mm * signs)
+    negated_mm = pose_mm * signs
+    mirrored = _is_mirrored(fit_cameras(pose2d_px, negated_mm).behind_share, backward_share(negated_mm))
     if mirrored or (mirrored is None and len(negated) == 1):
         negated = [*negated, 2]
     return " and ".join(AXES[axis] for axis in negated)
@@ -96,19 +96,18 @@ def _other_axes(correlation: Float64) -> str:
     return "axes swapped, or rows in another order?"
 
 
-def is_mirrored(pose2d_px: Floats, pose_mm: Floats) -> bool | None:
+def _is_mirrored(behind: float | None, backward: float | None) -> bool | None:
     """Return whether z points towards the camera, by the perspective, or else by the knees; None if unknown."""
-    behind, backward = behind_share(pose2d_px, pose_mm), backward_share(pose_mm)
     if behind is not None and not 1 - SURE < behind < SURE:
         return behind >= SURE
     return None if backward is None else backward > BACKWARD
 
 
-def find_depth_faults(path: Path, pose2d_px: Floats, pose_mm: Floats) -> list[Fault]:
+def _find_depth_faults(path: Path, pose_mm: Floats, fit: CameraFit) -> list[Fault]:
     """Find z of pose3d with the wrong sign, and left and right exchanged in all arrays."""
-    backward, behind = backward_share(pose_mm), behind_share(pose2d_px, pose_mm)
+    backward, behind = backward_share(pose_mm), fit.behind_share
     bend = f"the knees bend backwards in {backward:.0%} of the poses" if backward is not None else ""
-    if is_mirrored(pose2d_px, pose_mm):
+    if _is_mirrored(behind, backward):
         what = "z of pose3d points towards the camera or is mirrored, expected z away from it"
         by = bend if backward is not None and backward > BACKWARD else "by the perspective"
         return [Fault(path, f"{what} ({by})", "multiply z by -1")]

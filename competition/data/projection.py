@@ -1,12 +1,13 @@
 """Compare pose2d with pose3d row by row: each pose2d is the perspective image of its pose3d."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from competition.common.arrays import Bools, Float64, Floats, Intp
 from competition.common.skeleton import JOINTS, MIRROR
-from competition.data.faults import Fault, are_few
+from competition.data.faults import Fault, are_few, list_ids
 
 MISMATCH = 0.1  # RMS distance of the joints, relative to the pose's size; matching rows without noise: < 1e-3
 NOISE = 0.02  # up to which the camera is fitted well enough to see on which side it is
@@ -14,55 +15,60 @@ _CHUNK = 20_000  # rows, which bounds the memory
 _LIMBS = {"arms": (11, 12, 13, 14, 15, 16), "legs": (1, 2, 3, 4, 5, 6)}
 
 
-def find_joint_faults(path: Path, pose2d_px: Floats, pose_mm: Floats) -> list[Fault]:
+class CameraFit(NamedTuple):
+    """Cameras fitted to N rows, such that pose2d is the image of pose3d."""
+
+    error: Float64  # [N] RMS distance of the joints relative to the pose's size
+    root_depth_m: Float64  # [N]
+
+    @property
+    def mismatches(self) -> Bools:
+        """A mask [N] of the rows whose pose2d isn't an image of their pose3d."""
+        return np.asarray(self.error > MISMATCH)
+
+    @property
+    def behind_share(self) -> float | None:
+        """The share of rows in which pose2d is an image of pose3d only if z points towards the camera.
+
+        None where this can't be seen: without perspective, or with too much noise.
+        """
+        known = (self.error < NOISE) & (np.abs(self.root_depth_m) < 20)
+        return float((self.root_depth_m[known] < 0).mean()) if known.mean() > 0.5 else None
+
+
+def find_joint_faults(path: Path, pose2d_px: Floats, pose_mm: Floats, fit: CameraFit) -> list[Fault]:
     """Find joints that pose2d [N, 17, 2] and pose3d [N, 17, 3] name differently."""
     order = match_joints(pose2d_px, pose_mm)
     if not (moved := np.flatnonzero(order != np.arange(len(JOINTS)))).size:
         return []
-    now, then = (float(np.median(project(pose2d_px, pose)[0])) for pose in (pose_mm, pose_mm[:, order]))
+    now, then = (float(np.median(one.error)) for one in (fit, fit_cameras(pose2d_px, pose_mm[:, order])))
     if now < NOISE or then > min(now / 2, MISMATCH / 2):
         return []
     what = f"pose2d and pose3d name the joints differently: {_describe(order, moved)}"
     return [Fault(path, what, "correct the array that doesn't match the images")]
 
 
-def find_row_faults(path: Path, pose2d_px: Floats, pose_mm: Floats, sample: Intp) -> list[Fault]:
-    """Find rows whose pose2d and pose3d are of different images, if there are some in a sample of the rows."""
-    if are_few(mismatches(pose2d_px[sample], pose_mm[sample])):
+def find_row_faults(path: Path, pose2d_px: Floats, pose_mm: Floats, sample: CameraFit) -> list[Fault]:
+    """Find rows whose pose2d and pose3d are of different images, if the fit of a sample of the rows has some."""
+    if are_few(sample.mismatches):
         return []
-    rows = np.flatnonzero(mismatches(pose2d_px, pose_mm))
+    rows = list_ids(fit_cameras(pose2d_px, pose_mm).mismatches)
     fix = "one of them in another order, or of other images? take both from one source"
-    return [Fault(path, "rows of pose3d don't match pose2d", fix, [f"Id {row + 1}" for row in rows])]
+    return [Fault(path, "rows of pose3d don't match pose2d", fix, rows)]
 
 
-def mismatches(pose2d_px: Floats, pose_mm: Floats) -> Bools:
-    """Return a mask [N] of the rows whose pose2d isn't an image of their pose3d."""
-    return np.asarray(project(pose2d_px, pose_mm)[0] > MISMATCH)
-
-
-def behind_share(pose2d_px: Floats, pose_mm: Floats) -> float | None:
-    """Return the share of rows that are only an image of their pose if z pointed towards the camera.
-
-    None if there is no such evidence: without perspective, or where noise hides it.
-    """
-    residual, root_depth = project(pose2d_px, pose_mm)
-    known = (residual < NOISE) & (np.abs(root_depth) < 20)
-    return float((root_depth[known] < 0).mean()) if known.mean() > 0.5 else None
-
-
-def project(pose2d_px: Floats, pose_mm: Floats) -> tuple[Float64, Float64]:
-    """Fit a camera to each row; return its error [N] relative to the pose's size, and the root's depth [N] in metres.
+def fit_cameras(pose2d_px: Floats, pose_mm: Floats) -> CameraFit:
+    """Fit a camera to each row of pose2d [N, 17, 2] and pose3d [N, 17, 3].
 
     The camera is a perspective or an orthographic one, whichever fits better: without noise the former is exact, and
     with noise the latter is better determined.
     """
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        parts = [_project(pose2d_px[i : i + _CHUNK], pose_mm[i : i + _CHUNK]) for i in range(0, len(pose_mm), _CHUNK)]
-    error, depth = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return error, depth
+        parts = [_fit(pose2d_px[i : i + _CHUNK], pose_mm[i : i + _CHUNK]) for i in range(0, len(pose_mm), _CHUNK)]
+    return CameraFit(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-def _project(pose2d_px: Floats, pose_mm: Floats) -> tuple[Float64, Float64]:
+def _fit(pose2d_px: Floats, pose_mm: Floats) -> CameraFit:
     size_px = np.maximum(np.ptp(pose2d_px, axis=1).max(axis=1), 1e-6).astype(np.float64)[:, None, None]
     uv = (pose2d_px - pose2d_px.mean(axis=1, keepdims=True)) / size_px
     xyz = pose_mm.astype(np.float64) / 1000
@@ -82,7 +88,7 @@ def _project(pose2d_px: Floats, pose_mm: Floats) -> tuple[Float64, Float64]:
     determinant = xu * xu - xx * uu
     f, depth = (xu * ut - uu * xt) / determinant, (xx * ut - xu * xt) / determinant
     error = (uz - f[:, None] * x + depth[:, None] * u).reshape(uv.shape) / (z + depth[:, None, None])
-    return np.fmin(_rms(error), flat), depth
+    return CameraFit(np.fmin(_rms(error), flat), depth)
 
 
 def match_joints(pose2d_px: Floats, pose_mm: Floats) -> Intp:
@@ -108,7 +114,7 @@ def _rms(points: Floats) -> Float64:
 
 
 def _describe(order: Intp, moved: Intp) -> str:
-    """Say which limbs are exchanged, or else which joints differ."""
+    """Describe which limbs are exchanged, or else which joints differ."""
     if all(order[joint] == MIRROR[joint] for joint in moved):
         for name, limbs in _LIMBS.items():
             if sorted(moved) == sorted(limbs):

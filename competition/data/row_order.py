@@ -140,15 +140,19 @@ def _continuity(pose_mm: Floats, near: Intp, sequences: list[Intp]) -> tuple[flo
     generator = np.random.default_rng(0)
     any_rows = np.concatenate([np.stack([rows, generator.permutation(rows)], axis=1) for rows in sequences])
     any_rows = any_rows[any_rows[:, 0] != any_rows[:, 1]]
-    change = _distance_mm(pose_mm[near[:, 0]], pose_mm[near[:, 1]])
-    usual = float(np.median(_distance_mm(pose_mm[any_rows[:, 0]], pose_mm[any_rows[:, 1]])))
+    change = _distance_mm(pose_mm, near[:, 0], near[:, 1])
+    usual = float(np.median(_distance_mm(pose_mm, any_rows[:, 0], any_rows[:, 1])))
     triples = np.flatnonzero(near[:-1, 1] == near[1:, 0])
     before, here, after = near[triples, 0], near[triples, 1], near[triples + 1, 1]
-    off_mm = _distance_mm(pose_mm[here], (pose_mm[before] + pose_mm[after]) / 2)
-    jumps = here[(off_mm > JUMP_MM) & (off_mm > 2 * _distance_mm(pose_mm[before], pose_mm[after]))]
+    off_mm = _distance_mm(pose_mm, here, before, after)
+    jumps = here[(off_mm > JUMP_MM) & (off_mm > 2 * _distance_mm(pose_mm, before, after))]
     return (float(np.median(change)) / usual if usual > JUMP_MM / 2 else None), tuple(np.sort(jumps).tolist())
 
 
-def _distance_mm(a: Floats, b: Floats) -> Floats:
-    """Return the mean distance [N] of the joints of poses [N, 17, 3]."""
-    return np.asarray(np.linalg.norm(a - b, axis=2).mean(axis=1))
+def _distance_mm(pose_mm: Floats, rows: Intp, *others: Intp) -> Floats:
+    """Return the mean distance [P] of the joints between poses of two rows, or of a row and the mean of others."""
+    parts = [np.zeros(0, pose_mm.dtype)]
+    for i in range(0, len(rows), _CHUNK):
+        here, *there = (pose_mm[part[i : i + _CHUNK]] for part in (rows, *others))
+        parts.append(np.linalg.norm(here - np.mean(there, axis=0), axis=2).mean(axis=1))
+    return np.concatenate(parts)

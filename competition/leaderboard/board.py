@@ -101,7 +101,7 @@ def warnings(rows: Sequence[BoardRow]) -> list[str]:
 
 
 def notes(ledger: Path) -> list[str]:
-    """Say how many files a competition has scored, as the best of many scores is lucky; the ledger may be missing."""
+    """List how many files a competition has scored, as the best of many scores is lucky; the ledger may be missing."""
     return [
         f"{len(scores)} files were scored by {competition}: the best score, {min(scores.values()):.2f}, is partly due "
         "to luck; expect a higher private score"

@@ -37,7 +37,7 @@ class Series:
     """One run's points in a chart."""
 
     name: str
-    x: Sequence[float | None]
+    x: Sequence[float | str | None]
     y: Sequence[float | str | None]
     text: Sequence[str] | None = None  # hover label of each point
     sizes: Sequence[int] | None = None  # of the markers, px
@@ -84,6 +84,21 @@ def dots(names: Sequence[str], values: Sequence[Sequence[float | None]], rows: S
     height = 110 + max(24, min(52, 150 // len(rows))) * len(rows)
     figure = points(series, x_title=x_title, y_title="", height=height, hover="%{y}: %{x:.1f} mm")
     return replace(figure, yaxis={"autorange": "reversed", "type": "category", "showgrid": True, "dtick": 1})
+
+
+def bars(names: Sequence[str], values: Sequence[float], x_title: str) -> Figure:
+    """Draw one horizontal bar per name, the first on top."""
+    data: Options = {
+        "type": "bar",
+        "orientation": "h",
+        "x": list(values),
+        "y": [plain(name) for name in names],
+        "marker": {"color": PALETTE[0]},
+        "showlegend": False,
+        "hovertemplate": "%{y}: %{x:.0f} %<extra></extra>",
+    }
+    vertical: Options = {"autorange": "reversed", "type": "category", "dtick": 1}
+    return Figure(data=[data], height=110 + 24 * len(names), xaxis={"title": x_title}, yaxis=vertical)
 
 
 def identity(figure: Figure, low: float, high: float) -> Figure:

@@ -10,20 +10,24 @@ from competition.common.workspace import Workspace
 from competition.report.blocks import Paragraph, Section
 from competition.report.breakdown import breakdown
 from competition.report.evidence import Evidence, gather
+from competition.report.gains import gains
 from competition.report.gallery import gallery
 from competition.report.markup import page
 from competition.report.mixture import mixture
 from competition.report.rarity import rarity
 from competition.report.standings import board, calibration, curves, poster
+from competition.report.studies import studies
 
 SECTIONS: Final[tuple[Callable[[Evidence], Section], ...]] = (
     board,
     curves,
     poster,
     breakdown,
+    gains,
     rarity,
     calibration,
     mixture,
+    studies,
     gallery,
 )
 

@@ -16,6 +16,7 @@ from competition.data.dataset import Dataset
 from competition.data.labels import Labels
 from competition.data.names import ImageName, parse_name
 from competition.leaderboard.board import BoardRow, board
+from competition.report.rare import Rarity, find_rarity
 from competition.runs.candidates import (
     Candidate,
     candidates,
@@ -69,6 +70,13 @@ class Evidence:
         images = [] if self.labels is None else self.labels.images
         parsed = [name for image in images if (name := parse_name(image)) is not None]
         return parsed if len(parsed) == len(images) else None
+
+    @cached_property
+    def rarity(self) -> Rarity | str:
+        """The rarity of the poses of the first entry; the reason if it can't be measured."""
+        if self.labels is None or not self.entries:
+            return self.why_empty
+        return find_rarity(self.labels, self.names, self.entries[0].id, self.workspace.seed)
 
     @cached_property
     def runs(self) -> list[str]:

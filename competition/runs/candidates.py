@@ -21,6 +21,7 @@ from competition.common.pose_csv import Poses, read_poses, write_poses
 from competition.runs.folders import epoch_files, fold_folders, read_valid, row_count, run_folders, test_file
 from competition.runs.provenance import PARTS, Provenance, has_other_labels
 from competition.runs.record import RunConfig, read_config, read_log
+from competition.runs.studies import study_folders
 
 log = logging.getLogger(__name__)
 
@@ -145,17 +146,21 @@ def weighted(scores: Sequence[float | None], rows: Sequence[int]) -> float | Non
     known = [score for score in scores if score is not None]
     if not rows or len(known) < len(rows):
         return None
+    if len(known) == 1:
+        return known[0]  # without rounding
     return sum(score * n for score, n in zip(known, rows, strict=True)) / sum(rows)
 
 
 def runs_using_folds(submissions: Path, folder: Path) -> list[str]:
-    """List the runs under `submissions` that were trained on the folds in `folder`."""
+    """List the runs, and the folders of studies, under `submissions` that were trained on the folds in `folder`."""
     path = folder / "folds.csv"
     if not path.exists():
         return []
     sha256 = sha256_text(path)
-    configs = sorted(submissions.glob("*/fold*/config.json"))
-    using = (path.parent.parent.name for path in configs if read_config(path.parent).folds_sha256 == sha256)
+    configs = [(path.parent.parent.name, path) for path in sorted(submissions.glob("*/fold*/config.json"))]
+    for study in study_folders(submissions):
+        configs += [(f"{study.parent.name}/{study.name}", path) for path in sorted(study.glob("*/fold*/config.json"))]
+    using = (name for name, path in configs if read_config(path.parent).folds_sha256 == sha256)
     return list(dict.fromkeys(using))
 
 

@@ -104,10 +104,11 @@ def fold_folders(run: Path) -> list[Path]:
 
 
 def run_folders(submissions: Path) -> list[Path]:
-    """List the folders of runs: those that contain fold folders."""
+    """List the folders of runs: those that contain fold folders, and aren't hidden, as those of studies are."""
     if not submissions.is_dir():
         return []
-    return sorted(p for p in submissions.iterdir() if fold_folders(p) or fold_folder(p, FULL).is_dir())
+    visible = [path for path in submissions.iterdir() if not path.name.startswith(".")]
+    return sorted(path for path in visible if fold_folders(path) or fold_folder(path, FULL).is_dir())
 
 
 def complete_epochs(folder: Path) -> set[int]:

@@ -23,6 +23,7 @@ from competition.training.step import Gradients
 from competition.training.trainer import Trainer
 from competition.training.world import World
 from models.contract import Module
+from models.layers import BatchNormReLU
 from models.recipes import Recipe
 
 
@@ -31,6 +32,8 @@ def build(job: Job, data: Data, device: torch.device, precision: str, world: Wor
     recipe, last, rows = job.recipe, job.folder / "last.pt", data.train_rows(job.fold)
     torch.manual_seed(derive(job.workspace.seed, "weights", job.fold))
     model = _create_model(job, device, world, trained=last.exists())
+    if job.compile:
+        check_compile(job.name, model, device)
     optimizer = _create_optimizer(model, recipe, precision)
     steps = len(KeyedBatches(rows, recipe.batch, shuffle_seed=0))
     pose_mm = torch.from_numpy(data.dataset.labels.pose_mm[rows])
@@ -60,6 +63,14 @@ def build(job: Job, data: Data, device: torch.device, precision: str, world: Wor
     if device.type == "cuda" and model.same_steps and whole:
         gradients.use_graph()
     return trainer
+
+
+def check_compile(name: str, model: nn.Module, device: torch.device) -> None:
+    """Raise UserError for networks with kernels of their own, which are faster than compiled code."""
+    if device.type == "cuda" and any(isinstance(module, BatchNormReLU) for module in model.modules()):
+        raise UserError(
+            f"--compile: {name} has kernels of its own, which are faster on a GPU", fix="leave out --compile"
+        )
 
 
 def _create_model(job: Job, device: torch.device, world: World, *, trained: bool) -> Module:

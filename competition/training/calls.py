@@ -53,7 +53,7 @@ def total_loss(name: str, model: Module, output: Output, target: Target) -> Tens
 def backward(name: str, loss: Tensor) -> None:
     """Accumulate the gradients of a loss; of several processes, an error may be that of the connection to another."""
     alone = not (dist.is_available() and dist.is_initialized())
-    with report_model_errors(name, everywhere=True) if alone else nullcontext():
+    with report_model_errors(name, where="the backward pass") if alone else nullcontext():
         torch.autograd.backward(loss)
 
 

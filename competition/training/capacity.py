@@ -12,7 +12,6 @@ import torch
 import models
 from competition.common.skeleton import IMAGE_PX, JOINTS
 from competition.common.workers import usable_cores
-from competition.runs.record import read_log
 from competition.training.device import choose_device, fold_threads
 from competition.training.jobs import Job
 from models.recipes import Recipe
@@ -50,11 +49,11 @@ def plan_jobs(jobs: Sequence[Job], parallel: int | None, processes: int = 1) -> 
 
 def folds_at_once(jobs: Sequence[Job], parallel: int | None, device: torch.device) -> int:
     """Return how many jobs to train at the same time: `parallel`, or for small models on a CPU as many as fit."""
-    if parallel is not None:
-        return min(parallel, len(jobs))
+    left = sum(not (job.folder / "done.json").exists() for job in jobs)
+    if parallel is not None:  # of all jobs, as it divides the threads, on which a run's bytes depend
+        return min(parallel, len(jobs)) if left else 1
     if device.type != "cpu" or not all(models.is_small(job.name) for job in jobs):
         return 1
-    left = sum(len(read_log(job.folder)) < job.recipe.epochs for job in jobs)
     return max(1, min(left, usable_cores() // fold_threads(jobs[0].name, device)))
 
 

@@ -28,10 +28,12 @@ class Part:
     step: int  # completed steps
     loss_sum: Tensor  # over these steps
     rng: Tensor  # state of torch's generator after them
+    gpu_rng: Tensor | None = None  # the same of the GPU, where dropout draws its masks; None on a CPU
 
     def __post_init__(self) -> None:
-        if type(self.step) is not int or not (isinstance(self.loss_sum, Tensor) and isinstance(self.rng, Tensor)):
-            raise TypeError("expected an int and two tensors")
+        tensors = isinstance(self.loss_sum, Tensor) and isinstance(self.rng, Tensor)
+        if type(self.step) is not int or not tensors or not isinstance(self.gpu_rng, Tensor | None):
+            raise TypeError("expected an int and two tensors, and a tensor or nothing")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,10 +132,16 @@ def _is_complete(state: dict[object, object]) -> bool:
 
 
 def load_weights(model: Module, weights: Weights, path: Path) -> None:
-    """Load a checkpoint's weights into a network; raise RunError if their shapes differ."""
+    """Load a checkpoint's weights into a network; raise RunError if their names or shapes differ."""
     try:
         model.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError) as error:
+        known = model.state_dict()
+        if unknown := [name for name in (weights if isinstance(weights, dict) else ()) if name not in known]:
+            raise RunError(
+                f"{path} is of another version of this network, with {len(unknown)} other weights ({unknown[0]}, ...)",
+                fix="train it again as a new run, or use the code at the commit in its config.json",
+            ) from None
         detail = " ".join(str(error).split())[:160]
         raise RunError(f"{path}: its weights don't fit this network: {detail}") from None
 

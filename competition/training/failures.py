@@ -1,4 +1,4 @@
-"""Turn errors of models and memory into one line that says what to do."""
+"""Turn errors of models and memory into one line with advice."""
 
 import traceback
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ from competition.common.errors import RunError, UserError
 
 
 @contextmanager
-def report_model_errors(name: str, *, everywhere: bool = False) -> Iterator[None]:
+def report_model_errors(name: str, *, where: str | None = None) -> Iterator[None]:
     """Turn an error of a call into a model's code, which may be the user's own, into RunError with file and line.
 
     Wrap only the calls themselves (see `calls`). Errors that aren't the model's pass unchanged: those of memory and
-    compilation, and, unless `everywhere`, those without a line in models/.
+    compilation, and those without a line in models/, unless `where` says which part of the model's work has none.
     """
     try:
         yield
@@ -31,12 +31,12 @@ def report_model_errors(name: str, *, everywhere: bool = False) -> Iterator[None
         inside = [place for place in frames if str(place[0].parent) in models.__path__]
         own = models.recipe(name).network.partition(":")[0].rpartition(".")[2]  # more likely wrong than shared layers
         places = [place for place in inside if place[0].stem == own] or inside
-        if not everywhere and (not places or places[-1][0].name == "__init__.py"):
+        if where is None and (not places or places[-1][0].name == "__init__.py"):
             raise
         what = " ".join(str(error).split())[:300]
-        line = " in the backward pass" if everywhere else f" at models/{places[-1][0].name}:{places[-1][1]}"
-        where = f"{type(error).__name__}{line}; --debug prints the traceback"
-        raise RunError(f"model {name}: {what} ({where})") from error
+        at = f"at models/{places[-1][0].name}:{places[-1][1]}" if where is None else f"in {where}"
+        kind = f"{type(error).__name__} {at}; --debug prints the traceback"
+        raise RunError(f"model {name}: {what} ({kind})") from error
 
 
 @contextmanager

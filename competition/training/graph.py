@@ -62,7 +62,7 @@ class StepGraph:
     def _capture(self, batch: Sequence[Tensor]) -> None:
         """Capture the step without executing it."""
         self._clear_gradients()  # the graph allocates gradients in its own memory
-        self.inputs = [tensor.to(self.device) for tensor in batch]
+        self.inputs = [tensor.to(self.device, copy=True) for tensor in batch]  # replays overwrite them
         graph = torch.cuda.CUDAGraph()
         try:
             # thread_local: the loader's thread pins memory during the capture

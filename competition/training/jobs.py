@@ -27,8 +27,12 @@ class Advice:
 
     busy: str = "wait for it or choose another --run"
     configuration: str = "choose another name for the run, pass the old values as flags, or delete that folder"
-    memory: str = "set --micro-batch below {images}, or use a smaller model"  # images per forward pass
     not_finite: str = "lower --lr or set --clip-norm"
+    less_memory: str | None = None  # None: smaller micro-batches
+
+    def out_of_memory(self, images: int) -> str:
+        """Return what to do if there is too little memory for a forward pass of this many images."""
+        return self.less_memory or f"set --micro-batch below {images}, or use a smaller model"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +48,7 @@ class Job:
     workers: int | None = 0  # loader processes; None: chosen by device; results don't depend on it
     checkpoint_minutes: float = 30.0  # between checkpoints within an epoch
     sync_batch_norm: bool = False  # batch statistics over all processes; GPUs only
-    compile: bool = False  # with torch.compile: faster steps on a GPU after minutes of compiling
+    compile: bool = False  # with torch.compile: faster steps after minutes of compiling; not hourglasses on a GPU
     init: str | None = None  # start from the best weights of this run's same fold
     advice: Advice = Advice()
 

@@ -28,7 +28,7 @@ from competition.common.seeds import derive, generator
 from competition.data.images import read_image, to_input_px
 from competition.data.labels import Labels, TestSet
 from competition.training.augment import Augment
-from competition.training.capacity import prediction_batch
+from competition.training.capacity import AHEAD, prediction_batch
 from competition.training.device import keep_freed_memory
 from competition.training.jobs import Data, Job
 from competition.training.world import World
@@ -278,6 +278,7 @@ def make_loader(images: PoseImages, keys: KeyedBatches, *, workers: int, device:
         batch_sampler=keys,
         collate_fn=collate,
         num_workers=workers,
+        prefetch_factor=AHEAD if workers else None,
         timeout=WAIT_SECONDS if workers else 0,
         persistent_workers=workers > 0,
         pin_memory=device.type == "cuda",

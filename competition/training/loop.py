@@ -7,6 +7,7 @@ several processes (DDP) each runs this loop, and only the main process writes.
 
 import logging
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
@@ -44,11 +45,13 @@ from competition.training.world import join_world
 log = logging.getLogger(__name__)
 
 
-def train(job: Job, data: Data) -> Done | None:
+def train(job: Job, data: Data, after_epoch: Callable[[LogRow], None] | None = None) -> Done | None:
     """Train a fold to the recipe's last epoch and return its done.json; None in all but the main process.
 
-    Returns at once if the fold is finished, and resumes if it was interrupted. Raise RunError if the run's folder has
-    another configuration or is being trained by another process, DataError for an image that can't be read.
+    Returns at once if the fold is finished, and resumes if it was interrupted. The main process calls `after_epoch`
+    with each epoch's row of the log, when the epoch is saved; an error that it raises ends the training. Raise RunError
+    if the run's folder has another configuration or is being trained by another process, DataError for an image that
+    can't be read.
     """
     device = choose_device()
     with threads(fold_threads(job.name, device)), join_world(device) as world:
@@ -71,16 +74,16 @@ def train(job: Job, data: Data) -> Done | None:
             if (job.folder / "done.json").exists():
                 log.info(f"{job.run} fold {job.fold}: already finished")
                 return read_done(job.folder)
-            fix = job.advice.memory.format(images=job.recipe.micro_batch or job.recipe.batch)
+            fix = job.advice.out_of_memory(job.recipe.micro_batch or job.recipe.batch)
             with Stop() as stop, report_out_of_memory(fix):
-                return _train(build(job, data, device, precision, world), data, stop)
+                return _train(build(job, data, device, precision, world), data, stop, after_epoch)
 
 
 def _lock(job: Job) -> AbstractContextManager[None]:
     return locked(job.folder, f"{job.folder} is being trained by another process: {job.advice.busy}")
 
 
-def _train(trainer: Trainer, data: Data, stop: Stop) -> Done | None:
+def _train(trainer: Trainer, data: Data, stop: Stop, after_epoch: Callable[[LogRow], None] | None) -> Done | None:
     job, world, test, labels = trainer.job, trainer.world, data.dataset.test, data.dataset.labels
     train_rows, valid_rows, test_rows = data.train_rows(job.fold), data.valid_rows(job.fold), np.arange(len(test.id))
     log.info(
@@ -117,6 +120,8 @@ def _train(trainer: Trainer, data: Data, stop: Stop) -> Done | None:
             rows = read_log(job.folder)
             saver.save(best=best_row(rows).epoch == epoch)
             log.info(_epoch_line(job, rows))
+            if after_epoch is not None:
+                after_epoch(rows[-1])
     return write_done(job.folder) if world.is_main_process else None
 
 

@@ -6,7 +6,7 @@ import time
 import torch
 
 from competition.common.console import Advance
-from competition.common.errors import RunError
+from competition.common.errors import DivergedError, RunError
 from competition.training.cost import StepTimer, describe_duration
 from competition.training.loader import Batch
 from competition.training.trainer import CHECK_STEPS, Trainer
@@ -62,7 +62,7 @@ class Meter:
                     f"{batch.id[:4].tolist()}...), expected a finite number",
                     fix="correct its forward or loss, or its initial weights",
                 )
-            raise RunError(
+            raise DivergedError(
                 f"the loss is no longer finite in epoch {trainer.epoch + 1}, at most {CHECK_STEPS} steps before step "
                 f"{trainer.step} (Ids {batch.id[:4].tolist()}...; last finite mean: {self.last_finite})",
                 fix=f"{trainer.job.advice.not_finite}; the last checkpoint is unchanged",

@@ -14,7 +14,7 @@ from functools import cache
 import models
 from competition.common.console import Console
 from competition.common.errors import UserError
-from competition.common.workers import preload, worker_processes
+from competition.common.workers import preload, usable_cores, worker_processes
 from competition.data.images import check_images
 from competition.training.jobs import Data, Job
 
@@ -39,19 +39,22 @@ def train_folds(jobs: Sequence[Job], data: Data, *, parallel: int | None = None,
         raise UserError(
             f"--gpus {gpus}: expected a positive divisor of --batch {jobs[0].recipe.batch}, and no --parallel"
         )
-    rank = torchrun_rank()
-    automatic = parallel is None and all(models.is_small(job.name) for job in jobs)
-    if (automatic or (parallel or 1) > 1) and len(jobs) > 1 and gpus is None and rank is None:
-        preload([LOOP])  # while this process imports torch
-    if not rank:  # once on a machine
-        check_images(data.dataset.folder, data.dataset.labels.images + data.dataset.test.images)
-    else:
+    if torchrun_rank():  # once on a machine
         Console(quiet=True).activate()
-    if not jobs:
-        return
+    unfinished = sum(not (job.folder / "done.json").exists() for job in jobs)
+    wanted = parallel or (usable_cores() if all(models.is_small(job.name) for job in jobs) else 1)
+    if min(wanted, unfinished) > 1 and gpus is None and torchrun_rank() is None:
+        preload([LOOP])  # while this process imports torch
     from competition.training.capacity import plan_jobs
 
-    jobs, at_once = plan_jobs(jobs, parallel, gpus or int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    planned, at_once = plan_jobs(jobs, parallel, gpus or int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    train_planned(planned, data, at_once, gpus=gpus)
+
+
+def train_planned(jobs: Sequence[Job], data: Data, at_once: int, *, gpus: int | None = None) -> None:
+    """Train the jobs that `plan_jobs` returned, `at_once` at a time (see `train_folds`)."""
+    if not torchrun_rank():
+        check_images(data.dataset.folder, data.dataset.labels.images + data.dataset.test.images)
     if gpus is not None:
         from competition.training.launch import train_on_gpus
 

@@ -47,6 +47,7 @@ def predict_run(
     check_images(workspace.data, labels.images + test.images)
     found = _find_folds(source, target, epoch)
     number = max(saved for _, _, saved in found)
+    processes: int | None = None  # the same for all folds, with a single warning
     for folder, checkpoint, _ in found:
         config = read_config(folder)
         if config.folds_sha256 != data.folds.folds_sha256 or config.fold is None:
@@ -58,12 +59,13 @@ def predict_run(
         settings = config.settings if decoder is None else config.settings | {"decoder": decoder}
         average = model.recipe.flip_test if flip is None else flip
         precision = choose_precision(config.precision, device)
-        workers = prediction_workers(workers, name, model.recipe, device)
+        if processes is None:
+            processes = prediction_workers(workers, name, model.recipe, device)
 
         out, rows = fold_folder(target, config.fold), data.valid_rows(config.fold)
         for images, image_rows in ((labels, rows), (test, np.arange(len(test.id)))):
             loader = prediction_loader(
-                workspace.data, images, image_rows, model, workers=workers, device=device, world=World()
+                workspace.data, images, image_rows, model, workers=processes, device=device, world=World()
             )
             with threads(fold_threads(name, device)), bar(f"{run} {folder.name}", len(image_rows)) as advance:
                 poses = predict(

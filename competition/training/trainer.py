@@ -7,7 +7,7 @@ from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor
 
-from competition.common.errors import RunError
+from competition.common.errors import DivergedError, RunError
 from competition.common.seeds import derive
 from competition.training.checkpoint import Checkpoint, Part, checkpoint_of, load_weights, save_checkpoint
 from competition.training.jobs import Job
@@ -38,6 +38,7 @@ class Trainer:
     first: int = 0  # its value when this process began the epoch
     loss_sum: Tensor = field(default_factory=lambda: torch.zeros(()))  # over the completed steps of this epoch
     rng: Tensor | None = None  # state of torch's generator after these steps
+    gpu_rng: Tensor | None = None  # and of the GPU's
 
     @property
     def predictor(self) -> Module:
@@ -70,6 +71,8 @@ class Trainer:
             self.loss_sum = torch.zeros(())
         elif self.rng is not None:
             torch.set_rng_state(self.rng)
+            if self.gpu_rng is not None and self.device.type == "cuda":
+                torch.cuda.set_rng_state(self.gpu_rng, self.device)
         self.loss_sum = self.loss_sum.to(self.device)
         self.first = self.step
         self.model.train()
@@ -111,14 +114,17 @@ class Trainer:
             return
         if not all(bool(torch.isfinite(weight).all()) for weight in self.model.parameters()):
             where = f"epoch {self.epoch + 1}, step {self.step}" if self.step else f"epoch {self.epoch}"
-            raise RunError(
+            raise DivergedError(
                 f"the weights are no longer finite ({where})",
                 fix=f"{self.job.advice.not_finite}; the last checkpoint is unchanged",
             )
         if best:
             averaged = checkpoint_of(self.job.name, self.predictor, epoch=self.epoch)
             save_checkpoint(self.job.folder / "best.pt", averaged)
-        part = Part(step=self.step, loss_sum=self.loss_sum.cpu(), rng=torch.get_rng_state()) if self.step else None
+        part = None
+        if self.step:
+            gpu_rng = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
+            part = Part(step=self.step, loss_sum=self.loss_sum.cpu(), rng=torch.get_rng_state(), gpu_rng=gpu_rng)
         checkpoint = checkpoint_of(
             self.job.name,
             self.model,
@@ -140,7 +146,8 @@ class Trainer:
             self.epoch = checkpoint.epoch
             if part is not None:
                 self.step, self.loss_sum = part.step, part.loss_sum
-                self.rng = part.rng if self.world.size == 1 else None  # only rank 0's state is saved
+                if self.world.size == 1:  # only rank 0's state is saved
+                    self.rng, self.gpu_rng = part.rng, part.gpu_rng
         except (ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
             reason = " ".join(str(error).split())[:100]
             raise RunError(

@@ -5,7 +5,6 @@ import ast
 import errno
 import os
 import re
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -88,11 +87,12 @@ def test_advice_on_training_names_flags_of_the_command_that_trains(
         given.extend(jobs)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(reproducing, "train_folds", keep)
+    monkeypatch.setattr(reproducing, "train_planned", keep)
     assert command("reproduce", "--scale", "small", "--workers", "0") == 130
     assert len(given) == 4
     for advice, name in ((given[0].advice, "reproduce"), (Advice(), "train")):
-        named = {flag for text in asdict(advice).values() for flag in FLAG.findall(text)}
+        texts = (advice.busy, advice.configuration, advice.not_finite, advice.out_of_memory(8))
+        named = {flag for text in texts for flag in FLAG.findall(text)}
         assert named, name
         assert named <= _flags(name)
 

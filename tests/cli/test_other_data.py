@@ -98,7 +98,6 @@ def test_older_runs_without_hashes_are_not_refused(command: Command, run: Path, 
         facts = json.loads(path.read_text())
         path.write_text(json.dumps({k: v for k, v in facts.items() if k[:5] not in ("test_", "label", "image")}))
     other_test_list(own_data)
-    other_labels(own_data)
     assert command("blend", "--method", "mean", data=own_data) == 0
     assert board(command, own_data, tmp_path)["3dhg-small"]["out_of_fold_rank"] is not None
     assert warned(capsys) == []

@@ -6,8 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
+from competition.common import console
+from competition.common.console import Console
 from competition.common.errors import DataError
-from competition.data.images import read_image, to_input_px
+from competition.data.images import check_images, read_image, to_input_px
+from competition.data.labels import read_test
 from tests.data.damage import exif_segment, image_path
 
 
@@ -33,6 +36,15 @@ def test_images_are_decoded_at_the_requested_size(data: Path):
 
 def test_pixel_positions_are_scaled_with_the_image():
     np.testing.assert_allclose(to_input_px(np.array([[0, 255]], np.float32), 128), [[-0.25, 127.25]])
+
+
+def test_the_check_of_all_images_shows_its_progress(data: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    monkeypatch.setattr(console, "PLAIN_SECONDS", 0)
+    monkeypatch.setattr(console, "_active", Console())
+    names = read_test(data).images
+    check_images(data, names)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [f"checking images: {number} of {len(names)}" for number in range(1, len(names) + 1)]
 
 
 def test_a_missing_image_is_named(tmp_path: Path):

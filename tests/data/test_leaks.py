@@ -1,4 +1,4 @@
-"""Rows of several folds that show one instant are found by the distances between joints, whatever their names say."""
+"""Rows of several folds that show one instant are found by the distances between joints, whatever their names are."""
 
 from pathlib import Path
 

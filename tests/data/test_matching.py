@@ -3,16 +3,20 @@
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 
 from competition.common.errors import DataError
-from competition.common.skeleton import MIRROR
+from competition.common.skeleton import CAMERAS, MIRROR, TRAIN_SUBJECTS
 from competition.data.anatomy import OTHER_ORDERS, backward_share, knee_bend_mm
 from competition.data.labels import read_labels
 from competition.data.matching import find_pose_mismatches
-from competition.data.projection import mismatches, project
+from competition.data.projection import fit_cameras
+from competition.synthetic.generate import draw_take
+from competition.synthetic.plan import Shot, TakePlan
+from competition.synthetic.postures import FLOOR, POSTURES
 from tests.data.damage import Damage, change_labels, change_lines, check_all
 from tests.helpers import TINY
 
@@ -127,12 +131,31 @@ GOOD: dict[str, Damage] = {
     "one camera": lambda root: _keep(root, lambda name: "54138969" in name),
     "one subject": lambda root: _keep(root, lambda name: name.startswith("S5_")),
     "one instant": lambda root: _keep(root, lambda name: name == _first(root)),
+    "on the floor": lambda root: _replace_by_floor_takes(root),
     "doubles": change_labels("pose3d", lambda a: a.astype(np.float64)),
 }
 
 
 def _first(root: Path) -> str:
     return (root / "annot/train_images.txt").read_text().split()[0]
+
+
+def _replace_by_floor_takes(root: Path) -> None:
+    """Replace the labels by those of people who sit or lie on the floor, under the images' new names."""
+    shots = (Shot(frame=60, cameras=CAMERAS), Shot(frame=180, cameras=CAMERAS))
+    images = (root / "annot/train_images.txt").read_text().split()
+    takes = []
+    with patch.dict(POSTURES, SittingDown={FLOOR: 1.0}):
+        for subject in TRAIN_SUBJECTS:
+            plan = TakePlan(subject=subject, action="SittingDown", part="1", shots=shots)
+            for _, _, name in plan.images():
+                (root / "images" / images.pop()).rename(root / "images" / name)  # not drawn again
+            takes.append(draw_take(root, 1, plan))
+    change_lines(lambda _: [name for take in takes for name in take.names])(root)
+    both(
+        lambda _: np.concatenate([take.pose_px for take in takes]).astype(np.float32),
+        lambda _: np.concatenate([take.pose_mm for take in takes]).astype(np.float32),
+    )(root)
 
 
 def _keep(root: Path, wanted: Callable[[str], bool]) -> None:
@@ -207,13 +230,13 @@ def test_doubts_about_labels_are_printed_before_training(
 
 def test_a_camera_is_fitted_to_each_row(data: Path):
     labels = read_labels(data)
-    error, depth_m = project(labels.pose2d_px, labels.pose_mm)
-    assert error.max() < 1e-3
-    assert ((depth_m > 3) & (depth_m < 7)).all()
-    assert not mismatches(labels.pose2d_px, labels.pose_mm).any()
-    assert mismatches(labels.pose2d_px[::-1], labels.pose_mm).mean() > 0.8
+    fit = fit_cameras(labels.pose2d_px, labels.pose_mm)
+    assert fit.error.max() < 1e-3
+    assert ((fit.root_depth_m > 3) & (fit.root_depth_m < 7)).all()
+    assert not fit.mismatches.any()
+    assert fit_cameras(labels.pose2d_px[::-1], labels.pose_mm).mismatches.mean() > 0.8
     orthographic = (labels.pose_mm[..., :2] / 8 + 128).astype(np.float32)
-    assert project(orthographic, labels.pose_mm)[0].max() < 1e-3
+    assert fit_cameras(orthographic, labels.pose_mm).error.max() < 1e-3
 
 
 def test_empty_labels_are_reported_and_not_compared(own_data: Path):

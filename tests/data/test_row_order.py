@@ -123,7 +123,7 @@ def test_one_wrong_instant_is_only_a_warning(own_data: Path):
     assert len(warnings[0].places) == 1
 
 
-def test_check_says_when_nothing_verifies_the_order(own_data: Path, command: Callable[..., int], capsys):
+def test_check_reports_that_nothing_verifies_the_order(own_data: Path, command: Callable[..., int], capsys):
     assert check_all(own_data).labels.instants == 10
     assert command("check", data=own_data) == 0
     assert "10 instants seen by several cameras" in capsys.readouterr().out

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from competition.common.errors import Command, RunError, UserError
-from competition.runs.candidates import Candidate, refitted, select
+from competition.runs.candidates import Candidate, refitted, select, weighted
 from competition.runs.missing import MissingFolds
 from competition.runs.provenance import Provenance
 
@@ -81,3 +81,7 @@ def test_the_model_to_train_is_left_to_the_user_where_it_is_unknown(tmp_path: Pa
     with pytest.raises(RunError, match="on everything") as caught:
         refitted(external)
     assert caught.value.command == Command("train", {"model": None, "run": "a", "fold": "full"})
+
+
+def test_the_error_of_a_single_fold_is_that_of_its_log():
+    assert weighted([0.1], [3]) == 0.1 != 0.1 * 3 / 3

@@ -64,7 +64,7 @@ def test_misnamed_files_are_found(tmp_path: Path, name: str, path: str | None):
         *(f"mate/{file}" for file in (
             "submission.csv.gz", "submission.csv", "photos/valid.csv", "README.md", "notes.txt", "latest.csv",
             "testing.csv", "values.csv", "poses.csv", ".old/valid_epoch01.npz", "foldfull/test_epoch01.csv.gz",
-            "scans/fold_1.csv", "valid.png",
+            "scans/fold_1.csv", "valid.png", "mate/notes.txt", "mate/folds.txt",
         )),
         "blend-1a2b3c4d/blend.json", "renamed/blend.json", "report.html", "scores.csv", "ledger.csv", "README.md",
         "mine.csv", "a.csv.gz", "files/a.csv", ".tune/study/valid_epoch01.npz", ".valid.csv",

@@ -280,7 +280,7 @@ def test_the_manifest_records_that_data_are_synthetic_and_their_settings(folder:
 @pytest.mark.parametrize(
     ("content", "synthetic"), [('{"synthetic": true}', True), ('{"synthetic": false}', False), ('{"n": 3}', False)]
 )
-def test_the_manifest_says_whether_data_are_synthetic(tmp_path: Path, content: str, synthetic: bool):
+def test_the_manifest_records_whether_data_are_synthetic(tmp_path: Path, content: str, synthetic: bool):
     assert not Dataset(tmp_path).is_synthetic
     (tmp_path / "manifest.json").write_text(content)
     assert Dataset(tmp_path).is_synthetic is synthetic

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -57,7 +58,7 @@ def test_without_shared_memory_or_a_limit_on_files(monkeypatch: pytest.MonkeyPat
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SMALL, LARGE = ["2dhg-small"], ["3dhg"]
-AT_ONCE = {  # models, device, cores, OMP_NUM_THREADS, --parallel: at once, threads (None: torch's), loader processes
+AT_ONCE = {  # models, device, cores, OMP_NUM_THREADS, --parallel: at once, threads and loader processes of the first
     "two folds on two cores": (SMALL * 2, CPU, 2, None, None, 2, 1, 0),
     "five folds on two cores": (SMALL * 5, CPU, 2, None, None, 2, 1, 0),
     "five folds on eight cores": (SMALL * 5, CPU, 8, None, None, 5, 1, 0),
@@ -68,11 +69,12 @@ AT_ONCE = {  # models, device, cores, OMP_NUM_THREADS, --parallel: at once, thre
     "more than cores as asked": (SMALL * 4, CPU, 2, None, 3, 3, 1, 0),
     "more than folds": (SMALL * 2, CPU, 8, None, 5, 2, 1, 1),
     "several small models": (["2dhg-small", "integral-small"], CPU, 2, None, None, 2, 1, 0),
-    "two threads as asked": (SMALL * 5, CPU, 8, "2", None, 4, None, 0),
-    "large models": (LARGE * 5, CPU, 8, None, None, 1, None, 0),
+    "two threads as asked": (SMALL * 5, CPU, 8, "2", None, 4, 2, 0),
+    "large models": (LARGE * 5, CPU, 8, None, None, 1, 8, 0),
     "a large one among small ones": (SMALL + LARGE, CPU, 8, None, None, 1, 1, 1),
-    "a GPU": (SMALL * 5, GPU, 8, None, None, 1, None, 7),
-    "a GPU with many cores": (LARGE * 5, GPU, 32, None, 2, 2, None, 8),
+    "a GPU": (SMALL * 5, GPU, 8, None, None, 1, 8, 7),
+    "a GPU, two threads as asked": (SMALL * 5, GPU, 8, "2", None, 1, 2, 7),
+    "a GPU with many cores": (LARGE * 5, GPU, 32, None, 2, 2, 32, 8),
 }
 
 
@@ -84,16 +86,53 @@ def test_small_models_train_on_a_cpu_with_one_thread_and_as_many_at_a_time_as_th
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if omp is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", omp)
-        monkeypatch.setattr(torch, "get_num_threads", lambda: int(omp))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: int(omp or cores))
     monkeypatch.setattr(capacity, "usable_cores", lambda: cores)
-    workspace = Workspace(submissions=tmp_path)
-    jobs = [
-        Job(workspace=workspace, name=name, recipe=models.recipe(name), fold=fold, run=name)
+    monkeypatch.setattr(capacity, "choose_device", lambda _: device)
+    monkeypatch.setattr(capacity, "free_shared_memory", lambda: 10**12)
+    jobs, planned_at_once = capacity.plan_jobs(_jobs(chosen, tmp_path, workers=None), wanted)
+    assert (planned_at_once, jobs[0].workers) == (at_once, workers)
+    assert fold_threads(chosen[0], device) == threads
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "finished", "wanted", "started"),
+    [
+        (CPU, 2, 0, None, 1),
+        (CPU, 8, 3, None, 1),
+        (CPU, 8, 4, None, 0),
+        (CPU, 1, 0, None, 0),
+        (CPU, 8, 0, 1, 0),
+        (CPU, 8, 5, 2, 0),
+        (GPU, 8, 0, None, 1),  # torch, which knows the device, isn't imported yet
+        (GPU, 8, 0, 2, 1),
+    ],
+)
+def test_processes_are_preloaded_only_if_folds_may_train_at_the_same_time(
+    device: torch.device, cores: int, finished: int, wanted: int | None, started: int, tmp_path: Path, monkeypatch
+):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(capacity, "choose_device", lambda _: device)
+    monkeypatch.setattr(capacity, "usable_cores", lambda: cores)
+    monkeypatch.setattr(parallel, "usable_cores", lambda: cores)
+    monkeypatch.setattr(parallel, "preload", preload := MagicMock())
+    monkeypatch.setattr(parallel, "check_images", MagicMock(side_effect=KeyboardInterrupt))
+    jobs = _jobs(SMALL * 5, tmp_path)
+    for job in jobs[:finished]:
+        job.folder.mkdir(parents=True)
+        (job.folder / "done.json").write_text("{}")
+    with pytest.raises(KeyboardInterrupt):
+        parallel.train_folds(jobs, MagicMock(), parallel=wanted)
+    assert preload.call_count == started
+
+
+def _jobs(chosen: list[str], submissions: Path, workers: int | None = 0) -> list[Job]:
+    """Return a job for each model; fold i is that of model i."""
+    workspace = Workspace(submissions=submissions)
+    return [
+        Job(workspace=workspace, name=name, recipe=models.recipe(name), fold=fold, run=name, workers=workers)
         for fold, name in enumerate(chosen)
     ]
-    assert capacity.folds_at_once(jobs, wanted, device) == at_once
-    assert fold_threads(chosen[0], device) == (threads or torch.get_num_threads())
-    assert capacity.default_workers(chosen[0], device, at_once) == workers
 
 
 def test_a_fold_has_the_same_files_alone_and_beside_others(command: Command, folds: None, tmp_path: Path, capfd):

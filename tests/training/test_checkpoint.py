@@ -142,3 +142,21 @@ def test_a_missing_checkpoint_names_the_run_to_train(tmp_path: Path):
     with pytest.raises(RunError, match="no checkpoint at") as caught:
         load_checkpoint(tmp_path / "a/fold0/best.pt")
     assert caught.value.command == NextCommand("train", {"model": None, "run": "a"})
+
+
+def test_a_checkpoint_of_a_network_with_other_weights_is_rejected_in_one_line(command: Command, run: Path, capsys):
+    """For example of an earlier version, whose convolutions had biases."""
+    for name in ("last.pt", "best.pt"):
+        state = torch.load(run / "fold0" / name, weights_only=True)
+        state["model"]["hourglass.stem.0.bias"] = torch.zeros(4)
+        torch.save(state, run / "fold0" / name)
+    for arguments in (
+        ("train", *TINY, "--fold", "0", "--epochs", "2"),
+        ("train", *TINY, "--fold", "0", "--epochs", "1", "--init", run.name, "--run", "next"),
+        ("predict", "--run", run.name),
+    ):
+        assert command(*arguments) == 2
+        error = capsys.readouterr().err
+        assert "of another version of this network, with 1 other weights (hourglass.stem.0.bias, ...)" in error
+        assert "train it again as a new run, or use the code at the commit in its config.json" in error
+        assert error.count("\n") == 1

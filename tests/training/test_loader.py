@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from competition.data.labels import read_test
 from competition.training import loader
-from competition.training.loader import Batch
+from competition.training.loader import Batch, KeyedBatches, PoseImages, make_loader
 from tests.helpers import Command, contents
 from tests.training.helpers import TRAIN
 
@@ -126,3 +127,13 @@ def _stopped_children() -> list[int]:
     children = Path(f"/proc/{PARENT}/task/{PARENT}/children").read_text().split()
     states = {int(pid): Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in children}
     return [pid for pid, state in states.items() if state in "Tt"]
+
+
+@pytest.mark.parametrize(("workers", "ahead"), [(2, 5), (0, None)])
+def test_loader_processes_prepare_as_many_batches_as_there_is_room_for(
+    data: Path, workers: int, ahead: int | None, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(loader, "AHEAD", 5)
+    test = read_test(data)
+    images, keys = PoseImages(data, test, size=64), KeyedBatches(test.id - 1, 8)
+    assert make_loader(images, keys, workers=workers, device=torch.device("cpu")).prefetch_factor == ahead

@@ -13,12 +13,15 @@ from unittest.mock import MagicMock
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
+from competition.common.errors import RunError, UserError
 from competition.common.pose_csv import read_poses
 from competition.runs import folders
 from competition.runs.folders import read_valid, valid_file
 from competition.runs.record import read_log
-from competition.training import launch, parallel
+from competition.training import calls, launch, parallel
 from tests.helpers import N_TEST, TINY, Command, contents
 from tests.training.helpers import DIVERGING
 
@@ -29,7 +32,7 @@ EPOCHS = 4
     ("number", "code", "line"),
     [
         (signal.SIGKILL, 2, "error: a training process was killed by SIGKILL"),
-        (signal.SIGINT, 130, "interrupted: "),
+        pytest.param(signal.SIGINT, 130, "interrupted: ", marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, 143, "interrupted: ", marks=pytest.mark.slow),
     ],
 )
@@ -71,11 +74,44 @@ def test_when_one_of_two_processes_is_stopped_both_end_and_the_same_command_resu
         assert output.count("warning: --gpus 2: this machine has 0 GPUs: 3dhg-small fold 0 trains on the CPU") == 1
 
 
+ENDS: dict[str, tuple[int, type[BaseException], str]] = {  # of the first process: raised, with words
+    "SIGKILL": (-signal.SIGKILL, UserError, "killed by SIGKILL"),
+    "SIGTERM": (-signal.SIGTERM, SystemExit, "143"),
+    "ended by SIGTERM": (143, SystemExit, "143"),
+    "Ctrl-C": (-signal.SIGINT, KeyboardInterrupt, "^$"),
+    "ended by Ctrl-C": (130, KeyboardInterrupt, "^$"),
+    "a crash": (-signal.SIGSEGV, RuntimeError, "a training process died"),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_the_end_of_the_first_process_decides_how_the_command_ends(name: str, tmp_path: Path):
+    code, kind, words = ENDS[name]
+    failure = ProcessFailure(local_rank=0, pid=1, exitcode=code, error_file="")
+    reports = MagicMock(empty=lambda: True)
+    with pytest.raises(kind, match=words):
+        launch._raise_failure(ChildFailedError("training", {0: failure}), reports, tmp_path)
+
+
 def test_an_error_in_both_processes_is_printed_once(command: Command, folds: None, capfd: pytest.CaptureFixture[str]):
     assert command("train", *TINY, "--epochs", "1", "--fold", "0", "--gpus", "2", *DIVERGING) == 2
     error = capfd.readouterr().err
     assert error.count("\n") == 1
     assert "no longer finite" in error
+
+
+@pytest.mark.parametrize(("processes", "kind"), [(1, RunError), (2, RuntimeError)])
+def test_the_end_of_another_process_during_the_backward_pass_is_no_error_of_the_model(
+    processes: int, kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+):
+    def lose_connection(_: torch.Tensor) -> None:
+        raise RuntimeError("Connection closed by peer")
+
+    monkeypatch.setattr(dist, "is_initialized", lambda: processes > 1)
+    weight = torch.ones(3, requires_grad=True)
+    weight.register_hook(lose_connection)
+    with pytest.raises(kind, match="Connection closed by peer"):
+        calls.backward("3dhg-small", weight.sum())
 
 
 def _process_of_rank(rank: int) -> multiprocessing.Process:
@@ -166,7 +202,7 @@ def test_only_the_first_process_of_torchrun_checks_the_images(
         monkeypatch.setenv(name, value)
     check, data = MagicMock(), MagicMock()
     monkeypatch.setattr(parallel, "check_images", check)
-    parallel.train_folds([], data)
+    parallel.train_planned([], data, 1)
     assert parallel.torchrun_rank() == rank
     assert check.call_count == checks
 

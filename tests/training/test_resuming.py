@@ -5,12 +5,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 import models
+from competition.cli.main import main
 from competition.common.files import locked
 from competition.training import loop as training
 from competition.training import trainer
@@ -26,17 +28,59 @@ def test_repeating_the_command_of_a_finished_run_changes_nothing(command: Comman
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-STEPS = ("write_valid", "write_poses", "append_log", "save_checkpoint", "write_done")
-
-
-@pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_a_run_killed_between_any_two_files_ends_with_the_same_files(
-    command: Command, folds: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, when: str
+def test_a_checkpoint_within_an_epoch_holds_the_random_state_of_the_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    train = ("train", *TINY, "--epochs", "2", "--fold", "0", "--augment")
-    assert command(*train, "--run", "reference") == 0
+    """Dropout draws its masks there: resumed without it, training would continue with other masks."""
+    model = models.create("3dhg-small", channels=4)
+    main = SimpleNamespace(is_main_process=True, size=1, rank=0)
 
+    def make() -> Any:
+        return trainer.Trainer(
+            job=SimpleNamespace(folder=tmp_path, name="3dhg-small", workspace=SimpleNamespace(seed=0)), model=model,
+            gradients=None, ema=None, optimizer=torch.optim.SGD(model.parameters(), lr=0.1), scheduler=None, steps=9,
+            device=SimpleNamespace(type="cuda"), precision="fp32", world=main, step=3,
+        )  # fmt: skip
+
+    state, restored = torch.arange(16, dtype=torch.uint8), []
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: state)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: restored.append(state))
+    make().save()
+    resumed = make()
+    resumed.resume(load_checkpoint(tmp_path / "last.pt"))
+    assert torch.equal(resumed.gpu_rng, state)
+    resumed.device, resumed.loss_sum = torch.device("cuda"), SimpleNamespace(to=lambda device: torch.zeros(()))
+    resumed.start_epoch()
+    assert [torch.equal(found, state) for found in restored] == [True]
+
+
+AUGMENTED = (*TINY, "--epochs", "2", "--fold", "0", "--augment")
+KILLS = [  # the files are the same before a step as after the step before it
+    ("before", "write_valid"),
+    *(("after", step) for step in ("write_valid", "write_poses", "append_log", "save_checkpoint", "write_done")),
+]
+
+
+@pytest.fixture(scope="module")
+def reference(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train a fold without interruption; return its folder."""
+    root = tmp_path_factory.mktemp("reference")
+    folders = ["--data", str(data), "--folds", str(root / "folds"), "--submissions", str(root / "runs")]
+    assert main(["folds", *folders, "--k", "2"]) == 0
+    assert main(["train", *folders, *AUGMENTED]) == 0
+    return root / "runs/3dhg-small/fold0"
+
+
+@pytest.mark.parametrize(("when", "step"), KILLS)
+def test_a_run_killed_between_any_two_files_ends_with_the_same_files(
+    command: Command,
+    folds: None,
+    reference: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    when: str,
+    step: str,
+):
     module = trainer if step == "save_checkpoint" else training
     write, calls = getattr(module, step), 0
 
@@ -51,10 +95,10 @@ def test_a_run_killed_between_any_two_files_ends_with_the_same_files(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(module, step, killed)
-    assert command(*train, "--run", "killed") == 130
+    assert command("train", *AUGMENTED) == 130
     monkeypatch.undo()
-    assert command(*train, "--run", "killed") == 0
-    assert contents(tmp_path / "runs/killed/fold0") == contents(tmp_path / "runs/reference/fold0")
+    assert command("train", *AUGMENTED) == 0
+    assert contents(tmp_path / "runs/3dhg-small/fold0") == contents(reference)
 
 
 def test_more_epochs_continue_a_run_only_at_a_constant_learning_rate(
@@ -108,7 +152,10 @@ DROPOUT = ["--model", "2dhg-small", "--channels", "16", "--input-size", "64", "-
 DROPOUT += ["--schedule", "constant", "--precision", "fp32"]
 
 
-@pytest.mark.parametrize(("number", "code", "model"), [(signal.SIGTERM, 143, DROPOUT), (signal.SIGINT, 130, TINY)])
+@pytest.mark.parametrize(
+    ("number", "code", "model"),
+    [(signal.SIGTERM, 143, DROPOUT), pytest.param(signal.SIGINT, 130, TINY, marks=pytest.mark.slow)],
+)
 def test_after_a_signal_training_resumes_within_the_epoch_and_ends_with_the_same_files(
     command: Command, folds: None, data: Path, tmp_path: Path, number: int, code: int, model: list[str]
 ):

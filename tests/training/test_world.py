@@ -1,9 +1,7 @@
 """Micro-batches and DDP compute the gradients of the whole batch."""
 
-import multiprocessing
 import os
 import socket
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +9,12 @@ import pytest
 import torch
 
 import models
+from competition.common.workers import worker_processes
 from competition.common.workspace import Workspace
 from competition.training.build import build
 from competition.training.jobs import Job, open_data
 from competition.training.loader import KeyedBatches, batches, training_loader
+from competition.training.parallel import LOOP
 from competition.training.world import World, join_world
 from tests.helpers import Command
 
@@ -37,7 +37,7 @@ def test_gradients_of_two_processes_are_those_of_the_whole_batch(
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     whole = _gradients(data, tmp_path, None)
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with worker_processes(2, preload=[LOOP]) as pool:  # shared with other tests
         parts = list(pool.map(_gradients_of_rank, (0, 1), [port] * 2, [data] * 2, [tmp_path] * 2))
     for name, gradient in whole.items():
         np.testing.assert_array_equal(parts[0][name], parts[1][name])

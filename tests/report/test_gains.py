@@ -1,0 +1,67 @@
+"""What the errors consist of: each repair removes the error that it names, and no other."""
+
+import numpy as np
+import pytest
+
+from competition.common.geometry import rotate_pose_mm
+from competition.common.metrics import mpjpe
+from competition.common.skeleton import JOINTS, MIRROR
+from competition.report import gains
+from competition.report.gains import REPAIRS
+
+TRUE_MM = np.random.default_rng(0).normal(0, 300, (5, 17, 3))
+TRUE_MM[:, 0] = 0
+ABOUT_Y = np.array([[0.8, 0, 0.6], [0, 1, 0], [-0.6, 0, 0.8]])
+ARMS_EXCHANGED = [MIRROR[joint] if joint > 10 else joint for joint in range(len(JOINTS))]
+DAMAGE = {  # poses with one kind of error, and the repairs that remove it entirely
+    "depth": (TRUE_MM * (1, 1, 0.5), {"exact depth (z)"}),
+    "image": (TRUE_MM + np.where(TRUE_MM[..., :1] == 0, 0, (30.0, 40.0, 0)), {"exact x and y"}),
+    "facing": (
+        TRUE_MM @ ABOUT_Y,
+        {"exact orientation", "exact facing direction"},
+    ),
+    "orientation": (rotate_pose_mm(TRUE_MM, 0.5), {"exact orientation", "exact x and y"}),
+    "size": (TRUE_MM * 1.2, {"exact size"}),
+    "arms": (TRUE_MM[:, ARMS_EXCHANGED], {"no exchanged sides"}),
+    "all sides": (TRUE_MM[:, MIRROR], {"no exchanged sides"}),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_repair_removes_the_error_that_it_names(kind: str):
+    predicted_mm, removing = DAMAGE[kind]
+    before = mpjpe(predicted_mm, TRUE_MM)
+    after = {cause: mpjpe(repair(predicted_mm, TRUE_MM), TRUE_MM) for cause, repair in REPAIRS.items()}
+    assert {cause for cause, error in after.items() if error < 1e-9} == removing
+    assert before > 10
+
+
+@pytest.mark.parametrize("cause", REPAIRS)
+def test_a_repair_leaves_exact_poses_unchanged(cause: str):
+    np.testing.assert_allclose(REPAIRS[cause](TRUE_MM, TRUE_MM), TRUE_MM, atol=1e-9)
+
+
+def test_the_best_orientation_is_a_rotation():
+    mirrored_mm = TRUE_MM * (1, 1, -1)
+    assert mpjpe(gains.exact_orientation(mirrored_mm, TRUE_MM), TRUE_MM) > 50
+
+
+def test_a_bone_in_front_hides_a_joint():
+    pose2d_px, pose_mm = np.full((1, 17, 2), 500.0), np.zeros((1, 17, 3))
+    pose2d_px[0] += np.arange(17)[:, None] * 100
+    pose2d_px[0, [14, 15, 3]] = (100, 100), (200, 100), (150, 104)  # the upper arm passes the right foot
+    pose_mm[0, 3, 2] = 100
+    assert np.argwhere(gains.hidden_joints(pose2d_px, pose_mm)).tolist() == [[0, 3]]
+    pose_mm[0, 3, 2] = 50
+    assert not gains.hidden_joints(pose2d_px, pose_mm).any()
+    pose_mm[0, 3, 2], pose2d_px[0, 3, 1] = 100, 108
+    assert not gains.hidden_joints(pose2d_px, pose_mm).any()
+
+
+def test_the_gain_of_visible_joints_is_that_of_their_means():
+    error_mm = np.full((4, 17), 10.0)
+    hidden = np.zeros((4, 17), bool)
+    assert gains.visible_gain(error_mm, hidden) == 0
+    hidden[0, 3] = True
+    error_mm[0, 3] = 78
+    assert gains.visible_gain(error_mm, hidden) == pytest.approx(1)
