@@ -38,9 +38,7 @@ class Simulated(NamedTuple):
     def problem(self) -> Problem:
         members = self.residual.shape[2]
         names = tuple(f"member:{index}" for index in range(members))
-        return Problem(
-            residual=self.residual, names=names, members=members, true_mm=self.true_mm, sequences=self.sequence
-        )
+        return Problem(residual=self.residual, names=names, true_mm=self.true_mm, sequences=self.sequence)
 
 
 def simulate(

@@ -62,7 +62,6 @@ def blend(
     sequences: Sequence[str] | None = None,
     fold_of_row: Int64 | None = None,
     provenance: Provenance | None = None,
-    virtual: bool = False,
     sampler: str = "cmaes",
     seed: int = 0,
     submissions: AnyPath | None = None,
@@ -80,12 +79,11 @@ def blend(
     submissions = None if submissions is None else to_path(submissions)
     requested = check_blend(method, granularity, stack)
     check_folder(out)
-    joined = join(candidates, true, test_ids, provenance=provenance, fold_of_row=fold_of_row, virtual=virtual)
+    joined = join(candidates, true, test_ids, provenance=provenance, fold_of_row=fold_of_row)
     place = np.searchsorted(true.id, joined.id)
     problem = Problem(
         residual=joined.residual,
         names=joined.names,
-        members=joined.members,
         true_mm=joined.true_mm,
         subjects=None if subjects is None else np.asarray(subjects)[place],
         sequences=None if sequences is None else np.asarray(sequences)[place],
@@ -120,7 +118,6 @@ def blend_dataset(
     granularity: str = "auto",
     stack: bool | None = None,
     fold_of_row: Int64 | None = None,
-    virtual: bool = False,
     sampler: str = "cmaes",
     seed: int = 0,
     submissions: AnyPath | None = None,
@@ -130,7 +127,7 @@ def blend_dataset(
     folds = (candidate.provenance.folds_sha256 for candidate in candidates)
     return blend(
         candidates, dataset.true, dataset.test.id, out, method=method, granularity=granularity, stack=stack,
-        subjects=subjects, sequences=sequences, fold_of_row=fold_of_row, virtual=virtual, sampler=sampler, seed=seed,
+        subjects=subjects, sequences=sequences, fold_of_row=fold_of_row, sampler=sampler, seed=seed,
         submissions=submissions,
         provenance=provenance_of(dataset, next((sha256 for sha256 in folds if sha256 is not None), None)),
     )  # fmt: skip

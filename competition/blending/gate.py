@@ -100,7 +100,7 @@ class Gate:
         # split once: with many candidates, selecting rows costs as much as solving for weights
         self.parts = [problem.take(np.flatnonzero(self.fold == fold)) for fold in self.folds]
         self.sequences = np.unique(problem.sequences, return_inverse=True)[1]
-        self.members, self.stack = problem.members, stack
+        self.members, self.stack = len(problem.names), stack
         self._fitted: dict[tuple[Method, frozenset[int]], Fitted] = {}
         self._errors: dict[tuple[Option, frozenset[int], int], Float64] = {}
         self.mean_mm = self._held_out_errors(MEAN, set())

@@ -33,6 +33,6 @@ def check_blend(method: str, granularity: str, stack: bool | None = None) -> Met
     if stack and (found is not _METHODS[0] or granularity not in ("auto", "coordinate")):
         raise UserError(
             f"--stack with method {method} and granularity {granularity}: it corrects coordinate weights; expected "
-            f" method {_METHODS[0].name} and granularity auto or coordinate"
+            f"method {_METHODS[0].name} and granularity auto or coordinate"
         )
     return found

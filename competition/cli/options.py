@@ -201,9 +201,6 @@ class BlendOptions:
             "weights of the --files, normalised to sum to 1; --method mean or median applies when unset", metavar="A,B"
         ),
     ] = None
-    virtual: Annotated[
-        bool, Flag("add geometric medians of the candidates, per joint and per pose, as two further candidates")
-    ] = False
     refit: Annotated[
         bool,
         Flag(
