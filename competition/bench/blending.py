@@ -11,7 +11,7 @@ from competition.bench.measure import Row, lower_is_better, time_both
 from competition.bench.simulator import LEVELS, simulate
 from competition.blending import weights
 from competition.blending.fitted import Fitted, Weights
-from competition.blending.gate import Gate, NestedGain, Option
+from competition.blending.gate import MEAN, Gate, NestedGain, Option
 from competition.blending.methods import Exact, Method, Optuna
 from competition.blending.problem import Problem
 from competition.blending.search import search
@@ -159,30 +159,31 @@ class Draw(NamedTuple):
     single_mm: float  # MPJPE of the best single member
 
 
-def _draw(rows: int, sequences: int, seed: int, levels: Sequence[float] | None = None) -> Draw:
+def _draw(rows: int, sequences: int, seed: int, levels: Sequence[float] | None = None, *, stack: bool = False) -> Draw:
     members, levels = (MEMBERS, LEVELS) if levels is None else (len(levels), levels)
     seen = simulate(rows, members=members, sequences=sequences, seed=seed, levels=levels)
-    unseen = simulate(FRESH, members=members, sequences=FRESH, seed=seed, draw=1, levels=levels).residual
-    nested_gain = Gate(seen.problem, seen.sequence).choose()
-    candidates = (
-        weights.equal_weights(17, members),
-        weights.exact(seen.residual).weights,
-        fitted_weights(seen.problem, nested_gain.option),
-        fitted_weights(seen.problem, shipped_option(nested_gain)),
-    )
-    mean, exact, chosen, shipped = (float(weights.joint_errors(unseen, found).mean()) for found in candidates)
-    single = float(weights.single_errors(unseen).min())
+    unseen = simulate(FRESH, members=members, sequences=FRESH, seed=seed, draw=1, levels=levels).problem
+    nested_gain = Gate(seen.problem, seen.sequence, stack=stack).choose()
+    options = (MEAN, Option(Exact()), nested_gain.option, shipped_option(nested_gain))
+    fits = {option: fit_option(seen.problem, option) for option in options}
+    mean, exact, chosen, shipped = (float(fits[option].joint_errors(unseen).mean()) for option in options)
+    single = float(unseen.single_mm.min())
     return Draw(nested_gain, mean, mean - exact, mean - chosen, mean - shipped, single)
+
+
+def fit_option(problem: Problem, option: Option) -> Fitted:
+    """Fit an option; exact weights in place of searched ones."""
+
+    def fit(method: Method) -> Fitted:
+        return (Exact(method.granularity) if isinstance(method, Optuna) else method.quick()).fit(problem)
+
+    fitted = fit(option.method)
+    return fitted.shrunk(option.shrink, fit(option.toward)) if option.shrink else fitted
 
 
 def fitted_weights(problem: Problem, option: Option) -> Float64:
     """Return the weights of an option; exact ones in place of searched ones."""
-
-    def fit(method: Method) -> Fitted:
-        return (Exact(method.granularity) if isinstance(method, Optuna) else method).fit(problem)
-
-    fitted = fit(option.method)
-    fitted = fitted.shrunk(option.shrink, fit(option.toward)) if option.shrink else fitted
+    fitted = fit_option(problem, option)
     assert isinstance(fitted, Weights)
     return fitted.values
 

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from competition.blending.problem import Problem
-from competition.common.arrays import Float32
+from competition.common.arrays import Float32, Intp
 from competition.common.seeds import generator
+from competition.common.skeleton import PARENTS
 
 JOINT_MM = np.array([0, 30, 60, 80, 30, 60, 80, 40, 50, 60, 70, 55, 85, 110, 55, 85, 110], np.float32)
 AXIS = np.array([0.6, 0.5, 1.1], np.float32)  # depth is hardest
@@ -22,19 +23,22 @@ SHARED, OWN = 0.739, 0.674  # scale of the error shared by all members, and of e
 SEQUENCE = 0.5  # share of the variance of each that is constant within a sequence
 FLIP = 0.02  # share of images in which a member mirrors the depth of a leg
 FRAMES = 40  # rows per sequence
+POSTURE = 48  # dimensions in which poses vary
+POSE_MM = 110  # standard deviation of a coordinate relative to its parent's
 
 
 class Simulated(NamedTuple):
-    """Residuals and the sequence of each row."""
+    """Residuals, the sequence of each row, and its true pose."""
 
     residual: Float32  # [17, 3, M, N] mm
     sequence: npt.NDArray[np.str_]  # [N]
+    true_mm: Float32 | None = None  # [N, 17, 3]
 
     @property
     def problem(self) -> Problem:
         members = self.residual.shape[2]
         names = tuple(f"member:{index}" for index in range(members))
-        return Problem(residual=self.residual, names=names, members=members, sequences=self.sequence)
+        return Problem(residual=self.residual, names=names, true_mm=self.true_mm, sequences=self.sequence)
 
 
 def simulate(
@@ -73,4 +77,15 @@ def simulate(
         flipped = random.random(rows) < FLIP
         own[1:4, 2, flipped] *= -4
         residual[:, :, member] = level * scale * skill * (shared + own + bias)
-    return Simulated(residual, np.array([f"S{index % 5}_{index}" for index in range(count)])[of_row])
+    sequence = np.array([f"S{index % 5}_{index}" for index in range(count)])[of_row]
+    return Simulated(residual, sequence, _poses(generator(seed, "simulator", "poses", draw), of_row))
+
+
+def _poses(random: np.random.Generator, of_row: Intp) -> Float32:
+    """Draw poses [N, 17, 3] in mm that vary in few dimensions, partly constant within a sequence."""
+    mixing = generator(0, "simulator", "postures").normal(0, POSE_MM / POSTURE**0.5, (POSTURE, 17, 3))
+    for joint, parent in enumerate(PARENTS):
+        mixing[:, joint] += mixing[:, parent] if parent >= 0 else -mixing[:, joint]
+    constant, single = random.standard_normal((2, len(of_row), POSTURE))
+    posture = SEQUENCE**0.5 * constant[of_row] + (1 - SEQUENCE) ** 0.5 * single
+    return np.tensordot(posture, mixing, axes=1).astype(np.float32)

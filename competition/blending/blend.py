@@ -22,6 +22,7 @@ from competition.blending.options import check_blend
 from competition.blending.plan import Plan, make_plan
 from competition.blending.problem import Problem
 from competition.blending.search import journal
+from competition.blending.stack import Stacked
 from competition.common.arrays import Float64, Int64
 from competition.common.files import AnyPath, to_path
 from competition.common.pose_csv import Poses
@@ -39,7 +40,7 @@ class BlendResult:
 
     submission: Path
     record: Blend  # blend.json
-    weights: Float64 | None  # [17, 3, M] as shipped; None for a method without weights
+    weights: Float64 | None  # [17, 3, M] as in weights.csv; None for a method without weights
     notes: tuple[str, ...]  # one line each
 
     @property
@@ -56,17 +57,18 @@ def blend(
     *,
     method: str = "optuna",
     granularity: str = "auto",
+    stack: bool | None = None,
     subjects: Sequence[str] | None = None,
     sequences: Sequence[str] | None = None,
     fold_of_row: Int64 | None = None,
     provenance: Provenance | None = None,
-    virtual: bool = False,
     sampler: str = "cmaes",
     seed: int = 0,
     submissions: AnyPath | None = None,
 ) -> BlendResult:
     """Blend candidates and write the files to `out`.
 
+    `stack` ships the second level (True), leaves it out (False) or lets cross-validation choose (None).
     `true` holds the training Ids, ascending, and their poses in mm; `subjects` and `sequences` belong to its rows.
     Candidates must belong to the images and the test set of `provenance`, which is copied to blend.json. Raises
     UserError before anything is written; files of an earlier blend in `out` remain until everything is computed, and
@@ -75,24 +77,23 @@ def blend(
     """
     started, out = time.perf_counter(), to_path(out)
     submissions = None if submissions is None else to_path(submissions)
-    requested = check_blend(method, granularity)
+    requested = check_blend(method, granularity, stack)
     check_folder(out)
-    joined = join(candidates, true, test_ids, provenance=provenance, fold_of_row=fold_of_row, virtual=virtual)
+    joined = join(candidates, true, test_ids, provenance=provenance, fold_of_row=fold_of_row)
     place = np.searchsorted(true.id, joined.id)
     problem = Problem(
         residual=joined.residual,
         names=joined.names,
-        members=joined.members,
         true_mm=joined.true_mm,
         subjects=None if subjects is None else np.asarray(subjects)[place],
         sequences=None if sequences is None else np.asarray(sequences)[place],
         seed=seed,
         sampler=sampler,
     )
-    plan = make_plan(problem, requested, granularity)
+    plan = make_plan(problem, requested, granularity, stack)
     results = compare(problem, plan)
 
-    shipped, coordinate = results[plan.ships_as], results.get("optuna coordinate", results["optuna"])
+    shipped, coordinate = results[plan.ships_as], results.get("coordinate", results["optuna"])
     poses = {
         "submission_mean.csv.gz": results["mean"].fitted.apply(joined.test_mm),
         "submission_coordinate.csv.gz": coordinate.fitted.apply(joined.test_mm),
@@ -103,7 +104,8 @@ def blend(
     notes = (*joined.notes, *_notes(problem, plan, facts))
     facts = replace(facts, provenance=provenance, inputs=joined.inputs, seconds=round(time.perf_counter() - started, 3))
     facts = write_blend(out, facts, test_id=joined.test_id, poses=poses, files=files, submissions=submissions)
-    values = shipped.fitted.values if isinstance(shipped.fitted, Weights) else None
+    beneath = shipped.fitted.beneath if isinstance(shipped.fitted, Stacked) else shipped.fitted
+    values = beneath.values if isinstance(beneath, Weights) else None
     return BlendResult(submission=out / "submission.csv.gz", record=facts, weights=values, notes=notes)
 
 
@@ -114,8 +116,8 @@ def blend_dataset(
     *,
     method: str = "optuna",
     granularity: str = "auto",
+    stack: bool | None = None,
     fold_of_row: Int64 | None = None,
-    virtual: bool = False,
     sampler: str = "cmaes",
     seed: int = 0,
     submissions: AnyPath | None = None,
@@ -124,8 +126,8 @@ def blend_dataset(
     subjects, sequences = dataset.groups
     folds = (candidate.provenance.folds_sha256 for candidate in candidates)
     return blend(
-        candidates, dataset.true, dataset.test.id, out, method=method, granularity=granularity, subjects=subjects,
-        sequences=sequences, fold_of_row=fold_of_row, virtual=virtual, sampler=sampler, seed=seed,
+        candidates, dataset.true, dataset.test.id, out, method=method, granularity=granularity, stack=stack,
+        subjects=subjects, sequences=sequences, fold_of_row=fold_of_row, sampler=sampler, seed=seed,
         submissions=submissions,
         provenance=provenance_of(dataset, next((sha256 for sha256 in folds if sha256 is not None), None)),
     )  # fmt: skip

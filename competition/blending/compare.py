@@ -7,7 +7,7 @@ import numpy as np
 
 from competition.blending.fitted import Fitted, Weights
 from competition.blending.gate import NestedGain
-from competition.blending.methods import Method, Optuna
+from competition.blending.methods import Optuna
 from competition.blending.plan import Plan, best_simple, describe_gain
 from competition.blending.problem import Problem
 from competition.common.arrays import Float64
@@ -35,13 +35,10 @@ class MethodResult:
 def compare(problem: Problem, plan: Plan) -> dict[str, MethodResult]:
     """Fit every method of a plan, and evaluate it on all rows and on held-out groups; return results by name."""
     results: dict[str, MethodResult] = {}
-    fits: dict[Method, Fitted] = {}  # options that differ only in shrinkage share a fit
     for name, option in plan.options():
         started = time.perf_counter()
-        if option.method not in fits:
-            fits[option.method] = option.method.fit(problem)
-        raw = fits[option.method]
-        fitted = raw.shrunk(option.shrink, option.toward.fit(problem)) if option.shrink else raw
+        raw = problem.fit(option.method)
+        fitted = raw.shrunk(option.shrink, problem.fit(option.toward)) if option.shrink else raw
         seconds = time.perf_counter() - started
         nested = plan.held_out_gain(option)
         results[name] = MethodResult(
@@ -92,6 +89,7 @@ def describe(problem: Problem, plan: Plan, results: dict[str, MethodResult]) -> 
                 method=name,
                 mpjpe_in_sample=result.mpjpe,
                 mpjpe_nested=mean.mpjpe - result.nested.gain_mm if result.nested else None,
+                gain_nested_se=result.nested.gain_se_mm if result.nested else None,
                 seconds=round(result.seconds, 3),
             )
             for name, result in results.items()

@@ -62,11 +62,10 @@ class Weights(Fitted):
     """A weighted mean of the candidates for each coordinate."""
 
     values: Float64  # [17, 3, M]
-    members: int  # the mean is that of the first `members` candidates
     fit_mm: Float64 | None = None
 
     def apply(self, pose_mm: Float64) -> Float64:
-        return weights.apply_weights(pose_mm, self.values, self.members)
+        return weights.apply_weights(pose_mm, self.values)
 
     def residual(self, problem: Problem) -> Floats:
         return weights.blend_residuals(problem.residual, self.values)
@@ -82,7 +81,7 @@ class Weights(Fitted):
             return self
         if not isinstance(toward, Weights):
             raise ValueError(f"weights can't be shrunk toward {type(toward).__name__}")
-        return Weights(values=weights.shrink_weights(self.values, shrink, toward.values), members=self.members)
+        return Weights(values=weights.shrink_weights(self.values, shrink, toward.values))
 
     def files(self, names: Sequence[str]) -> dict[str, bytes]:
         return {
@@ -101,15 +100,13 @@ class SearchedWeights(Weights):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Median(Fitted):
-    """The members' median for each coordinate, without virtual members."""
-
-    members: int
+    """The members' median for each coordinate."""
 
     def apply(self, pose_mm: Float64) -> Float64:
-        return np.asarray(np.median(pose_mm[: self.members], axis=0), np.float64)
+        return np.asarray(np.median(pose_mm, axis=0), np.float64)
 
     def residual(self, problem: Problem) -> Floats:
-        return np.asarray(np.median(problem.residual[:, :, : self.members], axis=2))
+        return np.asarray(np.median(problem.residual, axis=2))
 
     def joint_errors(self, problem: Problem) -> Float64:
-        return weights.median_errors(problem.residual[:, :, : self.members])
+        return weights.median_errors(problem.residual)

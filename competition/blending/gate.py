@@ -23,7 +23,7 @@ import numpy.typing as npt
 import scipy.stats
 
 from competition.blending.fitted import Fitted
-from competition.blending.methods import GRANULARITIES, BestSingle, Mean, Method, Optuna, TopMean
+from competition.blending.methods import GRANULARITIES, BestSingle, Mean, Method, Optuna, Stack, TopMean
 from competition.blending.problem import Problem, concatenate
 from competition.common.arrays import Float64, Floats, Int64
 
@@ -45,11 +45,12 @@ class Option(NamedTuple):
 
 MEAN: Final = Option(Mean())
 SINGLE: Final = Option(BestSingle())
+STACK: Final = Option(Stack())
 TOPS: Final = {count: Option(TopMean(count=count)) for count in (2, 3, 4, 6, 8, 12)}  # by the number of members
 
 
-def options(members: int, simple: Option) -> list[Option]:
-    """Return the options, the simplest first; each is shrunk toward the simple one, which is the first or second."""
+def options(members: int, simple: Option, *, stack: bool = False) -> list[Option]:
+    """Return the options, simplest first; weights are shrunk toward the simple one, which is the first or second."""
     if members == 1:
         return [MEAN]
     tops = [option for count, option in TOPS.items() if count < members]
@@ -57,7 +58,7 @@ def options(members: int, simple: Option) -> list[Option]:
     weighted = [
         Option(Optuna(name), shrink, toward if shrink else Mean()) for name in GRANULARITIES for shrink in SHRINKS
     ]
-    return [MEAN, SINGLE, *tops, *weighted]
+    return [MEAN, SINGLE, *tops, *weighted, *([STACK] if stack else [])]
 
 
 class NestedGain(NamedTuple):
@@ -89,14 +90,17 @@ class NestedGain(NamedTuple):
 class Gate:
     """Cross-validation of blending methods over groups; a method is fitted once per set of held-out folds."""
 
-    def __init__(self, problem: Problem, groups: npt.NDArray[np.str_]) -> None:
-        """Split a problem into folds by its rows' groups [N]; its sequences cluster the standard errors."""
+    def __init__(self, problem: Problem, groups: npt.NDArray[np.str_], *, stack: bool = False) -> None:
+        """Split a problem into folds by its rows' groups [N]; its sequences cluster the standard errors.
+
+        With `stack`, which needs poses, the second level is among the options.
+        """
         assert problem.sequences is not None
         self.fold = assign_folds(groups, FOLDS)
         # split once: with many candidates, selecting rows costs as much as solving for weights
         self.parts = [problem.take(np.flatnonzero(self.fold == fold)) for fold in self.folds]
         self.sequences = np.unique(problem.sequences, return_inverse=True)[1]
-        self.members = problem.members
+        self.members, self.stack = len(problem.names), stack
         self._fitted: dict[tuple[Method, frozenset[int]], Fitted] = {}
         self._errors: dict[tuple[Option, frozenset[int], int], Float64] = {}
         self.mean_mm = self._held_out_errors(MEAN, set())
@@ -125,7 +129,7 @@ class Gate:
         if len(self.folds) - len(left_out) < 2:
             return simple, simple  # nothing left to evaluate by
         kept = ~np.isin(self.fold, list(left_out))
-        every = options(self.members, simple)
+        every = options(self.members, simple, stack=self.stack)
         errors = {option: self._held_out_errors(option, left_out)[kept] for option in every}
 
         def beats(option: Option, other: Option, standard_errors: float) -> bool:

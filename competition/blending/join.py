@@ -12,8 +12,6 @@ import numpy as np
 
 from competition.blending.consistency import ROUNDING_MM, ROWS, TEST_ROWS, PredictedFile, inconsistencies
 from competition.blending.out_of_fold_faults import find_fault
-from competition.blending.virtual import NAMES as VIRTUAL
-from competition.blending.virtual import virtual_members
 from competition.common.arrays import Float32, Float64, Int16, Int64, Intp
 from competition.common.errors import RunError
 from competition.common.files import sha256_file
@@ -35,8 +33,7 @@ COPY_ROWS: Final = 500  # that are compared to find copies
 class Joined:
     """The joined candidates; rows are sorted by Id."""
 
-    names: tuple[str, ...]  # [M] run:epoch, virtual members last
-    members: int  # number of names before the virtual members
+    names: tuple[str, ...]  # [M] run:epoch
     id: Int64  # [N] training Ids that all candidates have
     residual: Float32  # [17, 3, M, N] mm
     true_mm: Float32  # [N, 17, 3]
@@ -54,32 +51,24 @@ def join(
     *,
     provenance: Provenance | None = None,
     fold_of_row: Int64 | None = None,
-    virtual: bool = False,
 ) -> Joined:
     """Read candidates and join them on Id; raise UserError if they can't be compared, and warn of inconsistent ones.
 
     `true` holds the training Ids, ascending, and their poses in mm; `fold_of_row` the fold that holds out each of its
-    rows. Runs must belong to the images and the test set of `provenance`, without it to those of each other. `virtual`
-    adds the members' geometric medians.
+    rows. Runs must belong to the images and the test set of `provenance`, without it to those of each other.
     """
     assert (np.diff(true.id) > 0).all(), "searchsorted needs ascending Ids"
     ordered = sorted(candidates, key=lambda c: (c.run, c.epoch))
     notes = _check_folds(ordered)
     _check_data(ordered, provenance)
-    members = len(ordered)
-    names = (*(candidate.name for candidate in ordered), *(VIRTUAL if virtual else ()))
+    names = tuple(candidate.name for candidate in ordered)
     rows = _read_out_of_fold(ordered, true, len(names), fold_of_row)
     _check_logs(ordered, rows, provenance)
     residual = rows.residual
     test_mm = _read_test(ordered, rows, test_ids)
-    if virtual:
-        residual[:, :, members:] = virtual_members(residual[:, :, :members])
-        of_test = virtual_members(test_mm.transpose(2, 3, 0, 1).astype(np.float32))
-        test_mm = np.concatenate([test_mm, of_test.transpose(2, 3, 0, 1)])
     files = [file for candidate in ordered for file in (*candidate.valid_files, *candidate.test_files)]
     return Joined(
         names=names,
-        members=members,
         id=rows.id,
         residual=residual,
         true_mm=rows.true_mm,
@@ -163,7 +152,7 @@ def _read_out_of_fold(ordered: Sequence[Candidate], true: Poses, columns: int, f
     residual = np.empty((len(JOINTS), len(AXES), columns, len(poses.id)), np.float32)
     rows = _Rows(id=poses.id, true_mm=true_mm, residual=residual)
     if len(ordered) == 1:
-        rows.notes.append(f"{ordered[0].name} is the only candidate: the blend is a copy of it")
+        rows.notes.append(f"{ordered[0].name} is the only candidate: its weighted blend is a copy of it")
     common = np.ones(len(rows.id), bool)
     seen: list[tuple[str, Poses]] = []
     for place, candidate in enumerate(ordered):

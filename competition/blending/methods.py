@@ -7,7 +7,7 @@ it needs.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Final
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ class Optuna(Method):
         optimum_mm = weights.exact(part.residual, self.granularity).joint_mm
         found = search.search(part, optimum_mm, self.granularity)
         excess_mm = max(0.0, float((weights.joint_errors(part.residual, found.weights) - optimum_mm).mean()))
-        values = weights.keep_mean(problem.residual, found.weights, self.granularity, problem.members)
-        return SearchedWeights(values=values, members=problem.members, studies=found.studies, excess_mm=excess_mm)
+        values = weights.keep_mean(problem.residual, found.weights, self.granularity)
+        return SearchedWeights(values=values, studies=found.studies, excess_mm=excess_mm)
 
     def quick(self) -> Method:
         return Exact(self.granularity, coarse=True)
@@ -84,7 +84,7 @@ class Exact(Method):
 
         gap_mm = weights.COARSE_GAP_MM if self.coarse else weights.GAP_MM
         optimum = weights.exact(problem.residual, self.granularity, gap_mm=gap_mm)
-        return Weights(values=optimum.weights, members=problem.members, fit_mm=optimum.joint_mm)
+        return Weights(values=optimum.weights, fit_mm=optimum.joint_mm)
 
     def quick(self) -> Method:
         return replace(self, coarse=True)
@@ -100,7 +100,7 @@ class Greedy(Method):
         from competition.blending import weights
         from competition.blending.fitted import Weights
 
-        return Weights(values=weights.greedy(problem.thinned.residual), members=problem.members)
+        return Weights(values=weights.greedy(problem.thinned.residual))
 
 
 class Mean(Method):
@@ -113,7 +113,7 @@ class Mean(Method):
         from competition.blending.fitted import Weights
 
         joints, _, candidates, _ = problem.residual.shape
-        return Weights(values=weights.equal_weights(joints, candidates, problem.members), members=problem.members)
+        return Weights(values=weights.equal_weights(joints, candidates))
 
 
 class Median(Method):
@@ -126,7 +126,7 @@ class Median(Method):
     def fit(self, problem: Problem) -> Fitted:
         from competition.blending import fitted
 
-        return fitted.Median(members=problem.members)
+        return fitted.Median()
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class TopMean(Method):
 
         joints, _, candidates, _ = problem.residual.shape
         best = problem.single_mm.argsort(kind="stable")[: self.count]
-        return Weights(values=weights.mean_of(joints, candidates, best.tolist()), members=problem.members)
+        return Weights(values=weights.mean_of(joints, candidates, best.tolist()))
 
 
 class BestSingle(TopMean):
@@ -156,6 +156,26 @@ class BestSingle(TopMean):
 
     def __str__(self) -> str:
         return self.name
+
+
+@dataclass(frozen=True)
+class Stack(Method):
+    """Coordinate weights, and a second level that corrects their poses."""
+
+    beneath: Method = field(default_factory=Optuna)
+
+    name = "stack"
+
+    def fit(self, problem: Problem) -> Fitted:
+        from competition.blending import stack
+        from competition.blending.fitted import Weights
+
+        beneath = problem.fit(self.beneath)
+        assert isinstance(beneath, Weights)
+        return stack.fit(problem, beneath)
+
+    def quick(self) -> Method:
+        return replace(self, beneath=self.beneath.quick())
 
 
 METHODS: Final[tuple[Method, ...]] = (Optuna(), Exact(), Greedy(), Mean(), Median())  # the first is the default

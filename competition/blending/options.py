@@ -14,8 +14,11 @@ GRANULARITIES: Final = ("auto", *_GRANULARITIES)
 __all__ = ["GRANULARITIES", "METHODS", "SAMPLERS", "check_blend"]
 
 
-def check_blend(method: str, granularity: str) -> Method:
-    """Return the method; raise UserError if it or the granularity is unknown, or the method ignores the granularity."""
+def check_blend(method: str, granularity: str, stack: bool | None = None) -> Method:
+    """Return the method; raise UserError if it or the granularity is unknown, or if the choices contradict each other.
+
+    A second level (`stack`) stands on the coordinate weights of the default method.
+    """
     one_of("method", METHODS)(method)
     one_of("granularity", GRANULARITIES)(granularity)
     found = next(one for one in _METHODS if one.name == method)
@@ -26,5 +29,10 @@ def check_blend(method: str, granularity: str) -> Method:
         raise UserError(
             f"method {method} with granularity {granularity}: {method} {reason}; expected granularity "
             f"{' or '.join(('auto', *found.granularities))}, or method {' or '.join(others)}"
+        )
+    if stack and (found is not _METHODS[0] or granularity not in ("auto", "coordinate")):
+        raise UserError(
+            f"--stack with method {method} and granularity {granularity}: it corrects coordinate weights; expected "
+            f"method {_METHODS[0].name} and granularity auto or coordinate"
         )
     return found

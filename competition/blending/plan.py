@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from competition.blending.gate import MEAN, SINGLE, Gate, NestedGain, Option
+from competition.blending.gate import MEAN, SINGLE, STACK, Gate, NestedGain, Option
 from competition.blending.methods import BASELINES, METHODS, Mean, Method, Optuna
 from competition.blending.problem import Problem
 from competition.common.console import bar
@@ -25,6 +25,7 @@ class Plan:
     why: str
     gate: Gate | None  # None if there are no groups to hold out
     groups: Groups | None
+    stack: bool = False  # whether the second level is computed for the table
     limitation: str  # what cross-validation can't estimate, "" if nothing
     choice: NestedGain | None = None  # of the option that granularity auto chose, if it made a choice
 
@@ -38,13 +39,15 @@ class Plan:
         """Return the options to compute by their names in the table: the baselines, then from simple to complex."""
         granularity = self.search.method.granularity
         listed = [*BASELINES, *(one for one in reversed(METHODS) if one not in BASELINES)]
-        if self.ships_as not in [method.name for method in listed]:
+        if self.ships != STACK and self.ships_as not in [method.name for method in listed]:
             yield self.ships_as, self.ships
         for method in listed:
             if method.always or method.name == self.method.name:
                 yield method.name, self.search if isinstance(method, Optuna) else Option(method.at(granularity))
-        if self.search != FREE:
-            yield "optuna coordinate", FREE
+        if self.stack or self.search != FREE:
+            yield "coordinate", FREE
+        if self.stack:
+            yield STACK.method.name, STACK
 
     def held_out_gain(self, option: Option) -> NestedGain | None:
         """Return the gains of an option on held-out groups; None if they can't be or aren't evaluated."""
@@ -57,17 +60,23 @@ class Plan:
         return self.gate.evaluate(option)
 
 
-def make_plan(problem: Problem, method: Method, granularity: str) -> Plan:
-    """Choose the option that ships, by cross-validation unless method or granularity is given."""
-    gate, groups, limitation = _gate(problem)
+def make_plan(problem: Problem, method: Method, granularity: str, stack: bool | None = None) -> Plan:
+    """Choose the option that ships, by cross-validation unless method, granularity or `stack` is given.
+
+    `stack` ships the second level; by default it is among the options, unless there is a single candidate.
+    """
+    is_free = isinstance(method, Optuna) and granularity == "auto"
+    gate, groups, limitation = _gate(problem, stack=is_free and stack is None and len(problem.names) > 1)
     chosen = method.name if granularity == "auto" else f"{method.name}, granularity {granularity}"
     search = FREE if granularity == "auto" else Option(Optuna(granularity))
     method = method.at(search.method.granularity)
     plan = Plan(
         method=method, ships=Option(method), search=search, why=f"method {chosen}, as requested", gate=gate,
-        groups=groups, limitation=limitation,
+        groups=groups, limitation=limitation, stack=gate is not None and gate.stack,
     )  # fmt: skip
-    if not isinstance(method, Optuna) or granularity != "auto":
+    if stack:
+        return replace(plan, ships=STACK, stack=True, why="a second level, as requested")
+    if not is_free:
         return plan
     if gate is None or groups is None:
         why = f"{limitation}; blend --granularity coordinate writes the weighted blend anyway"
@@ -99,7 +108,7 @@ def best_simple(problem: Problem, simple: Option) -> str:
     return "mean" if simple == MEAN else problem.names[int(problem.single_mm.argmin())]
 
 
-def _gate(problem: Problem) -> tuple[Gate | None, Groups | None, str]:
+def _gate(problem: Problem, *, stack: bool) -> tuple[Gate | None, Groups | None, str]:
     """Group rows by subject, or by sequence if there are fewer than four subjects.
 
     Returns the gate, a description of the groups, and what they leave unknown; None, None if there are no groups.
@@ -113,7 +122,7 @@ def _gate(problem: Problem) -> tuple[Gate | None, Groups | None, str]:
     count = len(np.unique(names))
     if count < 2:
         return None, None, f"there is only one {by}, so the gain on unseen ones can't be estimated"
-    gate = Gate(part, names)
+    gate = Gate(part, names, stack=stack)
     limitation = "held-out sequences may share subjects with others: the gain on unseen subjects is unknown"
     groups = Groups(by=by, count=count, folds=len(gate.folds), rows=part.rows)
     return gate, groups, limitation * (by == "sequence")

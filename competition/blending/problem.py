@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from competition.blending.weights import single_errors
 from competition.common.arrays import Float32, Float64, Intp
+
+if TYPE_CHECKING:
+    from competition.blending.fitted import Fitted
+    from competition.blending.methods import Method
 
 S = TypeVar("S", bound=np.generic)
 
@@ -23,8 +27,7 @@ class Problem:
     """Residuals of M candidates on N rows, each an image that all candidates have predicted out of fold."""
 
     residual: Float32  # [17, 3, M, N] mm, contiguous: poses minus the truth
-    names: tuple[str, ...]  # [M] run:epoch, virtual members last
-    members: int  # number of names before the virtual members; the mean is the members'
+    names: tuple[str, ...]  # [M] run:epoch
     true_mm: Float32 | None = None  # [N, 17, 3]; used only by methods that need poses, as weights don't
     subjects: npt.NDArray[np.str_] | None = None  # [N]; None if the image names don't contain them
     sequences: npt.NDArray[np.str_] | None = None  # [N], likewise
@@ -46,8 +49,18 @@ class Problem:
 
     @cached_property
     def single_mm(self) -> Float64:
-        """The MPJPE of every member alone, [members]."""
-        return single_errors(self.residual[:, :, : self.members])
+        """The MPJPE of every candidate alone, [M]."""
+        return single_errors(self.residual)
+
+    def fit(self, method: Method) -> Fitted:
+        """Fit a method, once: options that differ only in shrinkage share a fit, and a second level has one beneath."""
+        if method not in self._fitted:
+            self._fitted[method] = method.fit(self)
+        return self._fitted[method]
+
+    @cached_property
+    def _fitted(self) -> dict[Method, Fitted]:
+        return {}
 
     def take(self, rows: Intp) -> Problem:
         """Return a copy of some rows, given by their indices."""

@@ -61,7 +61,7 @@ def search(
     joints = len(problem.residual)
     joints_tied = 0 in weights.tied_dimensions(granularity)
     blocks = [slice(0, joints)] if joints_tied else [slice(joint, joint + 1) for joint in range(joints)]
-    starts = starting_weights(problem.residual, granularity, problem.members)
+    starts = starting_weights(problem.residual, granularity)
     found = starts["mean"].copy()
     studies = []
     with bar(f"search, {granularity}", len(blocks)) as advance:
@@ -79,10 +79,10 @@ def search(
     return SearchResult(weights=found, trials=sum(len(study.trials) for study in studies), studies=tuple(studies))
 
 
-def starting_weights(residual: Float32, granularity: str, members: int | None = None) -> dict[str, Float64]:
+def starting_weights(residual: Float32, granularity: str) -> dict[str, Float64]:
     """Return starting weights by name, [17, 3, M] each: the mean, and least squares from tied to free weights."""
     gram, _ = weights.weighted_gram(residual, None)
-    starts = {"mean": weights.equal_weights(len(residual), residual.shape[2], members)}
+    starts = {"mean": weights.equal_weights(len(residual), residual.shape[2])}
     finer = set(weights.tied_dimensions(granularity))
     for name, tied in TIED.items():
         if finer <= set(tied):

@@ -51,12 +51,9 @@ def tied_dimensions(granularity: str) -> tuple[int, ...]:
     return TIED[granularity]
 
 
-def equal_weights(joints: int, candidates: int, members: int | None = None) -> Float64:
-    """Return the weights of the mean, [joints, 3, M]: of all candidates, or only of the first `members`."""
-    members = candidates if members is None else members
-    weights = np.zeros((joints, 3, candidates))
-    weights[..., :members] = 1 / members
-    return weights
+def equal_weights(joints: int, candidates: int) -> Float64:
+    """Return the weights of the mean, [joints, 3, M]."""
+    return np.full((joints, 3, candidates), 1 / candidates)
 
 
 def shrink_weights(weights: Float64, shrink: float, toward: Float64) -> Float64:
@@ -66,14 +63,14 @@ def shrink_weights(weights: Float64, shrink: float, toward: Float64) -> Float64:
     return (1 - shrink) * weights + shrink * toward
 
 
-def apply_weights(pose_mm: npt.ArrayLike, weights: Float64, members: int | None = None) -> Float64:
+def apply_weights(pose_mm: npt.ArrayLike, weights: Float64) -> Float64:
     """Blend the candidates' poses [M, N, 17, 3] in mm with weights [17, 3, M] to [N, 17, 3].
 
     Computed as the members' mean plus a correction, so that equal weights give `np.mean` exactly.
     """
     poses = np.asarray(pose_mm, np.float64)
-    mean: Float64 = poses[:members].mean(axis=0)
-    correction = weights - equal_weights(len(weights), len(poses), members)
+    mean: Float64 = poses.mean(axis=0)
+    correction = weights - equal_weights(len(weights), len(poses))
     blended = mean.copy()
     for candidate, pose in enumerate(poses):
         if correction[..., candidate].any():
@@ -87,9 +84,9 @@ def blend_residuals(residual: Float32, weights: Float64) -> Float32:
     return result
 
 
-def keep_mean(residual: Float32, found: Float64, granularity: str, members: int) -> Float64:
+def keep_mean(residual: Float32, found: Float64, granularity: str) -> Float64:
     """Replace weights that don't beat the members' mean: per joint, or all of them if joints are tied."""
-    equal = equal_weights(found.shape[0], found.shape[2], members)
+    equal = equal_weights(found.shape[0], found.shape[2])
     gain_mm = joint_errors(residual, equal) - joint_errors(residual, found)
     if 0 in TIED[granularity]:
         gain_mm[:] = gain_mm.sum()

@@ -188,6 +188,12 @@ class BlendOptions:
             choices=GRANULARITIES,
         ),
     ] = GRANULARITIES[0]
+    stack: Annotated[
+        bool | None,
+        Flag(
+            "ship a second level, which corrects the blended poses by regression; when unset, cross-validation chooses"
+        ),
+    ] = None
     files: Annotated[tuple[Path, ...] | None, Flag("submission files to blend instead of runs", metavar="CSV")] = None
     shares: Annotated[
         tuple[float, ...] | None,
@@ -195,9 +201,6 @@ class BlendOptions:
             "weights of the --files, normalised to sum to 1; --method mean or median applies when unset", metavar="A,B"
         ),
     ] = None
-    virtual: Annotated[
-        bool, Flag("add geometric medians of the candidates, per joint and per pose, as two further candidates")
-    ] = False
     refit: Annotated[
         bool,
         Flag(

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 def blend(options: BlendOptions, workspace: Workspace) -> None:
-    check_blend(options.method, options.granularity)
+    check_blend(options.method, options.granularity, options.stack)
     if options.files is None and options.shares is not None:
         raise UserError("--shares without --files: expected --files, as the weights of runs are fitted (--method)")
     from competition.cli.blend import blend_files, blend_runs

@@ -186,14 +186,16 @@ def blend_table(blend: Blend) -> Table:
     gap = "" if blend.gap_percent is None else f"\nthe search ended {blend.gap_percent:.3f} % above the exact optimum"
     table = Table(
         title=f"methods, {blend.n_rows:,} common out-of-fold rows, MPJPE in mm", title_justify="left",
-        caption=f"nested: on groups not used for fitting the weights, corrected for fitting on fewer groups{gap}",
+        caption="nested: on groups not used for fitting the weights, corrected for fitting on fewer groups\n"
+        f"std. error: of the nested gain over the mean{gap}",
         caption_justify="left",
     )  # fmt: skip
     table.add_column("method")
-    for heading in ("in sample", "nested", "seconds"):
+    for heading in ("in sample", "nested", "std. error", "seconds"):
         table.add_column(heading, justify="right")
     for row in blend.table:
-        table.add_row(row.method, _mm(row.mpjpe_in_sample), _mm(row.mpjpe_nested), _mm(row.seconds))
+        numbers = (row.mpjpe_in_sample, row.mpjpe_nested, row.gain_nested_se, row.seconds)
+        table.add_row(row.method, *map(_mm, numbers))
     return table
 
 

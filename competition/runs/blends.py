@@ -23,7 +23,7 @@ from competition.runs.provenance import Provenance
 log = logging.getLogger(__name__)
 
 CSVS: Final = ("submission.csv.gz", "submission_mean.csv.gz", "submission_coordinate.csv.gz")  # can be submitted
-FILES: Final = ("blend.json", *CSVS, "study.journal", "weights.csv", "weights.png")
+FILES: Final = ("blend.json", *CSVS, "study.journal", "weights.csv", "weights.png", "stack.npz")
 _UNHASHED: Final = ("format", "facts_sha256")  # keys of blend.json that its hash leaves out
 
 
@@ -44,6 +44,7 @@ class MethodErrors:
     method: str
     mpjpe_in_sample: float | None = None
     mpjpe_nested: float | None = None
+    gain_nested_se: float | None = None  # standard error of the gain over the mean on held-out groups
     seconds: float | None = None
 
 

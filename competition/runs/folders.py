@@ -60,7 +60,7 @@ def read_valid(path: AnyPath) -> Poses:
             return read_poses(path)
         except SubmissionError as error:
             raise error.as_(RunError) from None
-    ids, pose = _read_arrays(path, "id", "pose")
+    ids, pose = read_arrays(path, "id", "pose")
     shapes_match = ids.ndim == 1 and pose.shape == (len(ids), len(JOINTS), 3)
     if not shapes_match or ids.dtype.kind not in "iu" or pose.dtype.kind not in "fiu":
         found = f"id {ids.dtype}{ids.shape} and pose {pose.dtype}{pose.shape}"
@@ -76,7 +76,7 @@ def read_valid(path: AnyPath) -> Poses:
     return Poses(ids, pose)
 
 
-def _read_arrays(path: Path, *names: str) -> list[npt.NDArray[Any]]:
+def read_arrays(path: Path, *names: str) -> list[npt.NDArray[Any]]:
     """Read arrays of an untrusted npz file: nothing is unpickled, and the decompressed size is limited."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -137,7 +137,7 @@ def row_count(valid: Path) -> int:
     """Return the number of rows of a file of out-of-fold poses."""
     if valid.suffix != ".npz":
         return len(read_valid(valid).id)
-    return int(_read_arrays(valid, "id")[0].size)
+    return int(read_arrays(valid, "id")[0].size)
 
 
 def fold_folder(run: Path, fold: int | str) -> Path:

@@ -99,7 +99,7 @@ def _of_blend(file: Path, *, known: bool = True) -> Origin:
         "submission_mean": ("this file is its mean", table.get("mean", unknown)),
         "submission_coordinate": (
             "this file is its per-coordinate blend",
-            table.get("optuna coordinate", table.get("optuna", unknown)),
+            table.get("coordinate", table.get("optuna", unknown)),
         ),
     }
     if (stem := file.name.removesuffix(".csv.gz")) not in contents:

@@ -19,6 +19,7 @@ from competition.runs.candidates import best_epoch, candidates_of, read_test_pos
 from competition.runs.folders import fold_folders, read_valid, valid_file
 from competition.runs.provenance import PARTS, Provenance, hashes_now, other_parts
 from competition.runs.record import Done, manifest, read_config, read_done, read_log
+from competition.runs.second_level import FILE, read_second_level
 
 TOLERANCE_MM = 1e-6  # of a recomputed score
 TOLERANCE_BLEND_MM = 1e-3  # of a score computed in float32
@@ -132,15 +133,16 @@ def _verify_blend(workspace: Workspace, dataset: Dataset, folder: Path) -> tuple
     weights_file = folder / "weights.csv"
     if failed:
         return passed, failed
-    if not weights_file.exists() or any(name.startswith("virtual-") for name in blend.candidates):
+    if not weights_file.exists():
         return [
             *passed,
-            f"{folder}: the submission isn't recomputed: that needs the weights.csv of a blend without --virtual",
+            f"{folder}: the submission isn't recomputed: that needs the weights.csv of a blend of runs",
         ], failed
-    test_mm, scores = _blend_again(workspace, dataset, blend, weights_file)
+    test_mm, scores = _blend_again(workspace, dataset, blend, folder)
     submission = folder / "submission.csv.gz"
     shipped_mm = read_poses(submission, dataset.test.id).pose_mm
-    result = _compare(submission, shipped_mm, test_mm, "the weights applied to the inputs")
+    what = f"the weights{f' and {FILE}' if FILE in outputs else ''} applied to the inputs"
+    result = _compare(submission, shipped_mm, test_mm, what)
     for key, again in scores.items():
         line, recorded = f"{folder}: {key} is {again:.3f} mm", getattr(blend, key)
         if recorded is not None and abs(recorded - again) <= TOLERANCE_BLEND_MM:
@@ -151,35 +153,52 @@ def _verify_blend(workspace: Workspace, dataset: Dataset, folder: Path) -> tuple
 
 
 def _blend_again(
-    workspace: Workspace, dataset: Dataset, blend: Blend, weights_file: Path
+    workspace: Workspace, dataset: Dataset, blend: Blend, folder: Path
 ) -> tuple[Float64, dict[str, float]]:
-    """Apply a blend's weights to its candidates; return test poses [n, 17, 3] in mm and MPJPEs by key of blend.json."""
-    test_ids, labels = dataset.test.id, dataset.labels
+    """Blend the candidates again; return test poses [n, 17, 3] in mm and MPJPEs by key of blend.json."""
+    weights_file = folder / "weights.csv"
     names, weights = read_weights(weights_file)
     if names != blend.candidates:
         raise RunError(f"{weights_file}: its columns don't match the candidates of blend.json")
-    test_mm = np.zeros((len(test_ids), *labels.pose_mm.shape[1:]))
-    blended_mm, mean_mm = np.zeros((2, *labels.pose_mm.shape))
+    level = read_second_level(folder / FILE, names) if FILE in (blend.outputs or {}) else None
+    test, own = [], []  # poses of the candidates; those of training images are NaN in rows that a candidate lacks
+    labels = dataset.labels
+    shape = labels.pose_mm.shape
+    blended_mm = np.zeros((len(dataset.test.id), *shape[1:])), np.zeros(shape)
+    mean_mm = np.zeros(shape)
     for place, name in enumerate(names):
-        test, valid = (_files_of(name, kind, blend) for kind in ("test", "valid"))
-        if not test or not valid:
-            raise RunError(f"{weights_file}: the inputs of blend.json don't include the poses of {name}")
-        test_mm += weights[..., place] * np.mean(
-            [read_poses(_input(workspace, path), test_ids).pose_mm for path in test], axis=0
-        )
-        own_mm = np.full(labels.pose_mm.shape, np.nan)  # remains in rows that the candidate lacks
-        for path in valid:
-            poses = read_valid(_input(workspace, path))
-            if len(foreign := np.setdiff1d(poses.id, labels.id)):
-                raise RunError(f"{path}: Id {foreign[0]} is not a training Id")
-            own_mm[poses.id - 1] = poses.pose_mm
-        blended_mm += weights[..., place] * own_mm
-        mean_mm += own_mm / len(names)
+        of_member = _read_member(workspace, dataset, blend, name, weights_file)
+        for sum_mm, pose_mm in zip(blended_mm, of_member, strict=True):
+            sum_mm += weights[..., place] * pose_mm
+        mean_mm += of_member[1] / len(names)
+        if level is not None:
+            test.append(of_member[0])
+            own.append(of_member[1])
     rows = np.isfinite(mean_mm).all(axis=(1, 2))
     if not rows.any():
         raise RunError(f"{weights_file}: the candidates of blend.json share no out-of-fold row")
-    scores = {"mpjpe_mean": mean_mm, "mpjpe_blend_in_sample": blended_mm}
-    return test_mm, {key: mpjpe(pose_mm[rows], labels.pose_mm[rows]) for key, pose_mm in scores.items()}
+    if level is not None:
+        blended_mm = level.correct(blended_mm[0], np.array(test)), level.correct(blended_mm[1], np.array(own))
+    scores = {"mpjpe_mean": mean_mm, "mpjpe_blend_in_sample": blended_mm[1]}
+    return blended_mm[0], {key: mpjpe(pose_mm[rows], labels.pose_mm[rows]) for key, pose_mm in scores.items()}
+
+
+def _read_member(
+    workspace: Workspace, dataset: Dataset, blend: Blend, name: str, weights_file: Path
+) -> tuple[Float64, Float64]:
+    """Read a candidate's poses in mm: of the test images, averaged over folds, and of all training images."""
+    labels = dataset.labels
+    test, valid = (_files_of(name, kind, blend) for kind in ("test", "valid"))
+    if not test or not valid:
+        raise RunError(f"{weights_file}: the inputs of blend.json don't include the poses of {name}")
+    of_folds = [read_poses(_input(workspace, path), dataset.test.id).pose_mm for path in test]
+    own_mm = np.full(labels.pose_mm.shape, np.nan)
+    for path in valid:
+        poses = read_valid(_input(workspace, path))
+        if len(foreign := np.setdiff1d(poses.id, labels.id)):
+            raise RunError(f"{path}: Id {foreign[0]} is not a training Id")
+        own_mm[poses.id - 1] = poses.pose_mm
+    return np.asarray(np.mean(of_folds, axis=0)), own_mm
 
 
 def _files_of(candidate: str, kind: str, blend: Blend) -> list[str]:

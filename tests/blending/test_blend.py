@@ -230,7 +230,7 @@ def test_the_best_single_candidate_ships_if_the_others_only_harm(true: Poses, tm
         test = (factor * error[ROWS:]).round(3)
         write_run(tmp_path / "runs", name, true.id, true.pose_mm + factor * error[:ROWS], test)
     found = candidates(tmp_path / "runs")
-    result = blend(found, true, TEST_IDS, tmp_path / "out", subjects=SUBJECTS, sequences=SEQUENCES)
+    result = blend(found, true, TEST_IDS, tmp_path / "out", subjects=SUBJECTS, sequences=SEQUENCES, stack=False)
     record = result.record
     assert record.best_simple == record.best_single == "b:1"
     assert (record.shipped, record.shipped_method) == ("blend", "best single")

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from competition.blending.blend import blend
@@ -16,18 +15,6 @@ from competition.runs.candidates import candidates, refitted, select
 from tests.blending.helpers import ROWS, TEST_IDS, TEST_ROWS, write_nan, write_run
 
 pytestmark = pytest.mark.usefixtures("short_search")
-
-
-def test_virtual_members_are_added_as_candidates(submissions: Path, true: Poses, tmp_path: Path):
-    result = blend(candidates(submissions), true, TEST_IDS, tmp_path / "out", granularity="coordinate", virtual=True)
-    names = ["a:1", "b:1", "c:1", "virtual-joint:0", "virtual-pose:0"]
-    assert result.facts["candidates"] == names
-    assert pd.read_csv(tmp_path / "out/weights.csv").columns.tolist() == ["joint", "axis", *names]
-    plain = blend(candidates(submissions), true, TEST_IDS, tmp_path / "plain", granularity="coordinate")
-    assert result.facts["mpjpe_optimum"] < plain.facts["mpjpe_optimum"]
-    assert result.facts["mpjpe_mean"] == plain.facts["mpjpe_mean"]  # of the real members
-    means = [(tmp_path / out / "submission_mean.csv.gz").read_bytes() for out in ("out", "plain")]
-    assert means[0] == means[1]
 
 
 def test_refitted_candidates_use_test_poses_of_fold_full(submissions: Path, true: Poses, tmp_path: Path):

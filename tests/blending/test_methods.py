@@ -101,7 +101,7 @@ def test_a_method_without_weights_ships_its_own_poses(
 @pytest.mark.parametrize("fitted", ["weights", "median"])
 def test_errors_from_residuals_equal_those_of_the_poses(problem: Problem, fitted: str):
     values = np.random.default_rng(1).dirichlet(np.ones(3), (17, 3))
-    found = Weights(values=values, members=3) if fitted == "weights" else Median(members=3)
+    found = Weights(values=values) if fitted == "weights" else Median()
     np.testing.assert_allclose(found.residual(problem), Fitted.residual(found, problem), atol=1e-3)
     np.testing.assert_allclose(found.joint_errors(problem), Fitted.joint_errors(found, problem), atol=1e-3)
 
@@ -115,9 +115,9 @@ def test_every_method_fits_a_subset_and_applies_to_other_rows(problem: Problem):
 
 
 def test_only_weights_can_be_shrunk():
-    assert Median(members=3).shrunk(0.0, Median(members=3))
+    assert Median().shrunk(0.0, Median())
     with pytest.raises(ValueError, match="Median can't be shrunk"):
-        Median(members=3).shrunk(0.5, Median(members=3))
+        Median().shrunk(0.5, Median())
 
 
 def test_parts_of_a_problem_are_joined_again(problem: Problem):

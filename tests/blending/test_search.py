@@ -16,7 +16,7 @@ from competition.common.errors import UserError
 
 def problem_of(residual: np.ndarray, **settings: object) -> Problem:
     names = tuple(f"m:{index}" for index in range(residual.shape[2]))
-    return Problem(residual=residual, names=names, members=len(names), **settings)
+    return Problem(residual=residual, names=names, **settings)
 
 
 def gap(residual: np.ndarray, found: np.ndarray, granularity: str) -> float:

@@ -46,8 +46,8 @@ def test_a_value_that_looks_like_a_flag_is_a_value():
 
 
 def test_options_have_the_types_of_their_fields():
-    assert parse(["blend", "--files", "a.csv", "b.csv", "--shares", ".6,.4", "--virtual"]).options == BlendOptions(
-        files=(Path("a.csv"), Path("b.csv")), shares=(0.6, 0.4), virtual=True
+    assert parse(["blend", "--files", "a.csv", "b.csv", "--shares", ".6,.4", "--no-stack"]).options == BlendOptions(
+        files=(Path("a.csv"), Path("b.csv")), shares=(0.6, 0.4), stack=False
     )
     assert parse(["score"]).options == ScoreOptions(file=None, strict=False, json=None)
     assert parse(["predict", "--run", "none", "--no-flip", "--box", "1,2,30,40"]).options == PredictOptions(

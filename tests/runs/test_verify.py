@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from competition.cli.main import main
@@ -84,6 +85,21 @@ def test_provenance_is_recorded_and_compared_with_the_data(command: Command, run
     own.write_text(json.dumps(json.loads(own.read_text()) | {"valid_mpjpe": 1.5}))
     assert command("verify", str(runs / "3dhg-small/fold1"), data=own_data) == 2
     assert "done.json: valid_mpjpe is 1.5, but the other files " in capsys.readouterr().out
+
+
+def test_a_second_level_is_applied_again(command: Command, run: Path, capsys):
+    assert command("blend", "--stack") == 0
+    blend = run.parent / "blend"
+    assert command("verify", str(blend)) == 0
+    assert "the weights and stack.npz applied to the inputs differ" in capsys.readouterr().out
+    facts, level = json.loads((blend / "blend.json").read_text()), blend / "stack.npz"
+    with np.load(level) as arrays:
+        np.savez(level, **dict(arrays) | {"offset_mm": arrays["offset_mm"] + 1})
+    facts["outputs"]["stack.npz"] = sha256_file(level)
+    del facts["facts_sha256"]
+    (blend / "blend.json").write_text(json.dumps(facts))
+    assert command("verify", str(blend)) == 2
+    assert "wrong: " in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,79 @@
+"""The second level of a blend: a linear correction of blended poses, fitted by `blending` and stored in stack.npz.
+
+A correction is linear in blocks of 51 numbers, one per coordinate, all in mm:
+
+    the blended pose, and the same times two numbers of the posture
+    each member's difference from the blended pose
+
+The numbers, the same for a pose and its mirror image, are the direction that the subject faces and the pose's size.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from competition.common.arrays import Float64
+from competition.common.errors import UserError
+from competition.common.skeleton import AXES, JOINTS
+from competition.runs.folders import read_arrays
+
+FILE: Final = "stack.npz"
+COORDINATES: Final = len(JOINTS) * len(AXES)
+SHOULDERS: Final = (JOINTS.index("LShoulder"), JOINTS.index("RShoulder"))
+TYPICAL_MM: Final = 350.0  # mean distance of the joints from the root
+CHUNK_ROWS: Final = 8192
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SecondLevel:
+    """A fitted correction."""
+
+    coefficients: Float64  # [blocks, 51, 51]: by block, coordinate of the block, corrected coordinate
+    offset_mm: Float64  # [51]
+
+    def correct(self, blended_mm: Float64, pose_mm: Float64) -> Float64:
+        """Correct blended poses [n, 17, 3], given the members' poses [M, n, 17, 3]."""
+        corrected = blended_mm.astype(np.float64)
+        matrix = self.coefficients.reshape(-1, COORDINATES)
+        for start in range(0, len(corrected), CHUNK_ROWS):
+            rows = slice(start, start + CHUNK_ROWS)
+            found = blocks(blended_mm[rows], pose_mm[:, rows])
+            corrected[rows] += (found.reshape(len(found), -1) @ matrix + self.offset_mm).reshape(corrected[rows].shape)
+        return corrected
+
+    def scaled(self, factor: float) -> "SecondLevel":
+        """Return a correction that moves poses by `factor` times as much."""
+        return SecondLevel(coefficients=factor * self.coefficients, offset_mm=factor * self.offset_mm)
+
+    def to_npz(self, names: Sequence[str]) -> bytes:
+        """Return the contents of stack.npz for a blend of the candidates `names`, run:epoch."""
+        content = io.BytesIO()
+        np.savez(content, candidates=np.array(names), coefficients=self.coefficients, offset_mm=self.offset_mm)
+        return content.getvalue()
+
+
+def blocks(blended_mm: Float64, pose_mm: Float64) -> Float64:
+    """Return the blocks [n, 3 + M, 51] of blended poses [n, 17, 3] and the members' poses [M, n, 17, 3]."""
+    left, right = (blended_mm[:, joint] for joint in SHOULDERS)
+    across = left - right
+    facing = across[:, 0] / np.maximum(np.linalg.norm(across, axis=1), 1.0)  # 1: toward the camera, -1: away
+    size = 2 * (np.linalg.norm(blended_mm, axis=2).mean(axis=1) / TYPICAL_MM - 1)
+    found = [blended_mm, blended_mm * facing[:, None, None], blended_mm * size[:, None, None], *(pose_mm - blended_mm)]
+    return np.stack(found, axis=1).reshape(len(blended_mm), len(found), COORDINATES)
+
+
+def read_second_level(path: Path, names: Sequence[str]) -> SecondLevel:
+    """Read stack.npz of a blend of the candidates `names`; raise UserError if it is damaged or of other candidates."""
+    found, coefficients, offset_mm = read_arrays(path, "candidates", "coefficients", "offset_mm")
+    if found.tolist() != list(names):
+        raise UserError(f"{path}: its candidates don't match those of blend.json", fix="blend again")
+    arrays = {"coefficients": coefficients, "offset_mm": offset_mm}
+    shapes = {"coefficients": (3 + len(names), COORDINATES, COORDINATES), "offset_mm": (COORDINATES,)}
+    for name, array in arrays.items():
+        if array.dtype != np.float64 or array.shape != shapes[name] or not np.isfinite(array).all():
+            raise UserError(f"{path}: {name} isn't float64 {list(shapes[name])}, all finite", fix="blend again")
+    return SecondLevel(coefficients=coefficients, offset_mm=offset_mm)

@@ -1,0 +1,189 @@
+"""The second level: what it learns, how it is chosen and shipped, and stack.npz."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from competition.bench.simulator import simulate
+from competition.blending import stack
+from competition.blending.blend import blend
+from competition.blending.gate import STACK, Gate
+from competition.blending.methods import Exact
+from competition.blending.options import check_blend
+from competition.blending.problem import Problem
+from competition.common.errors import RunError, UserError
+from competition.common.geometry import mirror_pose_mm
+from competition.common.metrics import mpjpe
+from competition.common.pose_csv import Poses, read_poses
+from competition.runs.candidates import candidates
+from competition.runs.second_level import SecondLevel, read_second_level
+from tests.blending.helpers import ROWS, TEST_IDS, write_run
+
+NAMES = {
+    "subjects": [f"S{row % 5}" for row in range(ROWS)],
+    "sequences": [f"S{row % 5}_{row % 20}" for row in range(ROWS)],
+}
+
+pytestmark = pytest.mark.usefixtures("short_search")
+
+
+def distorted(pose_mm: np.ndarray) -> np.ndarray:
+    """Move wrists by a part of the elbows' coordinates, on both sides alike."""
+    moved = pose_mm.copy()
+    moved[..., [13, 16], :] += 0.4 * pose_mm[..., [12, 15], :] - 0.2 * pose_mm[..., [10, 10], :]
+    return moved
+
+
+@pytest.fixture(scope="module")
+def problem() -> Problem:
+    """Make three members with independent errors and one common error that other joints reveal."""
+    simulated = simulate(400, members=3, sequences=40, seed=4)
+    assert simulated.true_mm is not None
+    common = distorted(simulated.true_mm) - simulated.true_mm
+    residual = 0.2 * simulated.residual + common.transpose(1, 2, 0)[:, :, None]
+    return replace(
+        simulated.problem, residual=residual.astype(np.float32), subjects=np.repeat(["a", "b", "c", "d"], 100)
+    )
+
+
+@pytest.fixture
+def related(tmp_path: Path, true: Poses, true_test_mm: np.ndarray) -> Path:
+    """Write runs a, b and c whose common error other joints reveal."""
+    random = np.random.default_rng(3)
+    for name in "abc":
+        poses = (
+            distorted(pose) + 20 * random.standard_normal(pose.shape) * (np.arange(17) > 0)[:, None]
+            for pose in (true.pose_mm, true_test_mm)
+        )
+        own, test = poses
+        write_run(tmp_path / "runs", name, true.id, own, test.round(3))
+    return tmp_path / "runs"
+
+
+def test_an_error_that_other_joints_reveal_is_corrected(problem: Problem):
+    fitted = problem.fit(STACK.method.quick())
+    assert isinstance(fitted, stack.Stacked)
+    before, after = fitted.beneath.joint_errors(problem), fitted.joint_errors(problem)
+    assert after[[13, 16]].max() < 0.3 * before[[13, 16]].min()
+    assert after.mean() < before.mean()
+
+
+def test_a_mirror_image_gets_the_mirrored_correction(problem: Problem):
+    level = problem.fit(STACK.method.quick()).level
+    poses = problem.poses()
+    blended = poses.mean(axis=0)
+    corrected = level.correct(blended, poses)
+    assert np.abs(corrected - blended).max() > 10
+    np.testing.assert_allclose(
+        level.correct(mirror_pose_mm(blended), mirror_pose_mm(poses)), mirror_pose_mm(corrected), atol=1e-6
+    )
+
+
+def test_the_fit_does_not_depend_on_the_rows_it_is_evaluated_on(problem: Problem):
+    gate = Gate(problem, problem.sequences, stack=True)
+    rows = gate.fold == 0
+    changed = problem.residual.copy()
+    changed[..., rows] = -changed[..., rows]
+    other = Gate(replace(problem, residual=changed), problem.sequences, stack=True)
+    for left_out in ({0}, {0, 3}):
+        one, two = (each._fit(STACK.method, frozenset(left_out)).level for each in (gate, other))
+        np.testing.assert_array_equal(one.coefficients, two.coefficients)
+    assert gate.choose().option == STACK
+    assert gate.evaluate(STACK).is_significant
+    assert not other.evaluate(STACK).gain_mm > gate.evaluate(STACK).gain_mm
+
+
+def test_strength_and_step_are_chosen_on_held_out_groups(problem: Problem, monkeypatch: pytest.MonkeyPatch):
+    """Of a common error that is noise, nothing is corrected; without groups, the strongest penalty applies."""
+    random = np.random.default_rng(0)
+    noise = replace(problem, residual=(80 * random.standard_normal(problem.residual.shape)).astype(np.float32))
+    beneath = noise.fit(Exact())
+    held_out = stack.fit(noise, beneath).joint_errors(noise).mean()
+    monkeypatch.setattr(stack, "UNCHOSEN", (min(stack.STRENGTHS), 1.0))
+    without = stack.fit(replace(noise, subjects=None, sequences=None), beneath).joint_errors(noise).mean()
+    assert without < held_out - 1  # in sample
+
+
+def test_auto_ships_it_above_the_coordinate_blend_and_no_stack_leaves_it_out(
+    related: Path, true: Poses, tmp_path: Path
+):
+    out, found = tmp_path / "out", candidates(related)
+    record = blend(found, true, TEST_IDS, out, **NAMES).record
+    assert (record.shipped, record.shipped_method, record.method) == ("blend", "stack", "optuna")
+    assert record.gain_over_best_simple > 2 * record.gain_over_best_simple_se > 0
+    table = {row.method: row for row in record.table}
+    assert {"mean", "best single", "coordinate", "stack"} <= set(table)
+    assert table["stack"].mpjpe_nested == pytest.approx(record.mpjpe_nested, abs=0.5)
+    assert table["stack"].mpjpe_nested < table["coordinate"].mpjpe_nested
+    assert table["stack"].gain_nested_se > 0
+    assert "stack.npz" in record.outputs
+
+    weights = pd.read_csv(out / "weights.csv").iloc[:, 2:].to_numpy().reshape(17, 3, 3)
+    test = [
+        np.mean([read_poses(related / run / f"fold{k}/test_epoch01.csv.gz").pose_mm for k in (0, 1)], axis=0)
+        for run in "abc"
+    ]
+    beneath = np.einsum("jam,mnja->nja", weights, test)
+    np.testing.assert_allclose(read_poses(out / "submission_coordinate.csv.gz").pose_mm, beneath, atol=0.00051)
+    corrected = read_second_level(out / "stack.npz", record.candidates).correct(beneath, np.array(test))
+    np.testing.assert_allclose(read_poses(out / "submission.csv.gz").pose_mm, corrected, atol=0.00051)
+
+    record = blend(found, true, TEST_IDS, out, stack=False, **NAMES).record
+    assert record.shipped_method != "stack"
+    assert "stack" not in {row.method for row in record.table}
+    assert not (out / "stack.npz").exists()
+
+
+def test_it_ships_on_request_even_for_a_single_candidate_or_without_groups(
+    related: Path, true: Poses, true_test_mm: np.ndarray, tmp_path: Path
+):
+    for found, names in ((candidates(related)[:1], NAMES), (candidates(related), {})):
+        result = blend(found, true, TEST_IDS, tmp_path / "out", stack=True, **names)
+        assert result.record.shipped_method == "stack"
+        assert (result.record.mpjpe_nested is not None) == bool(names)
+        errors = [
+            mpjpe(read_poses(tmp_path / f"out/submission{name}.csv.gz").pose_mm, true_test_mm) for name in ("", "_mean")
+        ]
+        assert errors[0] < errors[1]
+
+
+@pytest.mark.parametrize(
+    ("method", "granularity", "is_valid"),
+    [
+        ("optuna", "auto", True), ("optuna", "coordinate", True), ("optuna", "axis", False), ("mean", "auto", False),
+        ("exact", "auto", False),
+    ],
+)  # fmt: skip
+def test_it_is_rejected_with_other_methods(method: str, granularity: str, is_valid: bool):
+    if is_valid:
+        assert check_blend(method, granularity, True).name == method
+        return
+    assert check_blend(method, granularity, False)
+    with pytest.raises(UserError, match="expected method optuna and granularity auto or coordinate"):
+        check_blend(method, granularity, True)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda arrays: arrays | {"candidates": np.array(["a:1", "c:1"])}, "candidates"),
+        (lambda arrays: arrays | {"coefficients": arrays["coefficients"][:4]}, "coefficients"),
+        (lambda arrays: arrays | {"offset_mm": np.full(51, np.nan)}, "finite"),
+        (lambda arrays: arrays | {"offset_mm": np.array([{}] * 51, object)}, "expected an npz"),
+        (lambda arrays: {"offset_mm": arrays["offset_mm"]}, "expected an npz"),
+    ],
+)
+def test_a_damaged_file_is_rejected(tmp_path: Path, damage, message: str):
+    path, names = tmp_path / "stack.npz", ("a:1", "b:1")
+    level = SecondLevel(coefficients=np.ones((5, 51, 51)), offset_mm=np.ones(51))
+    path.write_bytes(level.to_npz(names))
+    assert read_second_level(path, names).offset_mm.tolist() == [1.0] * 51
+    with np.load(path) as arrays:
+        damaged = damage(dict(arrays))
+    with path.open("wb") as handle:
+        np.savez(handle, **damaged)
+    with pytest.raises((UserError, RunError), match=message):
+        read_second_level(path, names)
