@@ -24,7 +24,7 @@ import scipy.stats
 
 from competition.blending.fitted import Fitted
 from competition.blending.methods import GRANULARITIES, BestSingle, Mean, Method, Optuna, Stack, TopMean
-from competition.blending.problem import Problem, concatenate
+from competition.blending.problem import Problem, assign_folds, concatenate
 from competition.common.arrays import Float64, Floats, Int64
 
 FOLDS = 5  # of whole groups; fewer if there are fewer groups
@@ -213,16 +213,6 @@ class Gate:
             if fewer:
                 errors[rows] -= (folds - 2) / folds * (np.mean(fewer, axis=0) - errors[rows])
         return errors
-
-
-def assign_folds(groups: npt.NDArray[np.str_], folds: int) -> Int64:
-    """Assign whole groups to folds of about equal size; return each row's fold [N]."""
-    names, of_row, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    fold_of_group, filled = np.zeros(len(names), np.int64), np.zeros(min(folds, len(names)))
-    for group in np.argsort(-sizes, kind="stable"):
-        fold_of_group[group] = filled.argmin()
-        filled[fold_of_group[group]] += sizes[group]
-    return fold_of_group[of_row]
 
 
 def row_errors(residual: Floats) -> Float64:

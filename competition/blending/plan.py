@@ -63,7 +63,8 @@ class Plan:
 def make_plan(problem: Problem, method: Method, granularity: str, stack: bool | None = None) -> Plan:
     """Choose the option that ships, by cross-validation unless method, granularity or `stack` is given.
 
-    `stack` ships the second level; by default it is among the options, unless there is a single candidate.
+    `stack` ships the second level. By default it is among the options if whole subjects are held out, unless there is a
+    single candidate.
     """
     is_free = isinstance(method, Optuna) and granularity == "auto"
     gate, groups, limitation = _gate(problem, stack=is_free and stack is None and len(problem.names) > 1)
@@ -122,7 +123,7 @@ def _gate(problem: Problem, *, stack: bool) -> tuple[Gate | None, Groups | None,
     count = len(np.unique(names))
     if count < 2:
         return None, None, f"there is only one {by}, so the gain on unseen ones can't be estimated"
-    gate = Gate(part, names, stack=stack)
+    gate = Gate(part, names, stack=stack and by == "subject")  # on the same subjects, it would learn their bones
     limitation = "held-out sequences may share subjects with others: the gain on unseen subjects is unknown"
     groups = Groups(by=by, count=count, folds=len(gate.folds), rows=part.rows)
     return gate, groups, limitation * (by == "sequence")

@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from competition.blending.weights import single_errors
-from competition.common.arrays import Float32, Float64, Intp
-
-if TYPE_CHECKING:
-    from competition.blending.fitted import Fitted
-    from competition.blending.methods import Method
+from competition.common.arrays import Float32, Float64, Int64, Intp
 
 S = TypeVar("S", bound=np.generic)
+F = TypeVar("F", covariant=True)
 
 SEARCH_ROWS = 20_000  # more rows cost time and hardly change the optimum
+
+
+class Fits(Protocol[F]):
+    """A blending method, as in `methods`."""
+
+    def fit(self, problem: Problem) -> F:
+        """Fit the method on the rows of a problem."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,14 +56,15 @@ class Problem:
         """The MPJPE of every candidate alone, [M]."""
         return single_errors(self.residual)
 
-    def fit(self, method: Method) -> Fitted:
+    def fit(self, method: Fits[F]) -> F:
         """Fit a method, once: options that differ only in shrinkage share a fit, and a second level has one beneath."""
         if method not in self._fitted:
             self._fitted[method] = method.fit(self)
-        return self._fitted[method]
+        found: F = self._fitted[method]
+        return found
 
     @cached_property
-    def _fitted(self) -> dict[Method, Fitted]:
+    def _fitted(self) -> dict[object, Any]:
         return {}
 
     def take(self, rows: Intp) -> Problem:
@@ -103,3 +108,13 @@ def choose_rows(sequences: npt.NDArray[np.str_] | None, rows: int, limit: int = 
         return np.arange(rows)
     by_sequence = np.arange(rows) if sequences is None else np.argsort(sequences, kind="stable")
     return np.sort(by_sequence[((np.arange(limit) + 0.5) * rows / limit).astype(np.intp)])
+
+
+def assign_folds(groups: npt.NDArray[np.str_], folds: int) -> Int64:
+    """Assign whole groups to folds of about equal size; return each row's fold [N]."""
+    names, of_row, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    fold_of_group, filled = np.zeros(len(names), np.int64), np.zeros(min(folds, len(names)))
+    for group in np.argsort(-sizes, kind="stable"):
+        fold_of_group[group] = filled.argmin()
+        filled[fold_of_group[group]] += sizes[group]
+    return fold_of_group[of_row]

@@ -19,8 +19,7 @@ import numpy as np
 import scipy.linalg
 
 from competition.blending.fitted import Fitted, Weights
-from competition.blending.gate import assign_folds
-from competition.blending.problem import Problem
+from competition.blending.problem import Problem, assign_folds
 from competition.common.arrays import Bools, Float64, Floats, Int64
 from competition.common.geometry import mirror_pose_mm
 from competition.common.skeleton import AXES, JOINTS

@@ -13,13 +13,13 @@ from competition.blending.gate import (
     Gate,
     NestedGain,
     Option,
-    assign_folds,
     clustered_error,
     corrected_error,
     options,
     row_errors,
 )
 from competition.blending.methods import BestSingle, Exact, Greedy, Optuna
+from competition.blending.problem import assign_folds
 
 
 def gate_of(residual: np.ndarray, sequence: np.ndarray) -> Gate:
