@@ -124,7 +124,10 @@ def tune(plan: Plan, data: Data, trials: int) -> Study:
         planned, at_once = plan_jobs(plan.jobs(trials, {})[:1] * trials, plan.parallel)
         plan = replace(plan, workers=planned[0].workers)
         found = sum(trial.state.is_finished() for trial in study.trials)
-        log.info(f"study {plan.study}: {found} of {trials} trials finished, {at_once} at a time: {plan.folder}")
+        if found < trials:
+            log.info(f"study {plan.study}: {found} of {trials} trials finished, {at_once} at a time: {plan.folder}")
+        else:
+            log.info(f"study {plan.study}: {found} trials are finished already; more --trials continue it")
         _Tuning(plan, data, study, trials, at_once).run()
     result = read_study(plan.folder)
     if result.best is None:
