@@ -39,8 +39,8 @@ class TuneOptions:
     search: Annotated[
         str | None,
         Flag(
-            "settings to search, each with a range or values unless the declared ones are wanted, such as "
-            "lr=1e-4:1e-2,schedule=constant/cosine,ema; when unset, all settings with declared ranges or values",
+            "settings to search, each with a range (low:high) or values (a/b) unless the declared ones are wanted, "
+            "such as lr=1e-4:1e-2,schedule=constant/cosine,ema; when unset, all those with declared ranges or values",
             metavar="A,B",
         ),
     ] = None

@@ -21,7 +21,7 @@ def tune(options: TuneOptions, workspace: Workspace) -> None:
     from competition.cli.search import parse_search
     from competition.cli.study_tables import importance_table, trials_table
     from competition.common.files import write_bytes
-    from competition.runs.studies import study_folder
+    from competition.runs.studies import LEAST_TRIALS, study_folder
     from competition.training.jobs import open_data
     from competition.training.space import make_space
 
@@ -53,10 +53,14 @@ def tune(options: TuneOptions, workspace: Workspace) -> None:
     active().table(trials_table(study))
     if study.importance:
         active().table(importance_table(study))
+    else:
+        log.info(f"importance of the settings: needs at least {LEAST_TRIALS} completed trials")
     picture = study.folder / "study.png"
     write_bytes(picture, study_picture(study))
     log.info(f"picture: {picture}; optuna opens the study {name} from {study.folder / 'study.journal'}")
     compared = f", the recipe's own values {own.mpjpe:.2f} mm" if own is not None and own is not best else ""
+    if own is best:
+        log.info("no trial was better than the recipe's own values")
     log.info(f"best: trial {best.number}, {best.mpjpe:.2f} mm{compared}; the same as a run:")
     for command in train_commands(plan, study, best, data.fold_numbers):
         log.info(render(command, workspace))

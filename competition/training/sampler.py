@@ -34,7 +34,9 @@ class FreshSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # optuna
         others = [other.params for other in study.get_trials(deepcopy=False) if other.number != trial.number]
         for attempt in range(ATTEMPTS):
             seed = derive(self.seed, "tune", trial.number, attempt) % (1 << 31)
-            tpe = optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS)
+            tpe = optuna.samplers.TPESampler(
+                seed=seed, n_startup_trials=STARTUP_TRIALS, multivariate=True, constant_liar=True
+            )
             joint = tpe.sample_relative(study, trial, tpe.infer_relative_search_space(study, trial))
             drawn: dict[str, Value] = {}
             for param in self.space:

@@ -75,6 +75,8 @@ def test_the_output_ends_with_the_best_trial_and_a_warning_about_its_error(tuned
     assert lines[-2].startswith("`make train MODEL=3dhg-small FOLD=0 RUN=3dhg-small-trial-00")
     assert f"best: trial {study.best.number}, {study.best.mpjpe:.2f} mm" in lines[-3]
     assert sum(bool(re.match(r"trial \d: [\d.]+ mm at epoch \d", line)) for line in lines) == TRIALS
+    assert ("no trial was better than the recipe's own values" in lines) == (study.best is study.own)
+    assert ("importance of the settings: needs at least 4 completed trials" in lines) == (TRIALS < 4)
     assert (study.folder / "study.png").read_bytes().startswith(b"\x89PNG")
 
 
