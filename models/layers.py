@@ -108,9 +108,7 @@ def has_kernels() -> bool:
         FusedMaxPool.apply(torch.zeros(1, 8, 2, 2, device="cuda").to(memory_format=torch.channels_last))
     except Exception as error:  # of any kind, as it runs compilers and the driver
         reason = " ".join(str(error).split())[:200]
-        log.warning(
-            f"hourglasses train at half the speed, as Triton doesn't work here: {reason}; install gcc and triton"
-        )
+        log.warning(f"training on this GPU is slower, as Triton doesn't work here: {reason}; install gcc and triton")
         return False
     return True
 

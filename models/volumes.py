@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from models.layers import has_kernels
+
 try:
     import triton
     import triton.language as tl
@@ -31,7 +33,7 @@ PIXELS, COLUMNS = 64, 32  # of a program for fewer bins, which loads the positio
 
 def fits(volume: Tensor) -> bool:
     """Return whether the kernels can compute a volume [B,J,D,H,W]."""
-    return AVAILABLE and volume.is_cuda and readable(volume)
+    return volume.is_cuda and readable(volume) and has_kernels()
 
 
 def readable(volume: Tensor) -> bool:
@@ -203,7 +205,7 @@ class Marginals(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         volume, logarithms, *marginals = ctx.saved_tensors
         slopes = [
-            gradient - (marginal * gradient).sum(2, keepdim=True)
+            (gradient - (marginal * gradient).sum(2, keepdim=True)).contiguous()
             for marginal, gradient in zip(marginals, gradients, strict=True)
         ]
         _, joints, _, height, width = volume.shape

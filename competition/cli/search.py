@@ -32,8 +32,11 @@ def _bounds(name: str, hint: Any, spec: str) -> Bounds:
         read = reader(what, hint)
         return Bounds(low=read(low), high=read(high))
     words = spec.split("/")
-    if colon or len(words) < 2 or len(set(words)) < len(words) or hint is bool:
+    if colon or len(words) < 2 or hint is bool:
         expected = "a range, such as 1:2, or values, such as 1/2" if is_number else "different values, such as a/b"
         raise UserError(f"{what}={spec}: expected {'only the name' if hint is bool else expected}")
     read = reader(what, hint, none=True)
-    return Bounds(values=tuple(read(word) for word in words))
+    values = tuple(read(word) for word in words)
+    if len(set(values)) < len(values):
+        raise UserError(f"{what}={spec}: expected different values")
+    return Bounds(values=values)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # loads torch
 
 Render: TypeAlias = Callable[[Command], str]  # returns the command as the user would type it
 
+CLEAR_ORDER = 0.2  # correlation of the positions of legs and arms
 PLACES = 10  # lines, Ids or files listed per fault
 BOARD_COLUMNS = {
     "name": "name",
@@ -135,11 +136,14 @@ def _describe_labels(facts: LabelFacts) -> dict[str, str]:
         "axes": f"correlation of pose2d and pose3d: {x}, {y}",
     }
     if facts.leg_order is not None:
-        swapped = "joints 1-3 are the left leg, as in the real competition; this is harmless"
+        swapped = "joints 1-3 are the left leg, as in the real competition"
+        swapped += "; this is harmless" * (facts.leg_order > CLEAR_ORDER)
         order = "as named" if facts.leg_order < 0 else swapped
         texts["leg order"] = f"{order} (correlation {facts.leg_order:+.2f})"
     by = f"{facts.instants:,} instants seen by several cameras, {facts.neighbours:,} pairs of neighbouring frames"
-    unknown = "can't be verified: no cameras of one instant or neighbouring frames in the names; look at a few images"
+    unknown = (
+        "can't be verified: no cameras of one instant or neighbouring frames in the names, or another problem above"
+    )
     texts |= {
         "order of the list": f"compared by {by}" if facts.instants or facts.neighbours else unknown,
         "joints outside the crop": outside,

@@ -97,9 +97,12 @@ def hidden_joints(pose2d_px: Floats, pose_mm: Floats) -> Bools:
 
 
 def visible_gain(error_mm: Float64, hidden: Bools) -> float:
-    """Return how much lower the mean of errors [n, 17] is if each hidden joint has the mean of the visible ones."""
-    count = np.maximum((~hidden).sum(axis=0), 1)
-    visible_mm = np.where(hidden, 0, error_mm).sum(axis=0) / count
+    """Return how much lower the mean of errors [n, 17] is if each hidden joint has the mean of the visible ones.
+
+    A joint that is never visible stays as it is.
+    """
+    hidden = hidden & ~hidden.all(axis=0)
+    visible_mm = np.where(hidden, 0, error_mm).sum(axis=0) / (~hidden).sum(axis=0)
     return float((error_mm - visible_mm)[hidden].sum() / error_mm.size) if hidden.any() else 0.0
 
 
@@ -110,7 +113,7 @@ def gains(evidence: Evidence) -> Section:
         return skipped(key, title, evidence.why_empty)
     columns = [_gains(evidence, entry) for entry in evidence.entries]
     causes = sorted(columns[0], key=lambda cause: -columns[0][cause])
-    values = [[column[cause] for cause in causes] for column in columns]
+    values = [[column.get(cause) for cause in causes] for column in columns]
     labels = [entry.name for entry in evidence.entries]
     first, second = (f"{cause}, {columns[0][cause]:.1f} mm" for cause in causes[:2])
     sentence = f"The largest gains of {labels[0]}: {first}, and {second}."
@@ -141,7 +144,8 @@ def _gains(evidence: Evidence, entry: Entry) -> dict[str, float]:
     rare = evidence.rarity
     if isinstance(rare, Rarity):
         known = np.isin(rare.id, entry.id)
-        row_mm = entry.row_mm[np.searchsorted(entry.id, rare.id[known])]
-        common = rare.distance_mm[known] <= np.quantile(rare.distance_mm[known], 2 / 3)
-        found[COMMON] = float(row_mm.mean() - row_mm[common].mean())
+        row_mm, distance_mm = entry.row_mm[np.searchsorted(entry.id, rare.id[known])], rare.distance_mm[known]
+        if known.any():  # the first entry may have other folds
+            common = distance_mm <= np.quantile(distance_mm, 2 / 3)
+            found[COMMON] = float(row_mm.mean() - row_mm[common].mean())
     return {cause: float(gain) for cause, gain in found.items()}

@@ -15,7 +15,7 @@ ATTEMPTS: Final = 50  # to find settings that no trial has
 
 
 class FreshSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # optuna has no types
-    """TPE whose draws depend only on the seed, the number of the trial and the finished trials.
+    """TPE whose draws depend only on the seed, the number of the trial and the other trials, running ones included.
 
     So a resumed study continues as if it hadn't been interrupted, and processes with the same seed draw different
     settings. It draws again while another trial has the same ones.

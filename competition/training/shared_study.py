@@ -186,11 +186,14 @@ class SharedStudy:
         if owner == self.owner:
             return True
         folder = self.folder / PROCESSES / owner
-        if not owner or not folder.is_dir():
+        if not owner:
             return False
-        if owner.startswith(f"{_machine()}.") and (locked := is_locked(folder)) is not None:
-            return locked
-        touched, now = folder.stat().st_mtime, time.monotonic()
+        try:
+            if owner.startswith(f"{_machine()}.") and (locked := is_locked(folder)) is not None:
+                return locked
+            touched, now = folder.stat().st_mtime, time.monotonic()
+        except FileNotFoundError:  # the process has ended and removed it
+            return False
         if owner not in self._seen or self._seen[owner][0] != touched:
             self._seen[owner] = touched, now
         return now - self._seen[owner][1] < STALE_SECONDS

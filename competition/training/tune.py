@@ -120,11 +120,14 @@ def tune(plan: Plan, data: Data, trials: int) -> Study:
     check_images(data.dataset.folder, data.dataset.labels.images + data.dataset.test.images)
     with join_study(plan.folder, config) as study:
         study.open(own_values(plan.recipe, plan.space), plan.recipe.epochs, plan.workspace)
-        left = max(1, trials - sum(trial.state.is_finished() for trial in study.trials))
-        planned, at_once = plan_jobs(plan.jobs(trials, {})[:1] * left, plan.parallel)
+        # for all trials, not those that are left: the number at a time divides the threads, on which bytes depend
+        planned, at_once = plan_jobs(plan.jobs(trials, {})[:1] * trials, plan.parallel)
         plan = replace(plan, workers=planned[0].workers)
         found = sum(trial.state.is_finished() for trial in study.trials)
-        log.info(f"study {plan.study}: {found} of {trials} trials finished, {at_once} at a time: {plan.folder}")
+        if found < trials:
+            log.info(f"study {plan.study}: {found} of {trials} trials finished, {at_once} at a time: {plan.folder}")
+        else:
+            log.info(f"study {plan.study}: {found} trials are finished already; more --trials continue it")
         _Tuning(plan, data, study, trials, at_once).run()
     result = read_study(plan.folder)
     if result.best is None:
@@ -188,6 +191,9 @@ class _Tuning:
                     self._handle_messages()
                     self.study.touch()
             except BaseException:
+                for one in self.running:
+                    one.process.terminate()
+                    one.pipe.close()  # it may be waiting for an answer
                 end_processes([one.process for one in self.running])
                 raise
 

@@ -133,6 +133,23 @@ def test_pooling_and_upsampling_are_those_of_pytorch(shape: tuple[int, ...], dty
 
 
 @pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize("shape", [(3, 16, 8, 4), (3, 16, 32, 24)])
+def test_gradients_may_have_any_memory_format(shape: tuple[int, ...]) -> None:
+    half = (*shape[:2], shape[2] // 2, shape[3] // 2)
+    x, low, dy, skip = values(shape), values(half, seed=1), values(shape, seed=2), values(shape, seed=3)
+    cases: list[tuple[Function, list[Tensor], list[Tensor]]] = [
+        (norm_relu(shape[1]).with_input, [x], [dy, skip]),
+        (max_pool, [x], [skip, low]),
+        (lambda x, low: (add_upsampled(x, low),), [x, low], [dy]),
+    ]
+    for function, inputs, gradients in cases:
+        expected = evaluate(function, inputs, gradients)
+        found = evaluate(function, inputs, [gradient.contiguous() for gradient in gradients])
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+@pytest.mark.usefixtures("kernels")
 def test_values_that_are_not_numbers_stay_visible() -> None:
     for shape in ((3, 16, 8, 4), (3, 16, 32, 24)):
         x = values(shape)

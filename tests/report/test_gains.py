@@ -1,13 +1,19 @@
 """What the errors consist of: each repair removes the error that it names, and no other."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from competition.common.geometry import rotate_pose_mm
 from competition.common.metrics import mpjpe
 from competition.common.skeleton import JOINTS, MIRROR
+from competition.common.workspace import Workspace
 from competition.report import gains
-from competition.report.gains import REPAIRS
+from competition.report.blocks import Chart
+from competition.report.evidence import gather
+from competition.report.gains import COMMON, REPAIRS
 
 TRUE_MM = np.random.default_rng(0).normal(0, 300, (5, 17, 3))
 TRUE_MM[:, 0] = 0
@@ -65,3 +71,18 @@ def test_the_gain_of_visible_joints_is_that_of_their_means():
     hidden[0, 3] = True
     error_mm[0, 3] = 78
     assert gains.visible_gain(error_mm, hidden) == pytest.approx(1)
+    hidden[:, 3] = True
+    assert gains.visible_gain(error_mm, hidden) == 0  # there is no visible one
+
+
+def test_runs_of_different_folds_have_a_gain_of_rare_poses_where_it_is_known(run: Path, data: Path, tmp_path: Path):
+    other = run.parent / "other"
+    shutil.copytree(run, other)
+    shutil.rmtree(run / "fold1")
+    shutil.rmtree(other / "fold0")
+    evidence = gather(Workspace(data=data, folds=tmp_path / "folds", submissions=run.parent))
+    assert not set(evidence.entries[0].id) & set(evidence.entries[1].id)
+    (numbers,) = [block.numbers for block in gains.gains(evidence).blocks if isinstance(block, Chart)]
+    ((_, first, second),) = [row for row in numbers.rows if row[0] == COMMON]
+    assert isinstance(first, float)
+    assert second is None

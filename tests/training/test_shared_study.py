@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from competition.common.errors import RunError
+from competition.common.files import is_locked
 from competition.runs import studies
 from competition.runs.studies import Param, read_study
 from competition.training import shared_study
@@ -68,6 +69,19 @@ def test_processes_at_the_same_time_never_start_the_same_trial(folder: Path):
     assert results.empty()
 
 
+def test_the_last_trial_is_not_started_again_after_waiting_for_the_lock(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    with joined(folder) as one, joined(folder) as other:
+        lock = one._locked
+
+        def wait() -> Any:
+            _start(other, 1)
+            return lock()
+
+        monkeypatch.setattr(one, "_locked", wait)
+        assert one.next_trial(1) is None
+        assert len(one.trials) == 1
+
+
 def _start_and_die(folder: Path) -> None:
     with joined(folder) as study:
         _start(study)
@@ -124,6 +138,19 @@ def test_without_locks_processes_of_the_same_machine_are_told_apart_by_their_tou
         _start(one)
         assert other.next_trial(1) is None
         monkeypatch.setattr(shared_study, "STALE_SECONDS", -1.0)
+        assert _start(other, 1).number == 0
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_a_process_may_end_while_another_looks_at_it(folder: Path, monkeypatch: pytest.MonkeyPatch, locks: bool):
+    with joined(folder) as one, joined(folder) as other:
+        _start(one)
+
+        def end(process: Path) -> bool | None:
+            process.rmdir()
+            return is_locked(process) if locks else None
+
+        monkeypatch.setattr(shared_study, "is_locked", end)
         assert _start(other, 1).number == 0
 
 

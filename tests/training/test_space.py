@@ -87,6 +87,7 @@ BAD = {
     "lr=": "expected a range",
     "schedule=a:b": "expected different values, such as a/b",
     "schedule=cosine/cosine": "expected different values",
+    "lr=1e-3/0.001": "--search lr=1e-3/0.001: expected different values",
     "schedule=cosine/step": "schedule must be one of constant, halve, cosine, but got schedule='step'",
     "augment=on/off": "expected only the name",
     "channels": "--search channels: no range is declared for it: give one, such as channels=32:64",

@@ -1,6 +1,8 @@
 """The training of a trial: it is ended cleanly between epochs, and its errors are told apart."""
 
+import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from competition.cli.options import TrainOptions
 from competition.cli.parser import parse
 from competition.common.console import Console
 from competition.common.errors import DataError, DivergedError, RunError, UserError
+from competition.common.files import locked
 from competition.common.workspace import Workspace
 from competition.runs.record import LogRow, read_log
 from competition.training import trial as training
@@ -64,6 +67,26 @@ def test_a_trial_is_pruned_on_the_first_fold_and_resumes_with_the_same_bytes(ope
     whole = [replace(job, run="whole") for job in jobs]
     _train((whole, data), True, True, True)
     assert contents(whole[0].folder) == contents(jobs[0].folder)
+
+
+def test_a_trial_waits_until_the_killed_process_that_trained_it_has_ended(
+    opened: tuple[list[Job], Data], monkeypatch: pytest.MonkeyPatch
+):
+    (job, _), data = opened
+    ended = threading.Event()
+
+    def start(job: Job, data: Data, after_epoch: Callable[[LogRow], None] | None) -> None:
+        assert ended.is_set()
+
+    def end() -> None:
+        ended.set()
+        handle.close()
+
+    monkeypatch.setattr(training, "train", start)
+    handle = ExitStack()
+    handle.enter_context(locked(job.folder))
+    threading.Timer(0.2, end).start()
+    assert _train(([job], data)).messages == [Result(ended=Ended.FINISHED)]
 
 
 ERRORS: dict[str, tuple[Exception, Ended, bool]] = {
