@@ -80,6 +80,8 @@ def test_weights_do_not_depend_on_the_rows_they_are_evaluated_on():
             before, after = (one._fit(method, left_out | {0}) for one in (gate_, other))
             np.testing.assert_array_equal(before.values, after.values)
     nested = gate_.evaluate(Option(Optuna("coordinate")))
+    gain = gate_.mean_mm - gate_._nested_errors(dict.fromkeys(gate_.folds, nested.option))
+    assert nested.gain_se_mm == pytest.approx(1.2 * corrected_error(gain, gate_.sequences))
     optimum = weights.exact(simulated.residual).joint_mm.mean()
     assert nested.nested_mm > optimum
     assert nested.gain_mm == pytest.approx(nested.mean_mm - nested.nested_mm)

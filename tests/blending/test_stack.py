@@ -131,6 +131,8 @@ def test_auto_ships_it_above_the_coordinate_blend_and_no_stack_leaves_it_out(
     corrected = read_second_level(out / "stack.npz", record.candidates).correct(beneath, np.array(test))
     np.testing.assert_allclose(read_poses(out / "submission.csv.gz").pose_mm, corrected, atol=0.00051)
 
+    few = NAMES | {"subjects": ["S1"] * ROWS}  # of whom it could learn the bones
+    assert blend(found, true, TEST_IDS, out, **few).record.shipped_method != "stack"
     record = blend(found, true, TEST_IDS, out, stack=False, **NAMES).record
     assert record.shipped_method != "stack"
     assert "stack" not in {row.method for row in record.table}
