@@ -190,9 +190,7 @@ class BlendOptions:
     ] = GRANULARITIES[0]
     stack: Annotated[
         bool | None,
-        Flag(
-            "ship a second level, which corrects the blended poses by regression; when unset, cross-validation chooses"
-        ),
+        Flag("ship a second level, a regression that corrects the blended poses; when unset, cross-validation chooses"),
     ] = None
     files: Annotated[tuple[Path, ...] | None, Flag("submission files to blend instead of runs", metavar="CSV")] = None
     shares: Annotated[

@@ -136,8 +136,8 @@ def _describe_labels(facts: LabelFacts) -> dict[str, str]:
         "axes": f"correlation of pose2d and pose3d: {x}, {y}",
     }
     if facts.leg_order is not None:
-        swapped = "joints 1-3 are the left leg, as in the real competition"
-        swapped += "; this is harmless" * (facts.leg_order > CLEAR_ORDER)
+        harmless = "; this is harmless" * (facts.leg_order > CLEAR_ORDER)
+        swapped = f"joints 1-3 are the left leg, as in the real competition{harmless}"
         order = "as named" if facts.leg_order < 0 else swapped
         texts["leg order"] = f"{order} (correlation {facts.leg_order:+.2f})"
     by = f"{facts.instants:,} instants seen by several cameras, {facts.neighbours:,} pairs of neighbouring frames"
@@ -198,8 +198,7 @@ def blend_table(blend: Blend) -> Table:
     for heading in ("in sample", "nested", "std. error", "seconds"):
         table.add_column(heading, justify="right")
     for row in blend.table:
-        numbers = (row.mpjpe_in_sample, row.mpjpe_nested, row.gain_nested_se, row.seconds)
-        table.add_row(row.method, *map(_mm, numbers))
+        table.add_row(row.method, *map(_mm, (row.mpjpe_in_sample, row.mpjpe_nested, row.gain_nested_se, row.seconds)))
     return table
 
 
@@ -219,9 +218,7 @@ def board_table(rows: Sequence[BoardRow], links: Mapping[str, str], width: int =
 
     `links` are the addresses of rows in the report, by name.
     """
-    hidden = (
-        "" if width >= WIDE else f"\nterminals of at least {WIDE} columns also show kind and epochs; so does --json"
-    )
+    hidden = f"\nterminals of at least {WIDE} columns also show kind and epochs; so does --json" * (width < WIDE)
     caption = (
         "out of fold: a run at its best epoch; a blend nested if possible, otherwise without a rank and on the rows "
         "that its weights were fitted on\n"

@@ -99,7 +99,7 @@ def hidden_joints(pose2d_px: Floats, pose_mm: Floats) -> Bools:
 def visible_gain(error_mm: Float64, hidden: Bools) -> float:
     """Return how much lower the mean of errors [n, 17] is if each hidden joint has the mean of the visible ones.
 
-    A joint that is never visible stays as it is.
+    A joint that is never visible keeps its error.
     """
     hidden = hidden & ~hidden.all(axis=0)
     visible_mm = np.where(hidden, 0, error_mm).sum(axis=0) / (~hidden).sum(axis=0)

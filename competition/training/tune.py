@@ -289,7 +289,7 @@ class _Tuning:
 
 
 def _death(exit_code: int | None) -> Result:
-    """Return the result of a process that sent none; raise SystemExit if it was told to end, as this one will be."""
+    """Return the result of a process that sent none; raise SystemExit if a signal ended it."""
     if exit_code in (TERMINATED, -signal.SIGTERM):
         raise SystemExit(TERMINATED)
     killed = exit_code == -signal.SIGKILL

@@ -15,6 +15,7 @@ from tests.helpers import Command
 
 
 def test_the_posters_models_are_trained_averaged_and_blended(command: Command, tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     small = {"epochs": 1, "channels": 16, "input_size": 64, "batch": 8}
     for name in ("2dhg-small", "2dhg-decay-small", "3dhg-small", "3dhg-aug-small"):
         recipe = models.recipe(name)

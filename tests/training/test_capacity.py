@@ -135,7 +135,10 @@ def _jobs(chosen: list[str], submissions: Path, workers: int | None = 0) -> list
     ]
 
 
-def test_a_fold_has_the_same_files_alone_and_beside_others(command: Command, folds: None, tmp_path: Path, capfd):
+def test_a_fold_has_the_same_files_alone_and_beside_others(
+    command: Command, folds: None, tmp_path: Path, capfd, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     train = ("train", *TINY, "--epochs", "1")
     ways = {"alone": ("--fold", "1"), "beside": (), "after": ("--parallel", "1")}
     for run, flags in ways.items():

@@ -1,4 +1,4 @@
-"""The training of a trial: it is ended cleanly between epochs, and its errors are told apart."""
+"""The training of a trial: it ends cleanly between epochs, and errors of its settings are recorded."""
 
 import threading
 from collections.abc import Callable
@@ -100,7 +100,7 @@ ERRORS: dict[str, tuple[Exception, Ended, bool]] = {
 
 
 @pytest.mark.parametrize("name", ERRORS)
-def test_errors_of_the_settings_are_told_apart_from_those_of_all_trials(
+def test_errors_of_the_settings_and_errors_of_all_trials_have_different_results(
     name: str, opened: tuple[list[Job], Data], monkeypatch: pytest.MonkeyPatch
 ):
     error, ended, is_of_all = ERRORS[name]
