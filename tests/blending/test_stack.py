@@ -19,7 +19,7 @@ from competition.common.geometry import mirror_pose_mm
 from competition.common.metrics import mpjpe
 from competition.common.pose_csv import Poses, read_poses
 from competition.runs.candidates import candidates
-from competition.runs.second_level import SecondLevel, read_second_level
+from competition.runs.second_level import TYPICAL_MM, SecondLevel, blocks, read_second_level
 from tests.blending.helpers import ROWS, TEST_IDS, write_run
 
 NAMES = {
@@ -80,6 +80,30 @@ def test_a_mirror_image_gets_the_mirrored_correction(problem: Problem):
     np.testing.assert_allclose(
         level.correct(mirror_pose_mm(blended), mirror_pose_mm(poses)), mirror_pose_mm(corrected), atol=1e-6
     )
+
+
+def test_rows_with_gross_errors_count_little(problem: Problem):
+    clean = problem.fit(STACK.method.quick()).joint_errors(problem).mean()
+    random = np.random.default_rng(0)
+    gross = problem.residual.copy()
+    gross[..., ::12] += 3000 * random.standard_normal((17, 3, 1, gross[..., ::12].shape[-1]))
+    fitted = stack.fit(replace(problem, residual=gross), problem.fit(Exact()))
+    assert fitted.joint_errors(problem).mean() < 1.05 * clean
+
+
+def test_the_inputs_depend_on_the_direction_and_the_size_of_the_pose():
+    pose_mm = np.zeros((3, 17, 3))
+    pose_mm[:, 9, 1] = -17 * TYPICAL_MM + 300  # the mean distance is the typical one
+    pose_mm[0, 11, 0], pose_mm[0, 14, 0] = 150, -150  # the left shoulder is on the right: toward the camera
+    pose_mm[1, 11, 0], pose_mm[1, 14, 0] = -150, 150
+    pose_mm[2, 11, 2], pose_mm[2, 14, 2] = 150, -150
+    pose_mm[2] *= 1.5
+    found = blocks(pose_mm, pose_mm[None] + 7).reshape(3, 4, 17, 3)
+    np.testing.assert_allclose(found[:, 0], pose_mm)
+    for row, (facing, size) in enumerate([(1, 0), (-1, 0), (0, 1)]):
+        np.testing.assert_allclose(found[row, 1], facing * pose_mm[row], atol=1e-9)
+        np.testing.assert_allclose(found[row, 2], size * pose_mm[row], atol=1e-9)
+    np.testing.assert_allclose(found[:, 3], 7)
 
 
 def test_the_fit_does_not_depend_on_the_rows_it_is_evaluated_on(problem: Problem):

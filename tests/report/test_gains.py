@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from competition.common.geometry import rotate_pose_mm
-from competition.common.metrics import mpjpe
+from competition.common.metrics import joint_errors, mpjpe
 from competition.common.skeleton import JOINTS, MIRROR
 from competition.common.workspace import Workspace
 from competition.report import gains
 from competition.report.blocks import Chart
 from competition.report.evidence import gather
-from competition.report.gains import COMMON, REPAIRS
+from competition.report.gains import COMMON, REPAIRS, VISIBLE
+from competition.report.rare import Rarity
 
 TRUE_MM = np.random.default_rng(0).normal(0, 300, (5, 17, 3))
 TRUE_MM[:, 0] = 0
@@ -86,3 +87,27 @@ def test_runs_of_different_folds_have_a_gain_of_rare_poses_where_it_is_known(run
     ((_, first, second),) = [row for row in numbers.rows if row[0] == COMMON]
     assert isinstance(first, float)
     assert second is None
+
+
+def test_the_section_lists_every_gain_of_a_run(data: Path, finished: Path):
+    evidence = gather(Workspace(data=data, folds=finished / "folds", submissions=finished / "runs"))
+    labels, entry = evidence.labels, evidence.entries[0]
+    assert labels is not None
+    chart = next(block for block in gains.gains(evidence).blocks if isinstance(block, Chart))
+    found = {str(cause): float(values[0]) for cause, *values in chart.numbers.rows}
+    assert list(found.values()) == sorted(found.values(), reverse=True)
+    assert set(found) == {*REPAIRS, VISIBLE, COMMON}
+
+    poses = evidence.read_poses(entry)
+    true_mm = labels.pose_mm[poses.id - 1]
+    error_mm = joint_errors(poses.pose_mm, true_mm)
+    depth_mm = np.abs(poses.pose_mm - true_mm)[..., :2]
+    assert found["exact depth (z)"] == pytest.approx(error_mm.mean() - np.hypot(*np.moveaxis(depth_mm, 2, 0)).mean())
+    hidden = gains.hidden_joints(labels.pose2d_px[poses.id - 1], true_mm)
+    assert found[VISIBLE] == pytest.approx(gains.visible_gain(error_mm, hidden))
+    assert found[VISIBLE] != 0
+    rarity = evidence.rarity
+    assert isinstance(rarity, Rarity)
+    common = rarity.distance_mm <= np.sort(rarity.distance_mm)[len(rarity.id) * 2 // 3]
+    common_mm = error_mm[np.searchsorted(poses.id, rarity.id[common])].mean()
+    assert found[COMMON] == pytest.approx(error_mm.mean() - common_mm)
