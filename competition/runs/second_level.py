@@ -6,11 +6,12 @@ A correction is linear in blocks of 51 numbers, one per coordinate, all in mm:
     each member's difference from the blended pose
 
 The numbers, the same for a pose and its mirror image, are the direction that the subject faces and the pose's size.
+A smooth part is added: a sum of responses, each weighted by how near the blended pose is to a reference pose.
 """
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +35,9 @@ class SecondLevel:
 
     coefficients: Float64  # [blocks, 51, 51]: by block, coordinate of the block, corrected coordinate
     offset_mm: Float64  # [51]
+    reference_mm: Float64  # [R, 51]
+    response_mm: Float64  # [R, 51], of each reference pose
+    square_mm: float  # the squared distance at which the weight of a reference pose has fallen to 1/e
 
     def correct(self, blended_mm: Float64, pose_mm: Float64) -> Float64:
         """Correct blended poses [n, 17, 3], given the members' poses [M, n, 17, 3]."""
@@ -42,17 +46,24 @@ class SecondLevel:
         for start in range(0, len(corrected), CHUNK_ROWS):
             rows = slice(start, start + CHUNK_ROWS)
             found = blocks(blended_mm[rows], pose_mm[:, rows])
-            corrected[rows] += (found.reshape(len(found), -1) @ matrix + self.offset_mm).reshape(corrected[rows].shape)
+            correction = found.reshape(len(found), -1) @ matrix + self.offset_mm
+            correction += nearness(found[:, 0], self.reference_mm, self.square_mm) @ self.response_mm
+            corrected[rows] += correction.reshape(corrected[rows].shape)
         return corrected
 
     def scaled(self, factor: float) -> "SecondLevel":
         """Return a correction that moves poses by `factor` times as much."""
-        return SecondLevel(coefficients=factor * self.coefficients, offset_mm=factor * self.offset_mm)
+        return replace(
+            self,
+            coefficients=factor * self.coefficients,
+            offset_mm=factor * self.offset_mm,
+            response_mm=factor * self.response_mm,
+        )
 
     def to_npz(self, names: Sequence[str]) -> bytes:
         """Return the contents of stack.npz for a blend of the candidates `names`, run:epoch."""
         content = io.BytesIO()
-        np.savez(content, candidates=np.array(names), coefficients=self.coefficients, offset_mm=self.offset_mm)
+        np.savez(content, candidates=np.array(names), **asdict(self))
         return content.getvalue()
 
 
@@ -66,14 +77,31 @@ def blocks(blended_mm: Float64, pose_mm: Float64) -> Float64:
     return np.stack(found, axis=1).reshape(len(blended_mm), len(found), COORDINATES)
 
 
+def nearness(pose_mm: Float64, reference_mm: Float64, square_mm: float) -> Float64:
+    """Return the weights [n, R] of reference poses [R, 51] for poses [n, 51]: 1 where they are equal, 0 far away."""
+    squares = [np.square(poses).sum(axis=1) for poses in (pose_mm, reference_mm)]
+    distance = squares[0][:, None] + squares[1] - 2 * pose_mm @ reference_mm.T
+    return np.asarray(np.exp(-np.maximum(distance, 0) / square_mm))
+
+
 def read_second_level(path: Path, names: Sequence[str]) -> SecondLevel:
     """Read stack.npz of a blend of the candidates `names`; raise UserError if it is damaged or of other candidates."""
-    found, coefficients, offset_mm = read_arrays(path, "candidates", "coefficients", "offset_mm")
+    keys = ("coefficients", "offset_mm", "reference_mm", "response_mm", "square_mm")
+    found, *arrays = read_arrays(path, "candidates", *keys)
     if found.tolist() != list(names):
         raise UserError(f"{path}: its candidates don't match those of blend.json", fix="blend again")
-    arrays = {"coefficients": coefficients, "offset_mm": offset_mm}
-    shapes = {"coefficients": (3 + len(names), COORDINATES, COORDINATES), "offset_mm": (COORDINATES,)}
-    for name, array in arrays.items():
-        if array.dtype != np.float64 or array.shape != shapes[name] or not np.isfinite(array).all():
-            raise UserError(f"{path}: {name} isn't float64 {list(shapes[name])}, all finite", fix="blend again")
-    return SecondLevel(coefficients=coefficients, offset_mm=offset_mm)
+    coefficients, offset_mm, reference_mm, response_mm, square_mm = arrays
+    references = (reference_mm.size // COORDINATES, COORDINATES)
+    shapes = ((3 + len(names), COORDINATES, COORDINATES), (COORDINATES,), references, references, ())
+    for key, array, shape in zip(keys, arrays, shapes, strict=True):
+        if array.dtype != np.float64 or array.shape != shape or not np.isfinite(array).all():
+            raise UserError(f"{path}: {key} isn't float64 {list(shape)}, all finite", fix="blend again")
+    if square_mm <= 0:
+        raise UserError(f"{path}: square_mm isn't positive", fix="blend again")
+    return SecondLevel(
+        coefficients=coefficients,
+        offset_mm=offset_mm,
+        reference_mm=reference_mm,
+        response_mm=response_mm,
+        square_mm=float(square_mm),
+    )
