@@ -94,6 +94,8 @@ def _jumps(pose_mm: Floats, near: Intp, sequences: Sequence[Intp]) -> tuple[tupl
     inside = (following >= 0) & (following < len(pose_mm))
     change_mm = _change_mm(pose_mm, near[:, 0], near[:, 1])
     usual_mm = float(np.median(change_mm))
+    if usual_mm > JUMP_MM / 2:  # no film
+        return (), False
     across_mm = _change_mm(pose_mm, last[inside], following[inside])
     smooth = int((across_mm < SMOOTH * usual_mm).sum())
     linked = near[:-1, 1] == near[1:, 0]

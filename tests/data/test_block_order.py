@@ -126,7 +126,7 @@ BAD: dict[str, tuple[str, Rows, str]] = {  # the list, its order, and what is fo
     "each subject reversed": ("one camera", lambda names: sorted(backwards(names), key=lambda row: names[row][:2]),
                               "reversed"),
     "moved by a third": ("one camera", lambda names: [*range(270, len(names)), *range(270)], "bone lengths"),
-    "takes in another order": ("one camera", resorted(lambda name: (name[:2], -"WSD".index(name[3]), name[10])), "jump"),
+    "takes in another order": ("one camera", resorted(lambda name: (name[:2], "WSD".index(name[3]), name)), "jump"),
     "two cameras of one subject": ("all", exchange(ONE, TWO, is_second), EXCHANGED),
     "two opposite cameras of one subject": ("all", exchange(ONE, FOUR, is_second), EXCHANGED),
     "two cameras in an eighth": ("all", exchange(TWO, THREE, is_eighth), EXCHANGED),
