@@ -1,5 +1,6 @@
 """Reads the flag --search: settings of a recipe, each optionally with a range or with values."""
 
+from math import isfinite
 from typing import Any, get_args
 
 from competition.cli.flags import reader
@@ -41,7 +42,10 @@ def _bounds(name: str, hint: Any, spec: str) -> Bounds:
         raise UserError(f"{what}={spec}: expected two ends of a range", fix=f"write both, such as {name}=1:2")
     if colon and is_number:
         read = reader(what, hint)
-        return Bounds(low=read(low), high=read(high))
+        ends = read(low), read(high)
+        if not all(map(isfinite, ends)):
+            raise UserError(f"{what}={spec}: expected two finite numbers", fix=f"write them like {name}=1:2")
+        return Bounds(low=ends[0], high=ends[1])
     words = spec.split("/")
     if colon or len(words) < 2 or hint is bool:
         expected = "a range, such as 1:2, or values, such as 1/2" if is_number else "different values, such as a/b"

@@ -17,6 +17,7 @@ from tests.helpers import Command
 SEARCHES = {
     "lr=1e-3:": ("--search lr=1e-3:: expected two ends", "lr=1:2"),
     "lr=:1e-3": ("expected two ends", "lr=1:2"),
+    "lr=nan:1": ("expected two finite numbers", "lr=1:2"),
     "lr=": ("--search lr=: no range or values", "lr alone"),
     "lr ema": ("without a comma", "write lr,ema"),
     "schedule=0:1": ("schedule=0:1: expected different values", "write schedule=0/1"),
