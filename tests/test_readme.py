@@ -125,7 +125,7 @@ def test_the_example_of_a_new_model_trains_as_written(data: Path, tmp_path: Path
         recipes.write(recipe.removeprefix("# models/recipes.py"))
     package = (tmp_path / "models/__init__.py").read_text()
     package = package.replace("import Integral, ", "import Integral, Mean, ")
-    (tmp_path / "models/__init__.py").write_text(package.replace("= {\n", "= {\n" + entry, 1))
+    (tmp_path / "models/__init__.py").write_text(re.sub(r"(?m)^(MODELS: .*\n)", lambda line: line[0] + entry, package))
     folders = ["--data", str(data), "--folds", str(tmp_path / "folds"), "--submissions", str(tmp_path / "runs")]
     assert main(["folds", *folders, "--k", "2"]) == 0
     command = [sys.executable, "-m", "competition", "train", *folders, "--model", "mean-small"]
