@@ -73,8 +73,12 @@ def fit(problem: Problem, beneath: Weights) -> Stacked:
     part = problem.thinned
     assert part.true_mm is not None
     pose_mm = part.poses()
-    blended_mm = beneath.apply(pose_mm)
-    error_mm = (part.true_mm - blended_mm).reshape(part.rows, COORDINATES)
+    return Stacked(beneath=beneath, level=fit_level(beneath.apply(pose_mm), pose_mm, part.true_mm, folds(part)))
+
+
+def fit_level(blended_mm: Float64, pose_mm: Float64, true_mm: Floats, fold: Int64 | None) -> SecondLevel:
+    """Fit the correction of blended poses [n, 17, 3], given members' poses [M, n, 17, 3] and the fold of each row."""
+    error_mm = (true_mm - blended_mm).reshape(len(blended_mm), COORDINATES)
     row_mm = _mpjpe(error_mm)
     count = 1 / (np.square(row_mm) + max(float(np.median(row_mm)) / 2, SMALLEST_ERROR_MM) ** 2)
     count /= count.sum()
@@ -82,7 +86,7 @@ def fit(problem: Problem, beneath: Weights) -> Stacked:
     even, odd = _axes()
     penalty = float(np.square(found[:, 0]).sum(axis=1) @ count) / COORDINATES
     halves = [_half(axes, found, error_mm, np.sqrt(count), penalty, constant=axes is even) for axes in (even, odd)]
-    strength, step = _choose(halves, _folds(part), error_mm, np.sqrt(count))
+    strength, step = _choose(halves, fold, error_mm, np.sqrt(count))
     coefficients, offset_mm = np.zeros((found.shape[1], COORDINATES, COORDINATES)), np.zeros(COORDINATES)
     for half in halves:
         solved = _solve(half, _moments(half), strength)
@@ -90,8 +94,7 @@ def fit(problem: Problem, beneath: Weights) -> Stacked:
         by_block = solved[: found.shape[1] * half.axes.shape[1]].reshape(found.shape[1], half.axes.shape[1], -1)
         coefficients += half.axes @ by_block @ half.axes.T
         offset_mm += (constant @ half.axes.T)[0]
-    level = SecondLevel(coefficients=coefficients, offset_mm=offset_mm).scaled(step)
-    return Stacked(beneath=beneath, level=level)
+    return SecondLevel(coefficients=coefficients, offset_mm=offset_mm).scaled(step)
 
 
 def _axes() -> tuple[Float64, Float64]:
@@ -143,7 +146,7 @@ def _choose(halves: Sequence[_Half], fold: Int64 | None, error_mm: Float64, root
     return min(total_mm, key=lambda pair: total_mm[pair])
 
 
-def _folds(problem: Problem) -> Int64 | None:
+def folds(problem: Problem) -> Int64 | None:
     """Assign each row to a fold of whole subjects, or of sequences if there are few subjects; None without either."""
     for groups, least in ((problem.subjects, LEAST_SUBJECTS), (problem.sequences, 2)):
         if groups is not None and len(np.unique(groups)) >= least:

@@ -36,8 +36,10 @@ log = logging.getLogger(__name__)
 def blend_files(options: BlendOptions, workspace: Workspace, out: Path) -> Path:
     """Blend CSVs that have no out-of-fold poses, so that no error can be estimated."""
     assert options.files is not None
-    if options.runs or options.refit or options.stack or options.granularity != "auto":
-        raise UserError("--files with --runs, --refit, --stack or --granularity: expected --files without these flags")
+    if options.runs or options.refit or options.stack or options.views or options.granularity != "auto":
+        raise UserError(
+            "--files with --runs, --refit, --stack, --views or --granularity: expected --files without these flags"
+        )
     if options.epochs != "best" or (options.shares is not None and options.method != "optuna"):
         raise UserError(
             "--files with --epochs, or with both --shares and --method: expected --files without --epochs and with at "
@@ -96,6 +98,7 @@ def blend_runs(options: BlendOptions, workspace: Workspace, out: Path) -> Path:
         method=options.method,
         granularity=options.granularity,
         stack=options.stack,
+        views=options.views,
         fold_of_row=None if all(candidate.verified for candidate in chosen) else _fold_of_row(workspace, dataset),
         sampler=options.sampler,
         seed=workspace.seed,

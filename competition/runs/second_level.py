@@ -9,7 +9,7 @@ The numbers, the same for a pose and its mirror image, are the direction that th
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -51,9 +51,7 @@ class SecondLevel:
 
     def to_npz(self, names: Sequence[str]) -> bytes:
         """Return the contents of stack.npz for a blend of the candidates `names`, run:epoch."""
-        content = io.BytesIO()
-        np.savez(content, candidates=np.array(names), coefficients=self.coefficients, offset_mm=self.offset_mm)
-        return content.getvalue()
+        return npz(names, level_arrays(self))
 
 
 def blocks(blended_mm: Float64, pose_mm: Float64) -> Float64:
@@ -66,14 +64,46 @@ def blocks(blended_mm: Float64, pose_mm: Float64) -> Float64:
     return np.stack(found, axis=1).reshape(len(blended_mm), len(found), COORDINATES)
 
 
+def npz(names: Sequence[str], arrays: Mapping[str, Float64]) -> bytes:
+    """Return the contents of stack.npz for a blend of the candidates `names`, run:epoch."""
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, candidates=np.array(names), **arrays)
+    return content.getvalue()
+
+
+def level_arrays(level: SecondLevel | None, prefix: str = "") -> dict[str, Float64]:
+    """Return the arrays of a correction by their names in stack.npz; without blocks if there is none."""
+    if level is None:
+        level = SecondLevel(coefficients=np.zeros((0, COORDINATES, COORDINATES)), offset_mm=np.zeros(COORDINATES))
+    return {f"{prefix}coefficients": level.coefficients, f"{prefix}offset_mm": level.offset_mm}
+
+
 def read_second_level(path: Path, names: Sequence[str]) -> SecondLevel:
     """Read stack.npz of a blend of the candidates `names`; raise UserError if it is damaged or of other candidates."""
-    found, coefficients, offset_mm = read_arrays(path, "candidates", "coefficients", "offset_mm")
-    if found.tolist() != list(names):
-        raise UserError(f"{path}: its candidates don't match those of blend.json", fix="blend again")
-    arrays = {"coefficients": coefficients, "offset_mm": offset_mm}
-    shapes = {"coefficients": (3 + len(names), COORDINATES, COORDINATES), "offset_mm": (COORDINATES,)}
-    for name, array in arrays.items():
-        if array.dtype != np.float64 or array.shape != shapes[name] or not np.isfinite(array).all():
-            raise UserError(f"{path}: {name} isn't float64 {list(shapes[name])}, all finite", fix="blend again")
-    return SecondLevel(coefficients=coefficients, offset_mm=offset_mm)
+    check_candidates(path, names)
+    level = read_level(path, 3 + len(names))
+    if level is None:
+        raise damaged(path, "coefficients are empty")
+    return level
+
+
+def check_candidates(path: Path, names: Sequence[str]) -> None:
+    """Raise UserError if stack.npz isn't of a blend of the candidates `names`."""
+    if read_arrays(path, "candidates")[0].tolist() != list(names):
+        raise damaged(path, "its candidates don't match those of blend.json")
+
+
+def read_level(path: Path, count: int, prefix: str = "") -> SecondLevel | None:
+    """Read a correction with `count` blocks; None if it is stored without blocks."""
+    names = f"{prefix}coefficients", f"{prefix}offset_mm"
+    coefficients, offset_mm = read_arrays(path, *names)
+    shapes = (count * (len(coefficients) > 0 if coefficients.ndim else 1), COORDINATES, COORDINATES), (COORDINATES,)
+    for name, array, shape in zip(names, (coefficients, offset_mm), shapes, strict=True):
+        if array.dtype != np.float64 or array.shape != shape or not np.isfinite(array).all():
+            raise damaged(path, f"{name} isn't float64 {list(shape)}, all finite")
+    return SecondLevel(coefficients=coefficients, offset_mm=offset_mm) if len(coefficients) else None
+
+
+def damaged(path: Path, what: str) -> UserError:
+    """Return the error for a stack.npz that can't be used."""
+    return UserError(f"{path}: {what}", fix="blend again")
