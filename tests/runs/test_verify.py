@@ -102,6 +102,28 @@ def test_a_second_level_is_applied_again(command: Command, run: Path, capsys):
     assert "wrong: " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("array", ["offset_mm", "views", "views_offset_mm"])
+def test_other_cameras_are_applied_again(
+    array: str, command: Command, run: Path, capsys, monkeypatch: pytest.MonkeyPatch
+):
+    for module in ("data.views", "runs.fusion"):
+        monkeypatch.setattr(f"competition.{module}.LEAST_SHARED", 1)  # the test set is small
+    assert command("blend", "--stack", "--views") == 0
+    assert "no longer monocular" in capsys.readouterr().out
+    blend = run.parent / "blend"
+    assert command("verify", str(blend)) == 0
+    assert "the weights and stack.npz applied to the inputs differ" in capsys.readouterr().out
+    facts, level = json.loads((blend / "blend.json").read_text()), blend / "stack.npz"
+    assert facts["shipped_method"] == facts["table"][-1]["method"] == "views"
+    with np.load(level) as arrays:
+        np.savez(level, **dict(arrays) | {array: 2 * arrays[array] + 1})
+    facts["outputs"]["stack.npz"] = sha256_file(level)
+    del facts["facts_sha256"]
+    (blend / "blend.json").write_text(json.dumps(facts))
+    assert command("verify", str(blend)) == 2
+    assert "wrong: " in capsys.readouterr().out
+
+
 @pytest.fixture(scope="module")
 def made(data: Path, finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Collect data, folds, two runs and a blend, which tests copy before changing them."""
