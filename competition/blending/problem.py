@@ -51,7 +51,10 @@ class Problem:
         Some are taken from every sequence, as sequences matter more than frames: neighbouring frames are near copies.
         With views, all rows of an instant or none are taken.
         """
-        rows = choose_rows(self.sequences, self.rows, views=self.views)
+        if self.views is None:
+            rows = choose_rows(self.sequences, self.rows)
+        else:
+            rows = choose_instants(self.views, self.sequences)
         return self if len(rows) == self.rows else self.take(rows)
 
     @cached_property
@@ -111,22 +114,21 @@ def _joined(parts: Sequence[npt.NDArray[S] | None]) -> npt.NDArray[S] | None:
     return np.concatenate(present) if present else None
 
 
-def choose_rows(
-    sequences: npt.NDArray[np.str_] | None, rows: int, limit: int = SEARCH_ROWS, views: Views | None = None
-) -> Intp:
-    """Choose at most `limit` of `rows` rows, ascending: all of them, or evenly spaced rows of every sequence.
-
-    With `views`, all rows of evenly spaced instants are chosen.
-    """
+def choose_rows(sequences: npt.NDArray[np.str_] | None, rows: int, limit: int = SEARCH_ROWS) -> Intp:
+    """Choose at most `limit` of `rows` rows, ascending: all of them, or evenly spaced rows of every sequence."""
     if rows <= limit:
         return np.arange(rows)
-    if views is not None:
-        _, first, of_row, sizes = np.unique(views.instant, return_index=True, return_inverse=True, return_counts=True)
-        most = limit // int(sizes.max())
-        chosen = choose_rows(None if sequences is None else sequences[first], len(first), most)
-        return np.flatnonzero(np.isin(of_row, chosen))
     by_sequence = np.arange(rows) if sequences is None else np.argsort(sequences, kind="stable")
     return np.sort(by_sequence[((np.arange(limit) + 0.5) * rows / limit).astype(np.intp)])
+
+
+def choose_instants(views: Views, sequences: npt.NDArray[np.str_] | None, limit: int = SEARCH_ROWS) -> Intp:
+    """Choose at most `limit` rows, ascending: all rows of all instants, or of evenly spaced ones of every sequence."""
+    _, first, of_row, sizes = np.unique(views.instant, return_index=True, return_inverse=True, return_counts=True)
+    if len(of_row) <= limit:
+        return np.arange(len(of_row))
+    of_instant = None if sequences is None else sequences[first]
+    return np.flatnonzero(np.isin(of_row, choose_rows(of_instant, len(first), limit // int(sizes.max()))))
 
 
 def assign_folds(groups: npt.NDArray[np.str_], folds: int) -> Int64:

@@ -110,7 +110,7 @@ def views_of(images: Sequence[str], where: str) -> Views:
         if not shared.any():
             raise _error(where, f"subject {name}: no take and frame has images of two cameras")
         if shared.max() < LEAST_SHARED:
-            found = f"two of its cameras share at most {shared.max()} takes and frames"
+            found = f"at most {shared.max()} of its takes and frames have images of the same two cameras"
             raise _error(where, f"subject {name}: {found}, expected at least {LEAST_SHARED} to find their rotation")
     return views
 

@@ -11,7 +11,7 @@ from competition.blending.blend import NOT_MONOCULAR, blend
 from competition.blending.gate import FOLDS, MEAN, SINGLE, STACK, Gate, Option, with_views
 from competition.blending.methods import Exact
 from competition.blending.options import check_blend
-from competition.blending.problem import Problem, choose_rows
+from competition.blending.problem import Problem, choose_instants
 from competition.common.errors import RunError, UserError
 from competition.common.geometry import mirror_pose_mm
 from competition.common.metrics import mpjpe
@@ -176,8 +176,8 @@ def test_fusion_follows_the_axes_of_each_camera(scene: Scene):
         ([name.partition("_0")[0] + ".jpg" for name in TRAIN], "doesn't contain subject, take, camera and frame"),
         ([f"TS1_{number:06d}.jpg" for number in range(9)], "TS1: no take and frame has images of two cameras"),
         ([name for name in TRAIN if "S2" not in name or "cam1" in name], "S2: no take and frame has images of two"),
-        ([*TRAIN, "S7_Eating_1.cam0_000001.jpg", "S7_Eating_1.cam1_000001.jpg"], "S7: two of its cameras share at most 1"),
-        ([*TRAIN, "S7_Eating_1.cam0_000001.jpg", "S7_Eating_1.cam1_000002.jpg"], "S7: no take and frame has images"),
+        ([*TRAIN, "S7_Eating.cam0_000001.jpg", "S7_Eating.cam1_000001.jpg"], "S7: at most 1 of its takes and frames"),
+        ([*TRAIN, "S7_Eating.cam0_000001.jpg", "S7_Eating.cam1_000002.jpg"], "S7: no take and frame has images of two"),
         ([*TRAIN, TRAIN[4].replace("_0000", "_00000")], "have the same take, frame and camera"),
     ],
 )  # fmt: skip
@@ -220,7 +220,7 @@ def test_training_images_use_as_many_cameras_as_test_images():
 def test_rows_are_thinned_by_whole_instants():
     views = views_of(names([f"S{number}" for number in range(1, 9)], 40), "")
     sequences = np.repeat([f"S{number}" for number in range(8)], 40 * CAMERAS)
-    rows = choose_rows(sequences, len(sequences), 300, views)
+    rows = choose_instants(views, sequences, 300)
     assert 200 < len(rows) <= 300
     assert (views.take(rows).others() == 2).all()
     assert set(sequences[rows]) == set(sequences)
