@@ -24,7 +24,7 @@ from competition.runs.second_level import FILE
 START: Final = Fusion(depth=0.1, scale_mm=50.0)
 DEPTHS: Final = (1.0, 0.3, 0.1, 0.05, 0.02)
 SCALES_MM: Final = (25.0, 50.0, 100.0, 200.0)
-ROWS: Final = 4000  # by which depth and scale are chosen
+ROWS: Final = 1500  # by which depth and scale are chosen
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -21,7 +21,8 @@ from competition.data.views import LEAST_SHARED, Views
 from competition.runs.folders import read_arrays
 from competition.runs.second_level import SecondLevel, check_candidates, damaged, level_arrays, npz, read_level
 
-STEPS: Final = 20  # of the iterations
+STEPS: Final = 10  # of the weights' iteration; more hardly change the poses
+TURN_STEPS: Final = 20  # of the rotations'
 DISTANCE_MM: Final = 100.0  # of two poses, beyond which an instant counts less for the rotation
 CHUNK_ROWS: Final = 8192
 VIEWS: Final = "views_"  # prefix of the arrays in stack.npz
@@ -106,7 +107,7 @@ def align(from_mm: Float64, to_mm: Float64) -> Float64:
     square = np.square(from_mm).sum(axis=(1, 2)) + np.square(to_mm).sum(axis=(1, 2))
     weight = np.ones(len(moments))
     turn = np.eye(3)
-    for _ in range(STEPS):
+    for _ in range(TURN_STEPS):
         u, _, v = np.linalg.svd(np.tensordot(weight, moments, 1))
         turn = u @ np.diag([1.0, 1.0, np.linalg.det(u @ v)]) @ v  # no reflection
         distance = np.maximum(square - 2 * (moments * turn).sum(axis=(1, 2)), 0) / from_mm.shape[1]

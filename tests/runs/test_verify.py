@@ -11,6 +11,7 @@ import pytest
 from competition.cli.main import main
 from competition.common.files import sha256_file, sha256_lines
 from competition.common.pose_csv import read_poses, write_poses
+from competition.data.labels import read_labels
 from tests.helpers import TINY, Command
 
 
@@ -104,8 +105,12 @@ def test_a_second_level_is_applied_again(command: Command, run: Path, capsys):
 
 @pytest.mark.parametrize("array", ["offset_mm", "views", "views_offset_mm"])
 def test_other_cameras_are_applied_again(
-    array: str, command: Command, run: Path, capsys, monkeypatch: pytest.MonkeyPatch
+    array: str, command: Command, run: Path, data: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ):
+    mate, labels = run.parent / "mate/fold0", read_labels(data)
+    mate.mkdir(parents=True)
+    np.savez(mate / "valid_epoch01.npz", id=labels.id[3:], pose=labels.pose_mm[3:])  # lacks some images
+    shutil.copy(run / "fold0/test_epoch01.csv.gz", mate)
     for module in ("data.views", "runs.fusion"):
         monkeypatch.setattr(f"competition.{module}.LEAST_SHARED", 1)  # the test set is small
     assert command("blend", "--stack", "--views") == 0
