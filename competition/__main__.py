@@ -3,6 +3,7 @@
 import sys
 import traceback
 
+import competition.common.collector  # noqa: F401
 from competition.common.errors import USER_ERROR, UserError
 from competition.common.imports import importing_models
 

@@ -140,7 +140,10 @@ def _describe_labels(facts: LabelFacts) -> dict[str, str]:
         swapped = f"joints 1-3 are the left leg, as in the real competition{harmless}"
         order = "as named" if facts.leg_order < 0 else swapped
         texts["leg order"] = f"{order} (correlation {facts.leg_order:+.2f})"
-    by = f"{facts.instants:,} instants seen by several cameras, {facts.neighbours:,} pairs of neighbouring frames"
+    by = (
+        f"{facts.instants:,} instants seen by several cameras, {facts.neighbours:,} pairs of neighbouring frames; "
+        "a reversed list, or cameras exchanged in all images, may not show"
+    )
     unknown = (
         "can't be verified: no cameras of one instant or neighbouring frames in the names, or another problem above"
     )

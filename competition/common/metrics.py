@@ -32,4 +32,10 @@ def _differences(predicted_mm: npt.ArrayLike, true_mm: npt.ArrayLike) -> Float64
     predicted, true = np.asarray(predicted_mm, np.float64), np.asarray(true_mm, np.float64)
     if predicted.shape != true.shape or predicted.ndim != 3 or predicted.shape[2] != 3:
         raise ValueError(f"poses must be [N, J, 3], both of the same shape, but got {predicted.shape} and {true.shape}")
+    for what, poses in (("predicted", predicted), ("true", true)):
+        if not (finite := np.isfinite(poses).all(axis=(1, 2))).all():
+            place = int(np.flatnonzero(~finite)[0])
+            raise ValueError(
+                f"{what} poses must be finite, but row {place} isn't ({(~finite).sum()} of {len(poses)} rows)"
+            )
     return predicted - true

@@ -29,11 +29,20 @@ _SHORTEST = len("1") + len(",0") * len(COLUMNS)  # characters in a row
 _ROW = re.compile(rf"\d+(,{_NUMBER.pattern}){{{len(COLUMNS)}}}", re.ASCII)
 
 
-class Poses(NamedTuple):
-    """Poses with ascending Ids."""
-
+class _Poses(NamedTuple):
     id: Int64  # [N]
     pose_mm: Float64  # [N, 17, 3]
+
+
+class Poses(_Poses):
+    """Poses with ascending Ids; raise ValueError for arrays of different lengths."""
+
+    __slots__ = ()
+
+    def __new__(cls, id: Int64, pose_mm: Float64) -> "Poses":
+        if np.shape(id) != np.shape(pose_mm)[:1]:
+            raise ValueError(f"expected one pose for each Id, but got Ids {np.shape(id)} and poses {np.shape(pose_mm)}")
+        return super().__new__(cls, id, pose_mm)
 
 
 def write_poses(path: AnyPath, ids: npt.ArrayLike, pose_mm: npt.ArrayLike) -> None:

@@ -12,6 +12,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds of processor time, and the period
+COLLECTOR = "competition.common.collector"  # the first module to import
 GRACE_SECONDS = 30.0  # between terminate and kill: time to save a checkpoint
 
 
@@ -27,7 +28,7 @@ def usable_cores() -> int:
 
 def preload(modules: Sequence[str]) -> None:
     """Start the server from which `worker_processes` forks, which then imports these modules."""
-    multiprocessing.set_forkserver_preload(list(modules))
+    multiprocessing.set_forkserver_preload([COLLECTOR, *modules])
     forkserver.ensure_running()
 
 
@@ -40,7 +41,7 @@ def worker_processes(count: int, preload: Sequence[str] = ()) -> Iterator[Proces
     """
     context = multiprocessing.get_context("forkserver" if preload else "spawn")
     if preload:
-        context.set_forkserver_preload(list(preload))
+        context.set_forkserver_preload([COLLECTOR, *preload])
     before = set(multiprocessing.active_children())
     with ProcessPoolExecutor(count, mp_context=context, initializer=_end_with_parent) as pool:
         try:

@@ -128,22 +128,24 @@ def check(data: Path, folds: Path, *, all_images: bool) -> Findings:
         found.problems.append(Fault(annotations / TEST_LIST, "training images in the test list", "remove them", both))
     pose2d_px, pose_mm, faults = read_label_arrays(data, len(train) or None)
     found.problems += faults
-    sound = not found.problems
+    sound, strangers = not found.problems, False
     if pose2d_px is not None and pose_mm is not None and len(pose2d_px) == len(pose_mm):
         rows = np.flatnonzero(are_finite(pose2d_px) & are_finite(pose_mm))
         if len(rows) > 1:
             known = [parsed[row] for row in rows] if len(train) == len(pose_mm) else []
             found.labels = _label_facts(pose2d_px[rows], pose_mm[rows], known)
-            _check_bones(annotations / "train.h5", found.labels, found)
     if sound and pose2d_px is not None and pose_mm is not None:
         found.warnings += find_doubtful_rows(annotations / "train.h5", pose2d_px, pose_mm)
         order = order_facts(parsed, pose_mm)
+        strangers = bool(order.blocks.strangers)
         problems, warnings = find_order_faults(annotations / TRAIN_LIST, train, order)
         found.problems += problems
         found.warnings += warnings
         if found.labels is not None:
             found.labels = replace(found.labels, instants=order.instants, neighbours=order.neighbours)
         found.folds = _check_folds(folds, train, parsed, pose_mm, found)
+    if found.labels is not None and not strangers:
+        _check_bones(annotations / "train.h5", found.labels, found)
     found.images = _check_images(data / "images", sorted(set(names)), all_images, found)
     return found
 

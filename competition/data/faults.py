@@ -20,6 +20,7 @@ SMALLEST_PX = 8.0  # of the longer side of the joints' box; normalised positions
 OUTSIDE_SHARE = 0.2  # largest share of joints outside the image; crops are made around the joints
 BOX_SHARE = 228 / 256  # of the image's side that the longer side of the joints' box has: crops are the box and a margin
 MIDDLE_PX = (IMAGE_PX - 1) / 2
+NEAR_SIDE = 0.02  # of an image's side to a usual one
 SCALE_TOLERANCE = 0.06  # of the image's side
 FEW = 0.01  # share; fewer labels that contradict others are single mistakes, more are a fault of the whole file
 FEW_ROWS = 2
@@ -131,11 +132,7 @@ def find_pixel_faults(path: Path, pose2d_px: Floats, side_px: int) -> list[Fault
     side = guess_side(known)
     scaled = side is not None and abs(side / side_px - 1) > SCALE_TOLERANCE
     pixels = f"use pixels of the {side_px}x{side_px} image, integers at pixel centres"
-    rescale = (
-        f"pixels of an image of about {side:.3g} px? multiply by {side_px / side:.3g}: {pixels}"
-        if side and scaled
-        else ""
-    )
+    rescale = f"multiply pose2d by {_factor(side_px, side)}: {pixels}" if side and scaled else ""
     faults = _with_places(
         _not_finite(path, "pose2d", finite),
         Fault(
@@ -148,10 +145,20 @@ def find_pixel_faults(path: Path, pose2d_px: Floats, side_px: int) -> list[Fault
     outside = float(outside_image(known, side_px).mean()) if len(known) else 0.0
     if outside > OUTSIDE_SHARE:
         fix = rescale or f"pixels of another image? {pixels}"
-        faults.append(Fault(path, f"{outside:.0%} of pose2d is outside the image", fix))
+        of = f", as if of images of about {side:.0f} px" if side and scaled else ""
+        faults.append(Fault(path, f"{outside:.0%} of pose2d is outside the image{of}", fix))
     elif scaled and not small.any():
-        faults.append(Fault(path, f"pose2d is of images of about {side:.3g} px, expected {side_px} px", rescale))
+        faults.append(Fault(path, f"pose2d is of images of about {side:.0f} px, expected {side_px} px", rescale))
     return faults
+
+
+def _factor(side_px: int, side: float) -> str:
+    """Return the factor that turns pixels of images with a side of about `side` into those of `side_px`."""
+    if side < SMALLEST_PX:
+        return str(side_px)
+    usual = min((64, 128, 192, 200, 224, 250, 288, 299, 300, 320, 368, 384, 400, 448, 480, 500, 512, 600, 640, 720, 800,
+                 960, 1000, 1002, 1024, 1080, 1280, 1920, 2048), key=lambda one: abs(one / side - 1))  # fmt: skip
+    return f"{side_px}/{usual if abs(usual / side - 1) < NEAR_SIDE else f'{side:.0f}'} (by your images' side)"
 
 
 def guess_side(pose2d_px: Floats) -> float | None:

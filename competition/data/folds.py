@@ -27,6 +27,7 @@ COLUMNS = ("Id", "image", "subject", "action", "sequence", "camera", "fold")
 HOLDOUT_ROWS = 2188  # the poster's validation set
 SEQUENCE_FOLDS = 5
 NEVER_VALIDATED = -1
+FEW_ODD = 0.05  # share of names that follow no scheme and are mistakes; a single one always is
 _AGAIN = Command("folds")
 
 
@@ -50,6 +51,11 @@ def make_folds(
 
     Raise FoldsError when a name doesn't contain its group, or there are fewer groups than folds.
     """
+    if isinstance(images, str) or not all(isinstance(image, str) for image in images):
+        what = f"the text {images[:40]!r}" if isinstance(images, str) else "other values"
+        raise FoldsError(
+            f"images must be a list of image names, but got {what}", fix="pass labels.images of read_labels"
+        )
     if strategy not in STRATEGIES:
         raise FoldsError(unknown_message("strategy", strategy, STRATEGIES))
     table = _name_table(images, strategy)
@@ -85,6 +91,7 @@ def write_folds(
     """
     content = table.to_csv(index=False, lineterminator="\n")
     folder = to_path(folder)
+    require_no_file(folder)
     path = folder / "folds.csv"
     if path.exists():
         same = sha256_text(path) == sha256_lines([content])
@@ -109,11 +116,19 @@ def write_folds(
     return True
 
 
+def require_no_file(folder: Path) -> None:
+    """Raise FoldsError for a path that is a file, or is in one."""
+    for path in (folder, *folder.parents):
+        if path.is_file():
+            raise FoldsError(f"{path} is a file, expected a folder of folds", fix="choose another folder for --folds")
+
+
 def read_folds(folder: AnyPath, images_sha256: str) -> tuple[Int64, FoldsMeta]:
     """Return the fold of every training row [N] and folds.json; raise FoldsError when they belong to other data."""
     import pandas as pd
 
     folder = to_path(folder)
+    require_no_file(folder)
     path = folder / "folds.csv"
     if not path.exists() or not (folder / "folds.json").exists():
         raise FoldsError(f"no folds at {path}", command=_AGAIN)
@@ -174,6 +189,14 @@ def _name_table(images: Sequence[str], strategy: str) -> "pd.DataFrame":
         if parts is None:
             others = {"sequence": "uses the part before the frame number", "holdout": "accepts any name"}
             best = best_strategy(images)
+            odd = sum(parse_name(one) is None for one in images)
+            if are_few_names(odd, len(images)):
+                raise FoldsError(
+                    f"train_images.txt:{id_}: {image!r} isn't like the other lines, expected an image name such as "
+                    f"{next(one for one in images if parse_name(one) is not None)}",
+                    fix=f"correct this line{f' and {odd - 1} more' if odd > 1 else ''}: line numbers are the Ids, "
+                    "which rows of train.h5 must match",
+                )
             raise FoldsError(
                 f"train_images.txt:{id_}: {image!r} doesn't contain its {strategy}: expected a name like "
                 f"{next(iter(SCHEMES))}",
@@ -182,6 +205,11 @@ def _name_table(images: Sequence[str], strategy: str) -> "pd.DataFrame":
             )
         rows.append((id_, image, *parts))
     return pd.DataFrame(rows, columns=list(COLUMNS[:-1]))
+
+
+def are_few_names(odd: int, count: int) -> bool:
+    """Return whether so few names follow no scheme that they are mistakes, not names of another kind."""
+    return 0 < odd <= max(1, FEW_ODD * count) and odd < count
 
 
 def _balance(groups: "pd.Series[Any]", k: int, seed: int) -> dict[str, int]:

@@ -48,9 +48,9 @@ def find_doubtful_rows(path: Path, pose2d_px: Floats, pose_mm: Floats) -> list[F
     expected_px = BOX_SHARE * IMAGE_PX
     fix = "pose2d of another crop? draw it on a few of the images"
     if not BOX_PX[0] <= box_px <= BOX_PX[1]:
-        what = f"the joints' box has {box_px:.0f} px, expected about {expected_px:.0f} of {IMAGE_PX} px"
-        faults.append(Fault(path, f"{what} (a factor of {expected_px / box_px:.2f})", fix))
-    if max(abs(x_px - MIDDLE_PX), abs(y_px - MIDDLE_PX)) > SHIFT_PX:
+        what = f"the joints' box in pose2d has {box_px:.0f} px, expected about {expected_px:.0f} of {IMAGE_PX} px"
+        faults.append(Fault(path, what, fix))
+    elif max(abs(x_px - MIDDLE_PX), abs(y_px - MIDDLE_PX)) > SHIFT_PX:
         what = f"the middle of the joints' box is at ({x_px:.0f}, {y_px:.0f}) px, expected ({MIDDLE_PX}, {MIDDLE_PX})"
         faults.append(Fault(path, what, fix))
     return faults
@@ -92,8 +92,18 @@ def _other_axes(correlation: Float64) -> str:
             f"{AXES[axis]} is {'-' if correlation[axis, other] < 0 else ''}{AXES[other]} of pose3d"
             for axis, other in enumerate(best)
         )
-        return f"axes swapped: {', '.join(parts)}"
+        return f"axes swapped: {', '.join(parts)}: {_exchange(correlation, best.tolist())}"
     return "axes swapped, or rows in another order?"
+
+
+def _exchange(correlation: Float64, best: list[int]) -> str:
+    """Return the assignment that makes axes `best` of pose3d x and y, with the sign of z that doesn't mirror it."""
+    signs = [-1 if correlation[axis, other] < 0 else 1 for axis, other in enumerate(best)]
+    order = [*best, 3 - sum(best)]
+    parity = round(float(np.linalg.det(np.eye(3)[order])))
+    signs.append(parity * signs[0] * signs[1])
+    factor = "" if min(signs) > 0 else f" * [{', '.join(map(str, signs))}]"
+    return f"set pose3d = pose3d[..., [{', '.join(map(str, order))}]]{factor}, and check again"
 
 
 def _is_mirrored(behind: float | None, backward: float | None) -> bool | None:

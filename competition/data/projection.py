@@ -45,7 +45,7 @@ def find_joint_faults(path: Path, pose2d_px: Floats, pose_mm: Floats, fit: Camer
     if now < NOISE or then > min(now / 2, MISMATCH / 2):
         return []
     what = f"pose2d and pose3d name the joints differently: {_describe(order, moved)}"
-    return [Fault(path, what, "correct the array that doesn't match the images")]
+    return [Fault(path, what, _correction(order, moved))]
 
 
 def find_row_faults(path: Path, pose2d_px: Floats, pose_mm: Floats, sample: CameraFit) -> list[Fault]:
@@ -111,6 +111,15 @@ def _scaled(points: Floats) -> Floats:
 
 def _rms(points: Floats) -> Float64:
     return np.asarray(np.sqrt(np.square(points).sum(axis=2, dtype=np.float64).mean(axis=1)))
+
+
+def _correction(order: Intp, moved: Intp) -> str:
+    """Return how to give both arrays one order of joints."""
+    draw = "draw pose2d on a few of the images"
+    if all(order[joint] == MIRROR[joint] for joint in moved):
+        pairs = ", ".join(f"{joint} and {MIRROR[joint]}" for joint in moved if joint < MIRROR[joint])
+        return f"{draw}: if its sides are wrong, exchange joints {pairs} of pose2d, otherwise those of pose3d"
+    return f"{draw}: if it is right, set pose3d = pose3d[:, {order.tolist()}], otherwise reorder pose2d"
 
 
 def _describe(order: Intp, moved: Intp) -> str:

@@ -122,10 +122,16 @@ def gains(evidence: Evidence) -> Section:
         f"as predicted. The gains overlap, so they don't add up. {sentence} A joint counts as hidden if, in the "
         f"labels, a bone passes at least {HIDING_MM:.0f} mm in front of it, within {HIDING_PX:.0f} pixels."
     )
+    terms = (
+        "Orientation: the whole pose is rotated about the pelvis as fits the true pose best. Facing direction: it is "
+        "rotated about the vertical only. Size: the whole pose is scaled. Exchanged sides: left and right of the legs "
+        "or arms are mixed up. Depth (z): the distance from the camera; x and y are the position in the image. Rarest "
+        "third: the poses that differ most from all poses of other subjects."
+    )
     unit = "gain, mm of MPJPE"
     numbers = Table(caption=unit, headings=("part", *labels), rows=list(zip(causes, *values, strict=True)), digits=1)
     chart = Chart(name=key, figure=dots(labels, values, causes, unit), alternative=sentence, numbers=numbers)
-    return Section(key=key, title=title, blocks=[Paragraph(text), chart])
+    return Section(key=key, title=title, blocks=[Paragraph(text), Paragraph(terms), chart])
 
 
 def _gains(evidence: Evidence, entry: Entry) -> dict[str, float]:

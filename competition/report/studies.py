@@ -82,7 +82,10 @@ def _history(study: Study, name: str, text: str) -> Chart:
     ]
     return Chart(
         name=f"{name}history",
-        figure=_limited(points(series, x_title="trial", y_title="out-of-fold MPJPE, mm", hover=HOVER), study),
+        figure=_whole(
+            _limited(points(series, x_title="trial", y_title="out-of-fold MPJPE, mm", hover=HOVER), study),
+            len(study.trials),
+        ),
         alternative=f"Out-of-fold error of {len(study.trials)} trials. {text}",
         numbers=Table(
             caption=f"Trials of {study.name}, MPJPE in mm",
@@ -111,6 +114,11 @@ def _limited(figure: Figure, study: Study) -> Figure:
     if highest is None or max(errors_mm) <= highest:
         return figure
     return replace(figure, yaxis=figure.yaxis | {"range": [0.95 * highest / SHOWN, highest]})
+
+
+def _whole(figure: Figure, trials: int) -> Figure:
+    """Number the x axis by whole trials."""
+    return replace(figure, xaxis=figure.xaxis | {"tickformat": "d", "dtick": max(1, round(trials / 10))})
 
 
 def _slice(study: Study, setting: str, name: str) -> Chart:

@@ -48,7 +48,7 @@ def _draw_history(axes: Axes, study: Study) -> None:
     axes.set_title("history", fontsize=9)
     _limit(axes, study)
     axes.set_xlabel("trial", fontsize=8)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     _style(axes)
 
 

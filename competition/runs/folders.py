@@ -46,6 +46,8 @@ def test_file(folder: Path, epoch: int) -> Path:
 def write_valid(path: AnyPath, ids: Int64, pose_mm: Floats) -> None:
     """Write out-of-fold poses [n, 17, 3] in mm, sorted by training Id; raise SubmissionError if they are invalid."""
     path = to_path(path)
+    if path.suffix != ".npz":
+        raise SubmissionError(f"{path}: out-of-fold poses need a name that ends in .npz, such as valid_epoch01.npz")
     with np.errstate(over="ignore"):  # an overflow of float32 becomes infinite and is rejected
         poses = sort_by_id(path, ids, np.asarray(pose_mm).astype(np.float32))
     with atomic(path) as handle:

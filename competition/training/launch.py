@@ -10,7 +10,6 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import forkserver
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import NoReturn, TypeAlias
@@ -23,7 +22,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from competition.common.console import Console
 from competition.common.errors import UserError
 from competition.common.stop import INTERRUPTED, TERMINATED
-from competition.common.workers import usable_cores
+from competition.common.workers import preload, usable_cores
 from competition.training.jobs import Data, Job
 from competition.training.loop import train
 
@@ -38,8 +37,7 @@ def train_on_gpus(job: Job, data: Data, gpus: int) -> None:
     If one process fails, the launcher ends the others. A signal is passed on to all, which save a checkpoint.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["competition.training.loop"])
-    forkserver.ensure_running()
+    preload(["competition.training.loop"])
     reports: Reports = context.SimpleQueue()
     with tempfile.TemporaryDirectory() as folder, _quiet_launcher():
         config = LaunchConfig(
