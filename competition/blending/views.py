@@ -13,8 +13,9 @@ from typing import Final
 import numpy as np
 
 from competition.blending.fitted import Fitted
-from competition.blending.problem import Problem
-from competition.blending.stack import Stacked, fit_level, folds
+from competition.blending.problem import Problem, choose_rows
+from competition.blending.stack import ROWS as LEVEL_ROWS
+from competition.blending.stack import Stacked, fit_level
 from competition.common.arrays import Float64, Floats
 from competition.common.metrics import mpjpe
 from competition.data.views import Views
@@ -68,10 +69,9 @@ def fit(problem: Problem, beneath: Fitted) -> Viewed:
     fusion = _choose(own_mm, part)
     if isinstance(beneath, Stacked):
         fused_mm, several = fusion.fuse(own_mm, part.views)
-        fold = folds(part)
-        level = fit_level(
-            fused_mm[several], own_mm[None, several], part.true_mm[several], None if fold is None else fold[several]
-        )
+        rows = np.flatnonzero(several)
+        rows = rows[choose_rows(None if part.sequences is None else part.sequences[rows], len(rows), LEVEL_ROWS)]
+        level = fit_level(fused_mm[rows], own_mm[None, rows], part.take(rows))
         fusion = replace(fusion, level=level)
     return Viewed(beneath=beneath, fusion=fusion)
 

@@ -6,11 +6,12 @@ A correction is linear in blocks of 51 numbers, one per coordinate, all in mm:
     each member's difference from the blended pose
 
 The numbers, the same for a pose and its mirror image, are the direction that the subject faces and the pose's size.
+A smooth part is added: a sum of responses, each weighted by how near the blended pose is to a reference pose.
 """
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +35,9 @@ class SecondLevel:
 
     coefficients: Float64  # [blocks, 51, 51]: by block, coordinate of the block, corrected coordinate
     offset_mm: Float64  # [51]
+    reference_mm: Float64  # [R, 51]
+    response_mm: Float64  # [R, 51], of each reference pose
+    square_mm: float  # the squared distance at which the weight of a reference pose has fallen to 1/e
 
     def correct(self, blended_mm: Float64, pose_mm: Float64) -> Float64:
         """Correct blended poses [n, 17, 3], given the members' poses [M, n, 17, 3]."""
@@ -42,12 +46,19 @@ class SecondLevel:
         for start in range(0, len(corrected), CHUNK_ROWS):
             rows = slice(start, start + CHUNK_ROWS)
             found = blocks(blended_mm[rows], pose_mm[:, rows])
-            corrected[rows] += (found.reshape(len(found), -1) @ matrix + self.offset_mm).reshape(corrected[rows].shape)
+            correction = found.reshape(len(found), -1) @ matrix + self.offset_mm
+            correction += nearness(found[:, 0], self.reference_mm, self.square_mm) @ self.response_mm
+            corrected[rows] += correction.reshape(corrected[rows].shape)
         return corrected
 
     def scaled(self, factor: float) -> "SecondLevel":
         """Return a correction that moves poses by `factor` times as much."""
-        return SecondLevel(coefficients=factor * self.coefficients, offset_mm=factor * self.offset_mm)
+        return replace(
+            self,
+            coefficients=factor * self.coefficients,
+            offset_mm=factor * self.offset_mm,
+            response_mm=factor * self.response_mm,
+        )
 
     def to_npz(self, names: Sequence[str]) -> bytes:
         """Return the contents of stack.npz for a blend of the candidates `names`, run:epoch."""
@@ -72,10 +83,24 @@ def npz(names: Sequence[str], arrays: Mapping[str, Float64]) -> bytes:
 
 
 def level_arrays(level: SecondLevel | None, prefix: str = "") -> dict[str, Float64]:
-    """Return the arrays of a correction by their names in stack.npz; without blocks if there is none."""
+    """Return the arrays of a correction by their names in stack.npz; without blocks and references if there is none."""
     if level is None:
-        level = SecondLevel(coefficients=np.zeros((0, COORDINATES, COORDINATES)), offset_mm=np.zeros(COORDINATES))
-    return {f"{prefix}coefficients": level.coefficients, f"{prefix}offset_mm": level.offset_mm}
+        nothing = np.zeros((0, COORDINATES))
+        level = SecondLevel(
+            coefficients=np.zeros((0, COORDINATES, COORDINATES)),
+            offset_mm=np.zeros(COORDINATES),
+            reference_mm=nothing,
+            response_mm=nothing,
+            square_mm=1.0,
+        )
+    return {f"{prefix}{name}": np.asarray(value, np.float64) for name, value in asdict(level).items()}
+
+
+def nearness(pose_mm: Float64, reference_mm: Float64, square_mm: float) -> Float64:
+    """Return the weights [n, R] of reference poses [R, 51] for poses [n, 51]: 1 where they are equal, 0 far away."""
+    squares = [np.square(poses).sum(axis=1) for poses in (pose_mm, reference_mm)]
+    distance = squares[0][:, None] + squares[1] - 2 * pose_mm @ reference_mm.T
+    return np.asarray(np.exp(-np.maximum(distance, 0) / square_mm))
 
 
 def read_second_level(path: Path, names: Sequence[str]) -> SecondLevel:
@@ -95,13 +120,25 @@ def check_candidates(path: Path, names: Sequence[str]) -> None:
 
 def read_level(path: Path, count: int, prefix: str = "") -> SecondLevel | None:
     """Read a correction with `count` blocks; None if it is stored without blocks."""
-    names = f"{prefix}coefficients", f"{prefix}offset_mm"
-    coefficients, offset_mm = read_arrays(path, *names)
-    shapes = (count * (len(coefficients) > 0 if coefficients.ndim else 1), COORDINATES, COORDINATES), (COORDINATES,)
-    for name, array, shape in zip(names, (coefficients, offset_mm), shapes, strict=True):
+    names = tuple(f"{prefix}{field.name}" for field in fields(SecondLevel))
+    arrays = read_arrays(path, *names)
+    coefficients, offset_mm, reference_mm, response_mm, square_mm = arrays
+    count *= coefficients.size > 0
+    references = (reference_mm.size // COORDINATES, COORDINATES)
+    shapes = ((count, COORDINATES, COORDINATES), (COORDINATES,), references, references, ())
+    for name, array, shape in zip(names, arrays, shapes, strict=True):
         if array.dtype != np.float64 or array.shape != shape or not np.isfinite(array).all():
             raise damaged(path, f"{name} isn't float64 {list(shape)}, all finite")
-    return SecondLevel(coefficients=coefficients, offset_mm=offset_mm) if len(coefficients) else None
+    if square_mm <= 0:
+        raise damaged(path, f"{names[-1]} isn't positive")
+    level = SecondLevel(
+        coefficients=coefficients,
+        offset_mm=offset_mm,
+        reference_mm=reference_mm,
+        response_mm=response_mm,
+        square_mm=float(square_mm),
+    )
+    return level if count else None
 
 
 def damaged(path: Path, what: str) -> UserError:

@@ -82,6 +82,21 @@ def test_a_mirror_image_gets_the_mirrored_correction(problem: Problem):
     )
 
 
+def test_an_error_that_depends_on_the_posture_is_corrected(problem: Problem):
+    """The error of the head is quadratic in the height of a wrist."""
+    assert problem.true_mm is not None
+    height = problem.true_mm[:, 13, 1]
+    residual = 0.1 * problem.residual
+    residual[10, 1] = np.square((height - height.mean()) / height.std()) * 60
+    bent = replace(problem, residual=residual.astype(np.float32))
+    fold = np.arange(bent.rows) % 4 == 0
+    smooth = stack.fit(bent.take(np.flatnonzero(~fold)), bent.fit(Exact()))
+    held_out = bent.take(np.flatnonzero(fold))
+    linear = replace(smooth, level=replace(smooth.level, response_mm=0 * smooth.level.response_mm))
+    errors = [fitted.joint_errors(held_out)[10] for fitted in (smooth, linear, smooth.beneath)]
+    assert errors[0] < 0.7 * min(errors[1:])
+
+
 def test_rows_with_gross_errors_count_little(problem: Problem):
     clean = problem.fit(STACK.method.quick()).joint_errors(problem).mean()
     random = np.random.default_rng(0)
@@ -199,12 +214,21 @@ def test_it_is_rejected_with_other_methods(method: str, granularity: str, is_val
         (lambda arrays: arrays | {"coefficients": arrays["coefficients"][:4]}, "coefficients"),
         (lambda arrays: arrays | {"offset_mm": np.full(51, np.nan)}, "finite"),
         (lambda arrays: arrays | {"offset_mm": np.array([{}] * 51, object)}, "expected an npz"),
+        (lambda arrays: arrays | {"reference_mm": np.ones(204)}, "reference_mm"),
+        (lambda arrays: arrays | {"response_mm": arrays["response_mm"][:3]}, "response_mm"),
+        (lambda arrays: arrays | {"square_mm": np.array(0.0)}, "square_mm"),
         (lambda arrays: {"offset_mm": arrays["offset_mm"]}, "expected an npz"),
     ],
 )
 def test_a_damaged_file_is_rejected(tmp_path: Path, damage, message: str):
     path, names = tmp_path / "stack.npz", ("a:1", "b:1")
-    level = SecondLevel(coefficients=np.ones((5, 51, 51)), offset_mm=np.ones(51))
+    level = SecondLevel(
+        coefficients=np.ones((5, 51, 51)),
+        offset_mm=np.ones(51),
+        reference_mm=np.ones((4, 51)),
+        response_mm=np.ones((4, 51)),
+        square_mm=9.0,
+    )
     path.write_bytes(level.to_npz(names))
     assert read_second_level(path, names).offset_mm.tolist() == [1.0] * 51
     with np.load(path) as arrays:

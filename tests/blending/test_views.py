@@ -348,8 +348,9 @@ def test_a_median_cannot_lie_beneath():
 )
 def test_a_damaged_file_is_rejected(tmp_path: Path, damage, message: str):
     path, names = tmp_path / "stack.npz", ("a:1", "b:1")
-    level = SecondLevel(coefficients=np.ones((5, 51, 51)), offset_mm=np.ones(51))
-    after = SecondLevel(coefficients=np.full((4, 51, 51), 2.0), offset_mm=np.full(51, 3.0))
+    near = {"reference_mm": np.ones((7, 51)), "response_mm": np.ones((7, 51)), "square_mm": 2.0}
+    level = SecondLevel(coefficients=np.ones((5, 51, 51)), offset_mm=np.ones(51), **near)
+    after = SecondLevel(coefficients=np.full((4, 51, 51), 2.0), offset_mm=np.full(51, 3.0), **near)
     path.write_bytes(fusion_npz(names, level, Fusion(depth=0.1, scale_mm=50.0, level=after)))
     read, fusion = read_fusion(path, names)
     assert read.offset_mm.tolist() == [1.0] * 51
