@@ -36,7 +36,7 @@ class Output(NamedTuple):
     """A network's predictions.
 
     pose_mm: float32 [B,17,3], relative to the pelvis, camera axes, joint 0 exactly 0. maps: the heatmaps or volumes of
-    every stack, for the loss; empty for networks without stacks.
+    every stack, or the marginals of a volume, for the loss; may be empty.
     """
 
     pose_mm: Tensor

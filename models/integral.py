@@ -14,20 +14,24 @@ from torch.autograd.function import once_differentiable
 
 from models import volumes
 from models.contract import IMAGE_MEAN, IMAGE_STD, JOINTS, Module, Output, Target
-from models.heatmaps import index_to_mm
+from models.heatmaps import index_to_mm, mm_to_index
 from models.recipes import Integral
 
 Channels: TypeAlias = tuple[float, float, float]  # red, green, blue
 DECONVOLUTIONS = 3  # each doubles the resolution: 8x8 to 64x64 for images of 256 pixels
 STRIDE = 4 * 2**DECONVOLUTIONS  # of the backbone's features, in pixels: the volume is a quarter as wide as the image
+SMALLEST = 1e-12  # probability whose logarithm is taken
 SCORE_STD = 0.1  # of the initial score weights: joints start near the centre, and gradients reach the backbone
 
 
 class IntegralRegression(Module):
     """Each joint's position is the expectation under the softmax of its volume [D,H,W] over the metric cube.
 
-    The root's position is subtracted from all joints, so the person may be anywhere in the cube, as in the image. The
-    images are normalised as the backbone's weights expect.
+    The root's position is subtracted from all joints. So that the network learns faster, the loss also compares the
+    marginals of the softmax with Gaussians around the true positions, the root in the middle of the cube. The images
+    are normalised as the backbone's weights expect.
+
+    Output.maps holds the marginals along x, y and z, [B,17,W], [B,17,H] and [B,17,D].
     """
 
     same_steps = True
@@ -36,6 +40,8 @@ class IntegralRegression(Module):
         super().__init__(recipe, recipe.input_size)
         self.cube_mm = recipe.cube_mm
         self.bins = recipe.bins
+        self.sigma = recipe.sigma
+        self.heatmap_weight = recipe.heatmap_weight
         self.image_mean, self.image_std = normalisation(recipe.backbone)
         self.normalisation: Tensor  # mean and std, [2,3]
         self.register_buffer("normalisation", torch.tensor([self.image_mean, self.image_std]))
@@ -64,7 +70,7 @@ class IntegralRegression(Module):
             function = volumes.Marginals if volumes.fits(volume) else Marginals
             marginals: tuple[Tensor, ...] = function.apply(volume)
             positions_mm = expectation_mm(marginals, self.cube_mm)
-        return Output(positions_mm - positions_mm[:, :1])
+        return Output(positions_mm - positions_mm[:, :1], marginals)
 
     def volume(self, images: Tensor) -> Tensor:
         """Return the logits of the softmax, [B,17,D,H,W]."""
@@ -75,9 +81,25 @@ class IntegralRegression(Module):
         return score.view(len(score), JOINTS, self.bins, *score.shape[2:])
 
     def loss(self, output: Output, target: Target) -> dict[str, Tensor]:
-        """Return the L1 distance to the target, in units of half the cube's edge, averaged over samples and joints."""
-        difference = (output.pose_mm - target.pose_mm.float()) / (self.cube_mm / 2)
-        return {"total": difference.abs().sum(2).mean()}
+        """Return l1 (distance in units of half the cube's edge), heatmap (cross-entropy per axis), and total.
+
+        All are means over samples and joints; total is the sum of l1 and the weighted heatmap.
+        """
+        true_mm = target.pose_mm.float()
+        l1 = ((output.pose_mm - true_mm) / (self.cube_mm / 2)).abs().sum(2).mean()
+        entropies = [
+            cross_entropy(marginal, mm_to_index(true_mm[..., axis], marginal.shape[2], self.cube_mm), self.sigma)
+            for axis, marginal in enumerate(output.maps)
+        ]
+        heatmap = torch.stack(entropies).mean()
+        return {"total": l1 + self.heatmap_weight * heatmap, "l1": l1, "heatmap": heatmap}
+
+
+def cross_entropy(marginal: Tensor, positions: Tensor, sigma: float) -> Tensor:
+    """Return the mean cross-entropy of marginals [B,J,N] and normalised Gaussians around positions [B,J], in voxels."""
+    index = torch.arange(marginal.shape[2], dtype=positions.dtype, device=positions.device)
+    expected = torch.softmax(-0.5 * ((index - positions[..., None]) / sigma) ** 2, 2)
+    return -(expected * marginal.clamp(min=SMALLEST).log()).sum(2).mean()
 
 
 def expectation_mm(marginals: tuple[Tensor, ...], cube_mm: float) -> Tensor:

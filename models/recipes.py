@@ -211,6 +211,15 @@ class Integral(Recipe):
     deconvolution_channels: Annotated[int, Setting(help="channels of each of the three deconvolutions")] = 256  # Sun's
     bins: Annotated[int, Setting(help="depth bins of the volume")] = 64
     cube_mm: CubeMm = 2000.0
+    sigma: Sigma = 2.0
+    heatmap_weight: Annotated[
+        float,
+        Setting(
+            help="weight of the cross-entropy of the volume's marginals relative to the L1 loss of the pose",
+            tune=(0.01, 1.0),
+            log=True,
+        ),
+    ] = 0.1  # learns faster from scratch; 0 is Sun's loss
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -219,6 +228,8 @@ class Integral(Recipe):
         require(bool(self.backbone), "backbone", "a name that timm knows", self.backbone)
         require(self.deconvolution_channels >= 1, "deconvolution_channels", "at least 1", self.deconvolution_channels)
         require(self.bins >= 2, "bins", "at least 2", self.bins)
+        require(self.sigma > 0, "sigma", "above 0", self.sigma)
+        require(self.heatmap_weight >= 0, "heatmap_weight", "at least 0", self.heatmap_weight)
         require(self.cube_mm > 0, "cube_mm", "above 0", self.cube_mm)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models import heatmaps
-from models.integral import Marginals, expectation_mm
+from models.integral import Marginals, cross_entropy, expectation_mm
 
 B, J, D, H, W = 2, 17, 5, 6, 7
 CUBE_MM = 2000.0
@@ -181,3 +181,17 @@ def test_expectation_of_a_peaked_volume_is_its_voxel() -> None:
     volume[:, :, 1, 2, 3] = 100.0
     expected = heatmaps.index_to_mm(torch.tensor([3, 2, 1]), torch.tensor([W, H, D]), CUBE_MM)
     torch.testing.assert_close(expectation_mm(Marginals.apply(volume), CUBE_MM), expected.expand(B, J, 3))
+
+
+def test_cross_entropy_is_least_for_a_gaussian_around_the_true_position() -> None:
+    index = torch.arange(16.0)
+    position = torch.tensor([[7.3]])
+    expected = torch.exp(-0.5 * ((index - 7.3) / 2) ** 2)
+    expected /= expected.sum()
+    marginal = expected[None, None].clone().requires_grad_()
+    entropy = cross_entropy(marginal, position, 2.0)
+    torch.testing.assert_close(entropy, -(expected * expected.log()).sum())
+    entropy.backward()
+    assert marginal.grad is not None
+    torch.testing.assert_close(marginal.grad, -torch.ones(1, 1, 16))  # no change that keeps the sum lowers it
+    assert cross_entropy(expected.roll(1)[None, None], position, 2.0) > entropy

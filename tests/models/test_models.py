@@ -262,6 +262,7 @@ def test_recipes_are_frozen_and_their_settings_replaceable(name: str) -> None:
         ("2dhg", {"stacks": 0}, "stacks must be at least 1"),
         ("2dhg", {"lifter_dropout": 1.0}, "lifter_dropout must be at least 0 and under 1"),
         ("integral", {"bins": 1}, "bins must be at least 2"),
+        ("integral", {"heatmap_weight": -0.1}, "heatmap_weight must be at least 0"),
         (
             "integral-small",
             {"backbone": "resnet51"},
@@ -371,3 +372,20 @@ def test_eight_stacks_are_a_valid_setting() -> None:
     recipe = models.recipe("3dhg", depths=(1, 2, 4, 8, 16, 32, 48, 64))
     assert isinstance(recipe, ThreeD)
     assert len(recipe.depths) == 8
+
+
+def test_the_loss_of_integral_is_the_distance_plus_the_weighted_cross_entropy_in_the_cube() -> None:
+    module = models.create("integral-small", heatmap_weight=0.25)
+    images, target = random_batch(module, 2)
+    output = module(images)
+    losses = module.loss(output, target)
+    torch.testing.assert_close(losses["total"], losses["l1"] + 0.25 * losses["heatmap"])
+    right = models.Output(target.pose_mm, output.maps)
+    assert module.loss(right, target)["l1"] == 0
+    assert module.loss(right, target)["heatmap"] == losses["heatmap"]
+    index = (target.pose_mm / 2000 + 0.5) * 16 - 0.5  # [B,17,3] voxels of 16 bins
+    sharp = [torch.softmax(-((torch.arange(16.0) - index[..., axis, None]) ** 2) / 8, 2) for axis in range(3)]
+    for order in ((0, 1, 2), (1, 0, 2), (2, 1, 0)):
+        maps = tuple(sharp[axis] for axis in order)
+        entropy = module.loss(models.Output(target.pose_mm, maps), target)["heatmap"]
+        assert (entropy < losses["heatmap"]) == (order == (0, 1, 2))
