@@ -33,6 +33,7 @@ ALONE = {
     'ARGS="--runs a,b"': "blend",
     "ARGS=--stack": "blend",
     "ARGS=--no-stack": "blend",
+    "ARGS=--views": "blend",
     "ARGS=--refit": "blend",
     'ARGS="--checkpoint-minutes 10"': "train",
     'ARGS="--sort private"': "board",

@@ -59,7 +59,7 @@ def describe(problem: Problem, plan: Plan, results: dict[str, MethodResult]) -> 
     if searched.raw is not searched.fitted:
         searched_mm = float(searched.raw.joint_errors(problem).mean())
     nested, why = shipped.nested, plan.why
-    if nested and plan.groups and plan.choice and plan.choice.is_significant:
+    if nested and plan.groups and plan.choice and (plan.choice.is_significant or plan.views):
         why += f": gain {describe_gain(problem, nested, plan.groups)}"  # of the weights that were found
     return Blend(
         method=plan.method.name,
@@ -79,7 +79,7 @@ def describe(problem: Problem, plan: Plan, results: dict[str, MethodResult]) -> 
         mpjpe_optimum=optimum_mm,
         gap_percent=100 * (searched_mm / optimum_mm - 1) if optimum_mm > 0 else None,
         shipped="mean" if _is_mean(shipped.fitted, mean.fitted) else "blend",
-        shipped_method=f"optuna {plan.ships}" if isinstance(plan.ships.method, Optuna) else str(plan.ships),
+        shipped_method=_shipped_method(plan),
         why=why,
         best_single=problem.names[int(_values(single.fitted)[0, 0].argmax())],
         gain_joint=dict(zip(JOINTS, (mean.joint_mm - shipped.joint_mm).tolist(), strict=True)),
@@ -95,6 +95,12 @@ def describe(problem: Problem, plan: Plan, results: dict[str, MethodResult]) -> 
             for name, result in results.items()
         ],
     )
+
+
+def _shipped_method(plan: Plan) -> str:
+    if plan.views:
+        return plan.ships_as
+    return f"optuna {plan.ships}" if isinstance(plan.ships.method, Optuna) else str(plan.ships)
 
 
 def notes_on_gain(blend: Blend, plan: Plan) -> list[str]:

@@ -13,6 +13,7 @@ from competition.blending import weights
 from competition.blending.picture import weights_picture
 from competition.blending.problem import Problem
 from competition.common.arrays import Float64, Floats
+from competition.data.views import Views
 from competition.runs.blends import weights_csv
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ class Fitted(ABC):
     @abstractmethod
     def apply(self, pose_mm: Float64) -> Float64:
         """Blend the candidates' poses [M, n, 17, 3] in mm to [n, 17, 3]."""
+
+    def apply_with(self, pose_mm: Float64, views: Views | None) -> Float64:
+        """Blend poses as in `apply`, given the views of the images, which most blends don't use."""
+        return self.apply(pose_mm)
 
     def residual(self, problem: Problem) -> Floats:
         """Return the blend's residuals [17, 3, N] in mm on the rows of a problem."""

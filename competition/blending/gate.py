@@ -23,7 +23,7 @@ import numpy.typing as npt
 import scipy.stats
 
 from competition.blending.fitted import Fitted
-from competition.blending.methods import GRANULARITIES, BestSingle, Mean, Method, Optuna, Stack, TopMean
+from competition.blending.methods import GRANULARITIES, BestSingle, Mean, Method, Optuna, OtherCameras, Stack, TopMean
 from competition.blending.problem import Problem, assign_folds, concatenate
 from competition.common.arrays import Float64, Floats, Int64
 
@@ -60,6 +60,11 @@ def options(members: int, simple: Option, *, stack: bool = False) -> list[Option
         Option(Optuna(name), shrink, toward if shrink else Mean()) for name in GRANULARITIES for shrink in SHRINKS
     ]
     return [MEAN, SINGLE, *tops, *weighted, *([STACK] if stack else [])]
+
+
+def with_views(beneath: Option) -> Option:
+    """Return an option that fuses the poses of another one with those of other cameras."""
+    return Option(OtherCameras(beneath=beneath.method, shrink=beneath.shrink, toward=beneath.toward))
 
 
 class NestedGain(NamedTuple):
@@ -119,6 +124,14 @@ class Gate:
         """Measure the gain of a given option on held-out groups."""
         return self._nested_gain((self._choose_simple(set()), option), dict.fromkeys(self.folds, option))
 
+    def evaluate_views(self, beneath: Option, *, chosen: bool) -> NestedGain:
+        """Measure the gain of the other cameras on top of an option, with its choice included if it was `chosen`."""
+        nested = {held: self._choose({held})[1] if chosen else beneath for held in self.folds}
+        return self._nested_gain(
+            (self._choose_simple(set()), with_views(beneath)),
+            {held: with_views(option) for held, option in nested.items()},
+        )
+
     def evaluate_simple(self) -> NestedGain:
         """Measure the gain of the simple option, with the choice included, on held-out groups."""
         simple = self._choose_simple(set())
@@ -177,8 +190,9 @@ class Gate:
         quick = method.quick()
         key = (quick, left_out)
         if key not in self._fitted:
-            kept = [part for fold, part in enumerate(self.parts) if fold not in left_out]
-            self._fitted[key] = quick.fit(concatenate(kept))
+            kept = concatenate([part for fold, part in enumerate(self.parts) if fold not in left_out])
+            kept.share_fits({method: fitted for (method, groups), fitted in self._fitted.items() if groups == left_out})
+            self._fitted[key] = kept.fit(quick)
         return self._fitted[key]
 
     def _nested_gain(self, chosen: tuple[Option, Option], nested: dict[int, Option]) -> NestedGain:

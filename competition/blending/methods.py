@@ -178,5 +178,27 @@ class Stack(Method):
         return replace(self, beneath=self.beneath.quick())
 
 
+@dataclass(frozen=True)
+class OtherCameras(Method):
+    """The poses of another method, fused with those of other cameras at the same instant."""
+
+    beneath: Method = field(default_factory=Optuna)
+    shrink: float = 0.0  # of the method beneath
+    toward: Method = field(default_factory=Mean)
+
+    name = "views"
+
+    def fit(self, problem: Problem) -> Fitted:
+        from competition.blending import views
+
+        beneath = problem.fit(self.beneath)
+        if self.shrink:
+            beneath = beneath.shrunk(self.shrink, problem.fit(self.toward))
+        return views.fit(problem, beneath)
+
+    def quick(self) -> Method:
+        return replace(self, beneath=self.beneath.quick(), toward=self.toward.quick())
+
+
 METHODS: Final[tuple[Method, ...]] = (Optuna(), Exact(), Greedy(), Mean(), Median())  # the first is the default
 BASELINES: Final[tuple[Method, ...]] = (BestSingle(), Mean())  # the first rows of every table

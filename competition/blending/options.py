@@ -4,7 +4,7 @@ from typing import Final
 
 from competition.blending.methods import GRANULARITIES as _GRANULARITIES
 from competition.blending.methods import METHODS as _METHODS
-from competition.blending.methods import SAMPLERS, Method
+from competition.blending.methods import SAMPLERS, Median, Method
 from competition.common.choices import one_of
 from competition.common.errors import UserError
 
@@ -14,10 +14,11 @@ GRANULARITIES: Final = ("auto", *_GRANULARITIES)
 __all__ = ["GRANULARITIES", "METHODS", "SAMPLERS", "check_blend"]
 
 
-def check_blend(method: str, granularity: str, stack: bool | None = None) -> Method:
+def check_blend(method: str, granularity: str, stack: bool | None = None, *, views: bool = False) -> Method:
     """Return the method; raise UserError if it or the granularity is unknown, or if the choices contradict each other.
 
-    A second level (`stack`) stands on the coordinate weights of the default method.
+    A second level (`stack`) stands on the coordinate weights of the default method, other cameras (`views`) on any
+    weights.
     """
     one_of("method", METHODS)(method)
     one_of("granularity", GRANULARITIES)(granularity)
@@ -35,4 +36,7 @@ def check_blend(method: str, granularity: str, stack: bool | None = None) -> Met
             f"--stack with method {method} and granularity {granularity}: it corrects coordinate weights; expected "
             f"method {_METHODS[0].name} and granularity auto or coordinate"
         )
+    if views and isinstance(found, Median):
+        weighted = ", ".join(one.name for one in _METHODS if not isinstance(one, Median))
+        raise UserError(f"--views with method {method}, which has no weights; expected method {weighted}")
     return found

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from competition.blending.gate import MEAN, SINGLE, STACK, Gate, NestedGain, Option
-from competition.blending.methods import BASELINES, METHODS, Mean, Method, Optuna
+from competition.blending.gate import MEAN, SINGLE, STACK, Gate, NestedGain, Option, with_views
+from competition.blending.methods import BASELINES, METHODS, Mean, Method, Optuna, OtherCameras
 from competition.blending.problem import Problem
 from competition.common.console import bar
 from competition.runs.blends import Groups
@@ -20,18 +20,24 @@ class Plan:
     """The option to ship, and why."""
 
     method: Method  # as requested
-    ships: Option
+    ships: Option  # or lies beneath the other cameras
     search: Option  # is computed even if another option ships
     why: str
     gate: Gate | None  # None if there are no groups to hold out
     groups: Groups | None
     stack: bool = False  # whether the second level is computed for the table
+    views: bool = False  # whether poses of other cameras are fused
     limitation: str  # what cross-validation can't estimate, "" if nothing
     choice: NestedGain | None = None  # of the option that granularity auto chose, if it made a choice
 
     @property
     def ships_as(self) -> str:
         """The name of the shipped option in the table."""
+        return OtherCameras.name if self.views else self._own_name
+
+    @property
+    def _own_name(self) -> str:
+        """The name in the table of what ships without other cameras."""
         listed = [method.name for method in (*BASELINES, *METHODS)]
         return self.ships.method.name if self.ships.method.name in listed else str(self.ships.method)
 
@@ -39,8 +45,8 @@ class Plan:
         """Return the options to compute by their names in the table: the baselines, then from simple to complex."""
         granularity = self.search.method.granularity
         listed = [*BASELINES, *(one for one in reversed(METHODS) if one not in BASELINES)]
-        if self.ships != STACK and self.ships_as not in [method.name for method in listed]:
-            yield self.ships_as, self.ships
+        if self.ships != STACK and self._own_name not in [method.name for method in listed]:
+            yield self._own_name, self.ships
         for method in listed:
             if method.always or method.name == self.method.name:
                 yield method.name, self.search if isinstance(method, Optuna) else Option(method.at(granularity))
@@ -48,11 +54,15 @@ class Plan:
             yield "coordinate", FREE
         if self.stack:
             yield STACK.method.name, STACK
+        if self.views:
+            yield OtherCameras.name, with_views(self.ships)
 
     def held_out_gain(self, option: Option) -> NestedGain | None:
         """Return the gains of an option on held-out groups; None if they can't be or aren't evaluated."""
         if self.gate is None or not option.method.cross_validated:
             return None
+        if isinstance(option.method, OtherCameras):
+            return self.gate.evaluate_views(self.ships, chosen=self.choice is not None)
         if self.choice is not None and option == self.choice.option == self.ships:
             return self.choice  # covers the choice, too
         if self.choice is not None and option == self.ships == SINGLE:
@@ -61,6 +71,15 @@ class Plan:
 
 
 def make_plan(problem: Problem, method: Method, granularity: str, stack: bool | None = None) -> Plan:
+    """Choose the option that ships; if the problem has views, the other cameras on top of it ship, as requested."""
+    plan = _choose(problem, method, granularity, stack)
+    if problem.views is None:
+        return plan
+    why = plan.why.removeprefix(f"{plan.ships}, ")
+    return replace(plan, views=True, why=f"other cameras, as requested, on top of the {plan.ships} ({why})")
+
+
+def _choose(problem: Problem, method: Method, granularity: str, stack: bool | None) -> Plan:
     """Choose the option that ships, by cross-validation unless method, granularity or `stack` is given.
 
     `stack` ships the second level. By default it is among the options if whole subjects are held out, unless there is a

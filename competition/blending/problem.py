@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from competition.blending.weights import single_errors
 from competition.common.arrays import Float32, Float64, Int64, Intp
+from competition.data.views import Views, concatenate_views
 
 S = TypeVar("S", bound=np.generic)
 F = TypeVar("F", covariant=True)
@@ -35,6 +36,7 @@ class Problem:
     true_mm: Float32 | None = None  # [N, 17, 3]; used only by methods that need poses, as weights don't
     subjects: npt.NDArray[np.str_] | None = None  # [N]; None if the image names don't contain them
     sequences: npt.NDArray[np.str_] | None = None  # [N], likewise
+    views: Views | None = None  # of the rows; only if other cameras are used
     seed: int = 0
     sampler: str = "cmaes"  # of the search
 
@@ -47,8 +49,12 @@ class Problem:
         """At most SEARCH_ROWS of the rows, for methods whose time grows with them; the problem itself if it is small.
 
         Some are taken from every sequence, as sequences matter more than frames: neighbouring frames are near copies.
+        With views, all rows of an instant or none are taken.
         """
-        rows = choose_rows(self.sequences, self.rows)
+        if self.views is None:
+            rows = choose_rows(self.sequences, self.rows)
+        else:
+            rows = choose_instants(self.views, self.sequences)
         return self if len(rows) == self.rows else self.take(rows)
 
     @cached_property
@@ -63,6 +69,10 @@ class Problem:
         found: F = self._fitted[method]
         return found
 
+    def share_fits(self, fits: Mapping[Any, Any]) -> None:
+        """Use fits to the same rows, by method, in place of fitting these methods again."""
+        self._fitted.update(fits)
+
     @cached_property
     def _fitted(self) -> dict[object, Any]:
         return {}
@@ -75,6 +85,7 @@ class Problem:
             true_mm=None if self.true_mm is None else self.true_mm[rows],
             subjects=None if self.subjects is None else self.subjects[rows],
             sequences=None if self.sequences is None else self.sequences[rows],
+            views=None if self.views is None else self.views.take(rows),
         )
 
     def poses(self) -> Float64:
@@ -91,6 +102,7 @@ def concatenate(parts: Sequence[Problem]) -> Problem:
         true_mm=_joined([part.true_mm for part in parts]),
         subjects=_joined([part.subjects for part in parts]),
         sequences=_joined([part.sequences for part in parts]),
+        views=concatenate_views([part.views for part in parts if part.views is not None]),
     )
     of_parts = [part.single_mm for part in parts]  # computed once per part, as parts are joined in many ways
     vars(joined)["single_mm"] = np.average(of_parts, axis=0, weights=[part.rows for part in parts])
@@ -108,6 +120,15 @@ def choose_rows(sequences: npt.NDArray[np.str_] | None, rows: int, limit: int = 
         return np.arange(rows)
     by_sequence = np.arange(rows) if sequences is None else np.argsort(sequences, kind="stable")
     return np.sort(by_sequence[((np.arange(limit) + 0.5) * rows / limit).astype(np.intp)])
+
+
+def choose_instants(views: Views, sequences: npt.NDArray[np.str_] | None, limit: int = SEARCH_ROWS) -> Intp:
+    """Choose at most `limit` rows, ascending: all rows of all instants, or of evenly spaced ones of every sequence."""
+    _, first, of_row, sizes = np.unique(views.instant, return_index=True, return_inverse=True, return_counts=True)
+    if len(of_row) <= limit:
+        return np.arange(len(of_row))
+    of_instant = None if sequences is None else sequences[first]
+    return np.flatnonzero(np.isin(of_row, choose_rows(of_instant, len(first), limit // int(sizes.max()))))
 
 
 def assign_folds(groups: npt.NDArray[np.str_], folds: int) -> Int64:

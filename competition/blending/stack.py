@@ -116,9 +116,13 @@ def fit(problem: Problem, beneath: Weights) -> Stacked:
     """Fit the correction of a blend to its errors on the rows of a problem, or on some of many rows."""
     chosen = choose_rows(problem.sequences, problem.rows, ROWS)
     part = problem if len(chosen) == problem.rows else problem.take(chosen)
-    assert part.true_mm is not None
     pose_mm = part.poses()
-    blended_mm = beneath.apply(pose_mm)
+    return Stacked(beneath=beneath, level=fit_level(beneath.apply(pose_mm), pose_mm, part))
+
+
+def fit_level(blended_mm: Float64, pose_mm: Float64, part: Problem) -> SecondLevel:
+    """Fit the correction of blended poses [n, 17, 3], given members' poses [M, n, 17, 3], on the rows of a problem."""
+    assert part.true_mm is not None
     error_mm = (part.true_mm - blended_mm).reshape(part.rows, COORDINATES)
     row_mm = _mpjpe(error_mm)
     count = 1 / (np.square(row_mm) + max(float(np.median(row_mm)) / 2, SMALLEST_ERROR_MM) ** 2)
@@ -141,7 +145,7 @@ def fit(problem: Problem, beneath: Weights) -> Stacked:
         level.offset_mm[:] += constant @ half.axes.T
         response_mm = half.whitening @ of_near @ half.axes.T
         level.response_mm[:] += np.concatenate([response_mm, _mirror(response_mm)])
-    return Stacked(beneath=beneath, level=level.scaled(step))
+    return level.scaled(step)
 
 
 def _mirror(pose_mm: Float64) -> Float64:
@@ -192,11 +196,12 @@ def _choose(halves: Sequence[_Half], fold: Int64 | None, error_mm: Float64, root
     every = [_moments(half) for half in halves]
     for held in range(int(fold.max()) + 1):
         rows = fold == held
+        inputs = [half.inputs[rows] for half in halves]
         kept = [of_all - _moments(half, rows) for half, of_all in zip(halves, every, strict=True)]
         for strength in STRENGTHS:
             correction = np.zeros((int(rows.sum()), COORDINATES))
-            for half, moments in zip(halves, kept, strict=True):
-                correction += half.inputs[rows] @ _solve(half, moments, strength) @ half.axes.T
+            for half, moments, found in zip(halves, kept, inputs, strict=True):
+                correction += found @ (_solve(half, moments, strength) @ half.axes.T)
             correction /= root[rows, None]
             for step in STEPS:
                 total_mm[strength, step] += float(_mpjpe(error_mm[rows] - step * correction).sum())
@@ -213,4 +218,5 @@ def _folds(problem: Problem) -> Int64 | None:
 
 def _mpjpe(error_mm: Float64) -> Float64:
     """Return the MPJPE [n] of rows of errors [n, 51]."""
-    return np.asarray(np.linalg.norm(error_mm.reshape(-1, len(JOINTS), len(AXES)), axis=2).mean(axis=1))
+    square = np.square(error_mm)
+    return np.asarray(np.sqrt(square[:, ::3] + square[:, 1::3] + square[:, 2::3]).mean(axis=1))

@@ -24,7 +24,7 @@ from competition.runs.candidates import (
     rescored,
     select,
 )
-from competition.runs.folders import run_folders
+from competition.runs.folders import epoch_files, fold_folders, run_folders
 from competition.runs.misnamed import misnamed
 from competition.runs.missing import describe_missing, describe_shortened, missing_files, missing_folds, shortened_logs
 from competition.runs.origin import check_test_set
@@ -36,8 +36,10 @@ log = logging.getLogger(__name__)
 def blend_files(options: BlendOptions, workspace: Workspace, out: Path) -> Path:
     """Blend CSVs that have no out-of-fold poses, so that no error can be estimated."""
     assert options.files is not None
-    if options.runs or options.refit or options.stack or options.granularity != "auto":
-        raise UserError("--files with --runs, --refit, --stack or --granularity: expected --files without these flags")
+    if options.runs or options.refit or options.stack or options.views or options.granularity != "auto":
+        raise UserError(
+            "--files with --runs, --refit, --stack, --views or --granularity: expected --files without these flags"
+        )
     if options.epochs != "best" or (options.shares is not None and options.method != "optuna"):
         raise UserError(
             "--files with --epochs, or with both --shares and --method: expected --files without --epochs and with at "
@@ -76,6 +78,8 @@ def blend_runs(options: BlendOptions, workspace: Workspace, out: Path) -> Path:
     dataset = Dataset(workspace.data)
     true = dataset.true
     runs = None if options.runs is None else options.runs.split(",")
+    if options.views or options.stack:
+        _check_out_of_fold(runs or _trained_runs(workspace), workspace)
     found = candidates(workspace.submissions)
     now = hashes_now(dataset, None, [candidate.provenance for candidate in found])
     stale = {candidate.run for candidate in found if has_other_labels(candidate.provenance, now)}
@@ -96,6 +100,7 @@ def blend_runs(options: BlendOptions, workspace: Workspace, out: Path) -> Path:
         method=options.method,
         granularity=options.granularity,
         stack=options.stack,
+        views=options.views,
         fold_of_row=None if all(candidate.verified for candidate in chosen) else _fold_of_row(workspace, dataset),
         sampler=options.sampler,
         seed=workspace.seed,
@@ -111,6 +116,17 @@ def blend_runs(options: BlendOptions, workspace: Workspace, out: Path) -> Path:
 def _trained_runs(workspace: Workspace) -> list[str]:
     """Return the names of all runs, complete or not, except those predicted with the networks of others."""
     return [folder.name for folder in run_folders(workspace.submissions) if predicted_from(folder) is None]
+
+
+def _check_out_of_fold(names: list[str], workspace: Workspace) -> None:
+    """Raise UserError for a run that has test poses, but no out-of-fold poses."""
+    for name in names:
+        files = [epoch_files(folder) for folder in fold_folders(workspace.submissions / name)]
+        if any(test for _, test in files) and not any(valid for valid, _ in files):
+            raise UserError(
+                f"run {name} has test poses, but no out-of-fold poses, on which --stack and --views are fitted",
+                fix="add valid_epoch01.npz (arrays id, pose), or choose other runs with --runs",
+            )
 
 
 def _check_names(complete: set[str], runs: list[str] | None, workspace: Workspace) -> None:

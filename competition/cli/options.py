@@ -192,6 +192,13 @@ class BlendOptions:
         bool | None,
         Flag("ship a second level, a regression that corrects the blended poses; when unset, cross-validation chooses"),
     ] = None
+    views: Annotated[
+        bool,
+        Flag(
+            "fuse poses with those of other cameras at the same take and frame, by the names of the images; the result "
+            "is no longer monocular, which a competition's rules may forbid"
+        ),
+    ] = False
     files: Annotated[tuple[Path, ...] | None, Flag("submission files to blend instead of runs", metavar="CSV")] = None
     shares: Annotated[
         tuple[float, ...] | None,

@@ -8,8 +8,9 @@ from competition.common.files import AnyPath, sha256_file, sha256_lines, to_path
 from competition.common.manifest import Manifest
 from competition.common.pose_csv import Poses
 from competition.common.records import read_record
-from competition.data.labels import Labels, TestSet, read_labels, read_test
+from competition.data.labels import TEST_LIST, TRAIN_LIST, Labels, TestSet, read_labels, read_test
 from competition.data.names import subjects_and_sequences
+from competition.data.views import Views, views_of
 
 
 class Dataset:
@@ -37,6 +38,12 @@ class Dataset:
     def groups(self) -> tuple[list[str] | None, list[str] | None]:
         """The subject and the sequence of each training image; None for either when a name doesn't contain it."""
         return subjects_and_sequences(self.labels.images)
+
+    @cached_property
+    def views(self) -> tuple[Views, Views]:
+        """The cameras of the training and of the test images; the former may use as many others as the latter."""
+        test = views_of(self.test.images, TEST_LIST)
+        return views_of(self.labels.images, TRAIN_LIST).limited_like(test), test
 
     @cached_property
     def images_sha256(self) -> str:

@@ -13,6 +13,7 @@ from competition.report.evidence import Evidence, gather
 from competition.report.gains import gains
 from competition.report.gallery import gallery
 from competition.report.markup import page
+from competition.report.methods import methods
 from competition.report.mixture import mixture
 from competition.report.rarity import rarity
 from competition.report.standings import board, calibration, curves, poster
@@ -26,6 +27,7 @@ SECTIONS: Final[tuple[Callable[[Evidence], Section], ...]] = (
     gains,
     rarity,
     calibration,
+    methods,
     mixture,
     studies,
     gallery,

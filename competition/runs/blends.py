@@ -99,6 +99,11 @@ class Blend:
         return self.mpjpe_blend_in_sample if self.mpjpe_nested is None else self.mpjpe_nested
 
     @property
+    def shipped_row(self) -> str:
+        """The name in `table` of the method that ships."""
+        return "optuna" if self.shipped_method.startswith("optuna ") else self.shipped_method
+
+    @property
     def in_sample(self) -> bool:
         """Whether weights were fitted on the rows of `out_of_fold`."""
         return self.mpjpe_nested is None and self.shipped != "mean"

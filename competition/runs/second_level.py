@@ -10,8 +10,8 @@ A smooth part is added: a sum of responses, each weighted by how near the blende
 """
 
 import io
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Final
 
@@ -62,9 +62,7 @@ class SecondLevel:
 
     def to_npz(self, names: Sequence[str]) -> bytes:
         """Return the contents of stack.npz for a blend of the candidates `names`, run:epoch."""
-        content = io.BytesIO()
-        np.savez(content, candidates=np.array(names), **asdict(self))
-        return content.getvalue()
+        return npz(names, level_arrays(self))
 
 
 def blocks(blended_mm: Float64, pose_mm: Float64) -> Float64:
@@ -77,6 +75,27 @@ def blocks(blended_mm: Float64, pose_mm: Float64) -> Float64:
     return np.stack(found, axis=1).reshape(len(blended_mm), len(found), COORDINATES)
 
 
+def npz(names: Sequence[str], arrays: Mapping[str, Float64]) -> bytes:
+    """Return the contents of stack.npz for a blend of the candidates `names`, run:epoch."""
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, candidates=np.array(names), **arrays)
+    return content.getvalue()
+
+
+def level_arrays(level: SecondLevel | None, prefix: str = "") -> dict[str, Float64]:
+    """Return the arrays of a correction by their names in stack.npz; without blocks and references if there is none."""
+    if level is None:
+        nothing = np.zeros((0, COORDINATES))
+        level = SecondLevel(
+            coefficients=np.zeros((0, COORDINATES, COORDINATES)),
+            offset_mm=np.zeros(COORDINATES),
+            reference_mm=nothing,
+            response_mm=nothing,
+            square_mm=1.0,
+        )
+    return {f"{prefix}{name}": np.asarray(value, np.float64) for name, value in asdict(level).items()}
+
+
 def nearness(pose_mm: Float64, reference_mm: Float64, square_mm: float) -> Float64:
     """Return the weights [n, R] of reference poses [R, 51] for poses [n, 51]: 1 where they are equal, 0 far away."""
     squares = [np.square(poses).sum(axis=1) for poses in (pose_mm, reference_mm)]
@@ -86,22 +105,42 @@ def nearness(pose_mm: Float64, reference_mm: Float64, square_mm: float) -> Float
 
 def read_second_level(path: Path, names: Sequence[str]) -> SecondLevel:
     """Read stack.npz of a blend of the candidates `names`; raise UserError if it is damaged or of other candidates."""
-    keys = ("coefficients", "offset_mm", "reference_mm", "response_mm", "square_mm")
-    found, *arrays = read_arrays(path, "candidates", *keys)
-    if found.tolist() != list(names):
-        raise UserError(f"{path}: its candidates don't match those of blend.json", fix="blend again")
+    check_candidates(path, names)
+    level = read_level(path, 3 + len(names))
+    if level is None:
+        raise damaged(path, "coefficients are empty")
+    return level
+
+
+def check_candidates(path: Path, names: Sequence[str]) -> None:
+    """Raise UserError if stack.npz isn't of a blend of the candidates `names`."""
+    if read_arrays(path, "candidates")[0].tolist() != list(names):
+        raise damaged(path, "its candidates don't match those of blend.json")
+
+
+def read_level(path: Path, count: int, prefix: str = "") -> SecondLevel | None:
+    """Read a correction with `count` blocks; None if it is stored without blocks."""
+    names = tuple(f"{prefix}{field.name}" for field in fields(SecondLevel))
+    arrays = read_arrays(path, *names)
     coefficients, offset_mm, reference_mm, response_mm, square_mm = arrays
+    count *= coefficients.size > 0
     references = (reference_mm.size // COORDINATES, COORDINATES)
-    shapes = ((3 + len(names), COORDINATES, COORDINATES), (COORDINATES,), references, references, ())
-    for key, array, shape in zip(keys, arrays, shapes, strict=True):
+    shapes = ((count, COORDINATES, COORDINATES), (COORDINATES,), references, references, ())
+    for name, array, shape in zip(names, arrays, shapes, strict=True):
         if array.dtype != np.float64 or array.shape != shape or not np.isfinite(array).all():
-            raise UserError(f"{path}: {key} isn't float64 {list(shape)}, all finite", fix="blend again")
+            raise damaged(path, f"{name} isn't float64 {list(shape)}, all finite")
     if square_mm <= 0:
-        raise UserError(f"{path}: square_mm isn't positive", fix="blend again")
-    return SecondLevel(
+        raise damaged(path, f"{names[-1]} isn't positive")
+    level = SecondLevel(
         coefficients=coefficients,
         offset_mm=offset_mm,
         reference_mm=reference_mm,
         response_mm=response_mm,
         square_mm=float(square_mm),
     )
+    return level if count else None
+
+
+def damaged(path: Path, what: str) -> UserError:
+    """Return the error for a stack.npz that can't be used."""
+    return UserError(f"{path}: {what}", fix="blend again")

@@ -17,9 +17,10 @@ from competition.data.folds import read_folds
 from competition.runs.blends import Blend, has_changed, is_blend, read_blend, read_weights
 from competition.runs.candidates import best_epoch, candidates_of, read_test_poses
 from competition.runs.folders import fold_folders, read_valid, valid_file
+from competition.runs.fusion import Fusion, read_fusion
 from competition.runs.provenance import PARTS, Provenance, hashes_now, other_parts
 from competition.runs.record import Done, manifest, read_config, read_done, read_log
-from competition.runs.second_level import FILE, read_second_level
+from competition.runs.second_level import FILE, SecondLevel, read_second_level
 
 TOLERANCE_MM = 1e-6  # of a recomputed score
 TOLERANCE_BLEND_MM = 1e-3  # of a score computed in float32
@@ -160,7 +161,7 @@ def _blend_again(
     names, weights = read_weights(weights_file)
     if names != blend.candidates:
         raise RunError(f"{weights_file}: its columns don't match the candidates of blend.json")
-    level = read_second_level(folder / FILE, names) if FILE in (blend.outputs or {}) else None
+    level, fusion = _read_levels(blend, folder)
     test, own = [], []  # poses of the candidates; those of training images are NaN in rows that a candidate lacks
     labels = dataset.labels
     shape = labels.pose_mm.shape
@@ -177,10 +178,24 @@ def _blend_again(
     rows = np.isfinite(mean_mm).all(axis=(1, 2))
     if not rows.any():
         raise RunError(f"{weights_file}: the candidates of blend.json share no out-of-fold row")
+    test_mm, own_mm = blended_mm[0], blended_mm[1][rows]
     if level is not None:
-        blended_mm = level.correct(blended_mm[0], np.array(test)), level.correct(blended_mm[1], np.array(own))
-    scores = {"mpjpe_mean": mean_mm, "mpjpe_blend_in_sample": blended_mm[1]}
-    return blended_mm[0], {key: mpjpe(pose_mm[rows], labels.pose_mm[rows]) for key, pose_mm in scores.items()}
+        test_mm = level.correct(test_mm, np.array(test))
+        own_mm = level.correct(own_mm, np.array([member_mm[rows] for member_mm in own]))
+    if fusion is not None:
+        own_views, test_views = dataset.views
+        test_mm, own_mm = fusion.apply(test_mm, test_views), fusion.apply(own_mm, own_views.take(np.flatnonzero(rows)))
+    scores = {"mpjpe_mean": mean_mm[rows], "mpjpe_blend_in_sample": own_mm}
+    return test_mm, {key: mpjpe(pose_mm, labels.pose_mm[rows]) for key, pose_mm in scores.items()}
+
+
+def _read_levels(blend: Blend, folder: Path) -> tuple[SecondLevel | None, Fusion | None]:
+    """Read the second level and the fusion of other cameras from a blend's stack.npz; None for what it doesn't use."""
+    if FILE not in (blend.outputs or {}):
+        return None, None
+    if blend.shipped_method == "views":
+        return read_fusion(folder / FILE, blend.candidates)
+    return read_second_level(folder / FILE, blend.candidates), None
 
 
 def _read_member(

@@ -1,6 +1,7 @@
 """The command `blend` on runs, external predictions and CSV files."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,7 @@ def test_files_are_blended_by_mean_median_or_shares(command: Command, folds: Non
         assert command("blend", "--files", *files, f"--shares={shares}") == 2
         assert message in capsys.readouterr().err
     assert command("blend", "--files", *files, "--method", "exact") == 2
+    assert command("blend", "--files", *files, "--views") == 2
     (tmp_path / "runs/blend/weights.csv").write_text("of runs")
     capsys.readouterr()
     assert command("blend", "--files", *files) == 2
@@ -95,3 +97,41 @@ def test_submitted_blends_of_runs_and_of_files_are_kept(command: Command, run: P
     capsys.readouterr()
     assert command("board") == 0
     assert ("blend-" in capsys.readouterr().out) == (out == "runs/blend")
+
+
+@pytest.mark.parametrize("flag", ["--views", "--stack"])
+def test_a_member_without_out_of_fold_poses_is_rejected_with_one_line(flag: str, command: Command, run: Path, capsys):
+    shutil.copytree(run, run.parent / "mate")
+    for file in (run.parent / "mate").glob("fold*/valid_*"):
+        file.unlink()
+    capsys.readouterr()
+    for arguments in ((), ("--runs", "mate,3dhg-small")):
+        assert command("blend", flag, *arguments) == 2
+        output = capsys.readouterr()
+        assert "mate has test poses, but no out-of-fold poses" in output.err
+        assert (output.err + output.out).count("\n") == 1
+    assert not (run.parent / "blend").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda name, _: name, "subject S11: at most 1 of its takes and frames have images of the same two cameras"),
+        (lambda name, line: f"photo_{line:06d}.jpg", "'photo_000000.jpg' doesn't contain subject, take, camera"),
+        (lambda name, line: f"TS1_{line:06d}.jpg", "subject TS1: no take and frame has images of two cameras"),
+        (lambda name, line: f"S9_Walking_1.{name[-17:-11]}_{line:06d}.jpg", "subject S9: no take and frame has"),
+    ],
+)
+def test_names_without_other_cameras_are_rejected_with_one_line(
+    change: Callable[[str, int], str], message: str, command: Command, run: Path, own_data: Path, capsys
+):
+    names = own_data / "annot/valid_images.txt"
+    lines = names.read_text().splitlines()
+    names.write_text("".join(f"{change(name, line)}\n" for line, name in enumerate(lines)))
+    capsys.readouterr()
+    assert command("blend", "--views", data=own_data) == 2
+    output = capsys.readouterr()
+    assert "--views: valid_images.txt: " in output.err
+    assert message in output.err
+    assert (output.err + output.out).count("\n") == 1
+    assert not (run.parent / "blend").exists()

@@ -30,7 +30,8 @@ from competition.runs.record import LogRow, append_log
 from tests.helpers import N_TEST, N
 from tests.report.helpers import CHROMIUM, HOSTILE, Page, turn
 
-KEYS = ("board", "curves", "poster", "breakdown", "gains", "rarity", "calibration", "weights", "studies", "gallery")
+KEYS = ("board", "curves", "poster", "breakdown", "gains", "rarity", "calibration", "methods", "weights", "studies")
+KEYS = (*KEYS, "gallery")
 SCORES = {"all": 40.0, "public": 41.0, "private": 39.5}  # mm
 HOSTILE_FOLDER = "<img src=x onerror=alert(1)>"  # a folder's name can't hold the slash
 

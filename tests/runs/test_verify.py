@@ -11,6 +11,7 @@ import pytest
 from competition.cli.main import main
 from competition.common.files import sha256_file, sha256_lines
 from competition.common.pose_csv import read_poses, write_poses
+from competition.data.labels import read_labels
 from tests.helpers import TINY, Command
 
 
@@ -95,6 +96,32 @@ def test_a_second_level_is_applied_again(command: Command, run: Path, capsys):
     facts, level = json.loads((blend / "blend.json").read_text()), blend / "stack.npz"
     with np.load(level) as arrays:
         np.savez(level, **dict(arrays) | {"offset_mm": arrays["offset_mm"] + 1})
+    facts["outputs"]["stack.npz"] = sha256_file(level)
+    del facts["facts_sha256"]
+    (blend / "blend.json").write_text(json.dumps(facts))
+    assert command("verify", str(blend)) == 2
+    assert "wrong: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("array", ["offset_mm", "views", "views_offset_mm"])
+def test_other_cameras_are_applied_again(
+    array: str, command: Command, run: Path, data: Path, capsys, monkeypatch: pytest.MonkeyPatch
+):
+    mate, labels = run.parent / "mate/fold0", read_labels(data)
+    mate.mkdir(parents=True)
+    np.savez(mate / "valid_epoch01.npz", id=labels.id[3:], pose=labels.pose_mm[3:])  # lacks some images
+    shutil.copy(run / "fold0/test_epoch01.csv.gz", mate)
+    for module in ("data.views", "runs.fusion"):
+        monkeypatch.setattr(f"competition.{module}.LEAST_SHARED", 1)  # the test set is small
+    assert command("blend", "--stack", "--views") == 0
+    assert "no longer monocular" in capsys.readouterr().out
+    blend = run.parent / "blend"
+    assert command("verify", str(blend)) == 0
+    assert "the weights and stack.npz applied to the inputs differ" in capsys.readouterr().out
+    facts, level = json.loads((blend / "blend.json").read_text()), blend / "stack.npz"
+    assert facts["shipped_method"] == facts["table"][-1]["method"] == "views"
+    with np.load(level) as arrays:
+        np.savez(level, **dict(arrays) | {array: 2 * arrays[array] + 1})
     facts["outputs"]["stack.npz"] = sha256_file(level)
     del facts["facts_sha256"]
     (blend / "blend.json").write_text(json.dumps(facts))
