@@ -193,11 +193,7 @@ class BlendOptions:
         Flag("ship a second level, a regression that corrects the blended poses; when unset, cross-validation chooses"),
     ] = None
     views: Annotated[
-        bool,
-        Flag(
-            "fuse poses with those of other cameras at the same take and frame, by the names of the images; the result "
-            "is no longer monocular, which a competition's rules may forbid"
-        ),
+        bool, Flag("fuse poses with those of other cameras at the same take and frame, which rules may forbid")
     ] = False
     files: Annotated[tuple[Path, ...] | None, Flag("submission files to blend instead of runs", metavar="CSV")] = None
     shares: Annotated[
@@ -300,7 +296,5 @@ class ReproduceOptions:
 class BenchOptions:
     """Measure this implementation against baselines."""
 
-    only: Annotated[str | None, Flag("benchmarks to run, separated by commas; all when unset", metavar="NAME,...")] = (
-        None
-    )
+    only: Annotated[str | None, Flag("benchmarks to run, by commas; all when unset", metavar="NAME,...")] = None
     json: Annotated[Path | None, Flag("also write the results as JSON", metavar="FILE")] = None

@@ -137,16 +137,12 @@ def _describe_labels(facts: LabelFacts) -> dict[str, str]:
     }
     if facts.leg_order is not None:
         harmless = "; this is harmless" * (facts.leg_order > CLEAR_ORDER)
-        swapped = f"joints 1-3 are the left leg, as in the real competition{harmless}"
-        order = "as named" if facts.leg_order < 0 else swapped
+        left = f"joints 1-3 are the left leg, as in the real competition{harmless}"
+        order = "as named" if facts.leg_order < 0 else left
         texts["leg order"] = f"{order} (correlation {facts.leg_order:+.2f})"
-    by = (
-        f"{facts.instants:,} instants seen by several cameras, {facts.neighbours:,} pairs of neighbouring frames; "
-        "a reversed list, or cameras exchanged in all images, may not show"
-    )
-    unknown = (
-        "can't be verified: no cameras of one instant or neighbouring frames in the names, or another problem above"
-    )
+    by = f"{facts.instants:,} instants seen by several cameras, {facts.neighbours:,} pairs of neighbouring frames"
+    by += "; a reversed list, or cameras exchanged in all images, may not show"
+    unknown = "can't be verified: names have no cameras of one instant or neighbouring frames, or see the problem above"
     texts |= {
         "order of the list": f"compared by {by}" if facts.instants or facts.neighbours else unknown,
         "joints outside the crop": outside,
