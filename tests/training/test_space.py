@@ -84,7 +84,7 @@ BAD = {
     "channels=30:34": "channels must be a positive multiple of 4, but got channels=30",
     "lr=-1:1": "lr must be above 0, but got lr=-1.0",
     "lr=1e-3": "expected a range, such as 1:2, or values, such as 1/2",
-    "lr=": "expected a range",
+    "lr=": "no range or values",
     "schedule=a:b": "expected different values, such as a/b",
     "schedule=cosine/cosine": "expected different values",
     "lr=1e-3/0.001": "--search lr=1e-3/0.001: expected different values",
@@ -93,8 +93,8 @@ BAD = {
     "channels": "--search channels: no range is declared for it: give one, such as channels=32:64",
     "depths=1/2": "--search depths: lists of values can't be searched",
     "epochs": "all trials have the same number of epochs",
-    "lr,lr": "expected different settings",
-    "": "expected different settings",
+    "lr,lr": "lr is there twice",
+    "": "a setting without a name",
 }
 
 
