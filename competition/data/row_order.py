@@ -49,6 +49,11 @@ class OrderFacts:
     reversals: tuple[str, ...]  # what else is in the order of the labels: the list, or each subject's part, reversed
 
     @property
+    def shuffled(self) -> bool:
+        """Whether poses of neighbouring frames are unlike each other."""
+        return self.instants < CONFIRMED and self.change is not None and self.change >= SHUFFLED
+
+    @property
     def continuous(self) -> bool:
         """Whether neighbouring frames confirm the order."""
         return self.change is not None and self.change < SHUFFLED and len(self.jumps) <= JUMPS * self.neighbours
@@ -104,10 +109,12 @@ def find_order_faults(path: Path, images: Sequence[str], facts: OrderFacts) -> t
         certain = len(facts.wrong_instants) > max(1, FEW * facts.instants) and sure
         return ([fault], []) if certain else ([], [fault])
     if facts.blocks or facts.exchanges:
-        return _find_block_faults(path, facts, fix, places)
+        problems, doubts = _find_block_faults(path, facts, fix, places)
+        if problems or not facts.shuffled:
+            return problems, doubts
     if facts.instants >= CONFIRMED:  # neighbouring frames of a subset may be far apart in time
         return [], []
-    if facts.change is not None and facts.change >= SHUFFLED:
+    if facts.change is not None and facts.shuffled:
         what = f"{ORDER}: poses change between neighbouring frames {facts.change:.0%} as much as"
         return [Fault(path, f"{what} between any frames of a sequence", fix)], []
     if len(facts.jumps) > JUMPS * facts.neighbours:
