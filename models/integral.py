@@ -20,7 +20,7 @@ from models.recipes import Integral
 Channels: TypeAlias = tuple[float, float, float]  # red, green, blue
 DECONVOLUTIONS = 3  # each doubles the resolution: 8x8 to 64x64 for images of 256 pixels
 STRIDE = 4 * 2**DECONVOLUTIONS  # of the backbone's features, in pixels: the volume is a quarter as wide as the image
-SMALLEST = 1e-12  # probability whose logarithm is taken
+SMALLEST = 1e-12  # is added to probabilities before the logarithm
 SCORE_STD = 0.1  # of the initial score weights: joints start near the centre, and gradients reach the backbone
 
 
@@ -99,7 +99,7 @@ def cross_entropy(marginal: Tensor, positions: Tensor, sigma: float) -> Tensor:
     """Return the mean cross-entropy of marginals [B,J,N] and normalised Gaussians around positions [B,J], in voxels."""
     index = torch.arange(marginal.shape[2], dtype=positions.dtype, device=positions.device)
     expected = torch.softmax(-0.5 * ((index - positions[..., None]) / sigma) ** 2, 2)
-    return -(expected * marginal.clamp(min=SMALLEST).log()).sum(2).mean()
+    return -(expected * (marginal + SMALLEST).log()).sum(2).mean()
 
 
 def expectation_mm(marginals: tuple[Tensor, ...], cube_mm: float) -> Tensor:

@@ -30,7 +30,7 @@ from competition.common.files import AnyPath, to_path
 from competition.common.pose_csv import Poses
 from competition.common.records import to_json
 from competition.data.dataset import Dataset
-from competition.data.views import Views
+from competition.data.views import Views, predicted_views
 from competition.runs.blends import Blend, check_folder, write_blend
 from competition.runs.candidates import Candidate
 from competition.runs.provenance import Provenance
@@ -40,6 +40,7 @@ NOT_MONOCULAR: Final = (
     "poses of other cameras at the same instant are used: the result is no longer monocular, and a competition's rules "
     "decide whether it is allowed"
 )
+FEWER: Final = 0.9  # other cameras out of fold, relative to the test set
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +98,7 @@ def blend(
         true_mm=joined.true_mm,
         subjects=None if subjects is None else np.asarray(subjects)[place],
         sequences=None if sequences is None else np.asarray(sequences)[place],
-        views=None if views is None else views[0].take(place),
+        views=None if views is None else predicted_views(*views, place),
         seed=seed,
         sampler=sampler,
     )
@@ -111,13 +112,12 @@ def blend(
         "submission.csv.gz": shipped.fitted.apply_with(joined.test_mm, None if views is None else views[1]),
     }
     files = {"study.journal": journal(_studies(results)), **shipped.fitted.files(joined.names)}
-    facts = replace(describe(problem, plan, results), members=joined.errors)
-    notes = (*joined.notes, *_notes(problem, plan, facts))
-    facts = replace(facts, provenance=provenance, inputs=joined.inputs, seconds=round(time.perf_counter() - started, 3))
+    facts = replace(describe(problem, plan, results), members=joined.errors, provenance=provenance)
+    notes = (*joined.notes, *_notes(problem, plan, facts, views))
+    facts = replace(facts, inputs=joined.inputs, seconds=round(time.perf_counter() - started, 3))
     facts = write_blend(out, facts, test_id=joined.test_id, poses=poses, files=files, submissions=submissions)
-    return BlendResult(
-        submission=out / "submission.csv.gz", record=facts, weights=_weights(shipped.fitted), notes=notes
-    )
+    weights = _weights(shipped.fitted)
+    return BlendResult(submission=out / "submission.csv.gz", record=facts, weights=weights, notes=notes)
 
 
 def blend_dataset(
@@ -149,12 +149,18 @@ def blend_dataset(
     )  # fmt: skip
 
 
-def _notes(problem: Problem, plan: Plan, facts: Blend) -> list[str]:
+def _notes(problem: Problem, plan: Plan, facts: Blend, views: tuple[Views, Views] | None) -> list[str]:
     """Return what ships and why, its gain, and how many rows were searched, one line each."""
     ships = plan.ships_as if plan.ships_as in ("mean", "best single") else facts.shipped
     notes = [f"submission.csv.gz is the {ships}: {facts.why}", *notes_on_gain(facts, plan)]
     if plan.views:
         notes.append(NOT_MONOCULAR)
+    if problem.views is not None and views is not None:
+        own, test = problem.views.others().mean(), views[1].others().mean()
+        if own < FEWER * test:
+            notes.append(
+                f"{own:.1f} other cameras per out-of-fold image, {test:.1f} per test image: weights may not fit"
+            )
     if problem.thinned is not problem:
         notes.append(
             f"weights searched on {problem.thinned.rows} of {problem.rows} rows, from all sequences; errors are over "

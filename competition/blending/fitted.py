@@ -115,3 +115,17 @@ class Median(Fitted):
 
     def joint_errors(self, problem: Problem) -> Float64:
         return weights.median_errors(problem.residual)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Corrected(Fitted):
+    """A blend whose poses are changed further."""
+
+    beneath: Fitted
+
+    @property
+    def excess_mm(self) -> float:  # type: ignore[override]  # a variable in the base class
+        return self.beneath.excess_mm
+
+    def axis_errors(self, problem: Problem) -> Float64:
+        return np.asarray(np.abs(self.residual(problem)).mean(axis=(0, 2)))

@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import scipy.linalg
 
-from competition.blending.fitted import Fitted, Weights
+from competition.blending.fitted import Corrected, Fitted, Weights
 from competition.blending.problem import Problem, assign_folds, choose_rows
 from competition.common.arrays import Bools, Float64, Floats, Int64
 from competition.common.geometry import mirror_pose_mm
@@ -44,15 +44,11 @@ TINY: Final = 1e-9  # relative; inputs that are always 0, such as the root's, ge
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Stacked(Fitted):
+class Stacked(Corrected):
     """A weighted blend with a correction."""
 
     beneath: Weights
     level: SecondLevel
-
-    @property
-    def excess_mm(self) -> float:  # type: ignore[override]  # a variable in the base class
-        return self.beneath.excess_mm
 
     def apply(self, pose_mm: Float64) -> Float64:
         return self.level.correct(self.beneath.apply(pose_mm), pose_mm)
@@ -60,9 +56,6 @@ class Stacked(Fitted):
     def residual(self, problem: Problem) -> Floats:
         parts = np.array_split(np.arange(problem.rows), -(-problem.rows // CHUNK_ROWS))
         return np.concatenate([Fitted.residual(self, problem.take(rows)) for rows in parts], axis=2)
-
-    def axis_errors(self, problem: Problem) -> Float64:
-        return np.asarray(np.abs(self.residual(problem)).mean(axis=(0, 2)))
 
     def files(self, names: Sequence[str]) -> dict[str, bytes]:
         return {**self.beneath.files(names), FILE: self.level.to_npz(names)}

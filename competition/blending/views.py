@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from competition.blending.fitted import Fitted
+from competition.blending.fitted import Corrected, Fitted
 from competition.blending.problem import Problem, choose_rows
 from competition.blending.stack import ROWS as LEVEL_ROWS
 from competition.blending.stack import Stacked, fit_level
@@ -29,15 +29,10 @@ ROWS: Final = 1500  # by which depth and scale are chosen
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Viewed(Fitted):
+class Viewed(Corrected):
     """A blend whose poses are fused with those of other cameras."""
 
-    beneath: Fitted
     fusion: Fusion
-
-    @property
-    def excess_mm(self) -> float:  # type: ignore[override]  # a variable in the base class
-        return self.beneath.excess_mm
 
     def apply(self, pose_mm: Float64) -> Float64:
         return self.beneath.apply(pose_mm)
@@ -52,9 +47,6 @@ class Viewed(Fitted):
         fused_mm = self.fusion.apply(_poses(problem, self.beneath), problem.views)
         return (fused_mm - problem.true_mm).transpose(1, 2, 0)
 
-    def axis_errors(self, problem: Problem) -> Float64:
-        return np.asarray(np.abs(self.residual(problem)).mean(axis=(0, 2)))
-
     def files(self, names: Sequence[str]) -> dict[str, bytes]:
         level = self.beneath.level if isinstance(self.beneath, Stacked) else None
         return {**self.beneath.files(names), FILE: fusion_npz(names, level, self.fusion)}
@@ -67,8 +59,8 @@ def fit(problem: Problem, beneath: Fitted) -> Viewed:
     assert part.views is not None
     own_mm = _poses(part, beneath)
     fusion = _choose(own_mm, part)
-    if isinstance(beneath, Stacked):
-        fused_mm, several = fusion.fuse(own_mm, part.views)
+    fused_mm, several = fusion.fuse(own_mm, part.views)
+    if isinstance(beneath, Stacked) and several.any():
         rows = np.flatnonzero(several)
         rows = rows[choose_rows(None if part.sequences is None else part.sequences[rows], len(rows), LEVEL_ROWS)]
         level = fit_level(fused_mm[rows], own_mm[None, rows], part.take(rows))

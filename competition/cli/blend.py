@@ -78,8 +78,8 @@ def blend_runs(options: BlendOptions, workspace: Workspace, out: Path) -> Path:
     dataset = Dataset(workspace.data)
     true = dataset.true
     runs = None if options.runs is None else options.runs.split(",")
-    if options.views or options.stack:
-        _check_out_of_fold(runs or _trained_runs(workspace), workspace)
+    if runs and (options.views or options.stack):
+        _check_out_of_fold(runs, workspace)
     found = candidates(workspace.submissions)
     now = hashes_now(dataset, None, [candidate.provenance for candidate in found])
     stale = {candidate.run for candidate in found if has_other_labels(candidate.provenance, now)}

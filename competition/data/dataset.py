@@ -41,9 +41,9 @@ class Dataset:
 
     @cached_property
     def views(self) -> tuple[Views, Views]:
-        """The cameras of the training and of the test images; the former may use as many others as the latter."""
+        """The cameras of the training and of the test images."""
         test = views_of(self.test.images, TEST_LIST)
-        return views_of(self.labels.images, TRAIN_LIST).limited_like(test), test
+        return views_of(self.labels.images, TRAIN_LIST), test
 
     @cached_property
     def images_sha256(self) -> str:

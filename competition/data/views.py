@@ -53,6 +53,15 @@ class Views:
         """Return the number of other cameras [N] whose images each image may use."""
         return np.asarray((self.usable_images() >= 0).sum(axis=1) - 1)
 
+    def most_shared(self, subject: int) -> int:
+        """Return the largest number of instants of a subject that have images of the same two cameras."""
+        rows = self.subject == subject
+        cameras = self.usable.shape[1]
+        shared = np.zeros((cameras, cameras), np.int64)
+        np.add.at(shared, self.camera[rows], self.images()[rows] >= 0)
+        np.fill_diagonal(shared, 0)
+        return int(shared.max())
+
     def limited_like(self, test: Views) -> Views:
         """Choose at random which other cameras each image may use: as many as images of `test` have, if there are."""
         random = generator(0, "views")
@@ -103,16 +112,25 @@ def views_of(images: Sequence[str], where: str) -> Views:
     if len(doubled := np.flatnonzero(kept != np.arange(len(parsed)))):
         raise _error(where, f"{images[doubled[0]]} and {images[kept[doubled[0]]]} have the same take, frame and camera")
     for number, name in enumerate(subjects):
-        rows = subject == number
-        shared = np.zeros((len(cameras), len(cameras)), np.int64)
-        np.add.at(shared, camera[rows], shown[rows] >= 0)  # instants
-        np.fill_diagonal(shared, 0)
-        if not shared.any():
+        shared = views.most_shared(number)
+        if not shared:
             raise _error(where, f"subject {name}: no take and frame has images of two cameras")
-        if shared.max() < LEAST_SHARED:
-            found = f"at most {shared.max()} of its takes and frames have images of the same two cameras"
+        if shared < LEAST_SHARED:
+            found = f"at most {shared} of its takes and frames have images of the same two cameras"
             raise _error(where, f"subject {name}: {found}, expected at least {LEAST_SHARED} to find their rotation")
     return views
+
+
+def predicted_views(train: Views, test: Views, rows: Intp) -> Views:
+    """Return the views of the training images that were predicted, which use as many other cameras as test images.
+
+    Raises UserError if too few of these images show the same instants.
+    """
+    predicted = train.take(rows)
+    if all(predicted.most_shared(subject) < LEAST_SHARED for subject in np.unique(predicted.subject)):
+        what = "--views: too few out-of-fold images show the same take and frame from two cameras"
+        raise UserError(what, fix="train on folds by subject or sequence, or blend without --views")
+    return predicted.limited_like(test)
 
 
 def _parse(image: str, where: str) -> ImageName:

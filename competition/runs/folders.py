@@ -91,7 +91,7 @@ def read_arrays(path: Path, *names: str) -> list[npt.NDArray[Any]]:
             return arrays
     except _DAMAGED as error:
         reason = " ".join(str(error).split())[:80]
-        raise RunError(f"{path}: expected an npz with arrays id and pose ({reason})") from None
+        raise RunError(f"{path}: expected an npz with arrays {', '.join(names)} ({reason})") from None
     raise RunError(f"{path}: more than {MAX_NPZ_BYTES >> 20} MiB when decompressed: too large for poses")
 
 

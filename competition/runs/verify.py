@@ -14,6 +14,7 @@ from competition.common.pose_csv import read_poses
 from competition.common.workspace import Workspace
 from competition.data.dataset import Dataset
 from competition.data.folds import read_folds
+from competition.data.views import predicted_views
 from competition.runs.blends import Blend, has_changed, is_blend, read_blend, read_weights
 from competition.runs.candidates import best_epoch, candidates_of, read_test_poses
 from competition.runs.folders import fold_folders, read_valid, valid_file
@@ -183,8 +184,8 @@ def _blend_again(
         test_mm = level.correct(test_mm, np.array(test))
         own_mm = level.correct(own_mm, np.array([member_mm[rows] for member_mm in own]))
     if fusion is not None:
-        own_views, test_views = dataset.views
-        test_mm, own_mm = fusion.apply(test_mm, test_views), fusion.apply(own_mm, own_views.take(np.flatnonzero(rows)))
+        own_views = predicted_views(*dataset.views, np.flatnonzero(rows))
+        test_mm, own_mm = fusion.apply(test_mm, dataset.views[1]), fusion.apply(own_mm, own_views)
     scores = {"mpjpe_mean": mean_mm[rows], "mpjpe_blend_in_sample": own_mm}
     return test_mm, {key: mpjpe(pose_mm, labels.pose_mm[rows]) for key, pose_mm in scores.items()}
 

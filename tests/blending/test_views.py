@@ -16,7 +16,7 @@ from competition.common.errors import RunError, UserError
 from competition.common.geometry import mirror_pose_mm
 from competition.common.metrics import mpjpe
 from competition.common.pose_csv import Poses, read_poses
-from competition.data.views import views_of
+from competition.data.views import predicted_views, views_of
 from competition.runs.candidates import candidates
 from competition.runs.fusion import Fusion, align, fusion_npz, read_fusion, rotations, sources
 from competition.runs.second_level import SecondLevel
@@ -302,7 +302,7 @@ def test_it_ships_and_is_recorded(scene: Scene, tmp_path: Path):
             tmp_path / "runs", name, np.arange(1, ROWS + 1), scene.member_mm[member], test.member_mm[member].round(3)
         )
     true = Poses(np.arange(1, ROWS + 1), scene.true_mm)
-    views = scene.views.limited_like(test.views), test.views
+    views = scene.views, test.views
     result = blend(candidates(tmp_path / "runs"), true, TEST_IDS, tmp_path / "out", views=views, **GROUPS)
     record, plain = result.record, blend(candidates(tmp_path / "runs"), true, TEST_IDS, tmp_path / "plain", **GROUPS)
     assert (record.shipped, record.shipped_method, record.shipped_row) == ("blend", "views", "views")
@@ -326,6 +326,32 @@ def test_it_ships_and_is_recorded(scene: Scene, tmp_path: Path):
     np.testing.assert_allclose(poses["out"], fusion.apply(beneath_mm, test.views), atol=0.00051)
     np.testing.assert_allclose(poses["out"][9:], beneath_mm[9:], atol=0.00051)  # nobody else sees these
     assert len(poses["out"]) == TEST_ROWS
+
+
+def test_only_predicted_images_are_other_cameras():
+    train, test = views_of(TRAIN, ""), views_of(names(["S9"], 4), "")
+    assert predicted_views(train, test, np.arange(ROWS)).others().tolist() == [2] * ROWS
+    half = np.flatnonzero(train.camera != 2)
+    assert predicted_views(train, test, half).others().tolist() == [1] * len(half)
+    with pytest.raises(UserError, match="too few out-of-fold images"):
+        predicted_views(train, test, np.flatnonzero(train.camera == 1))
+
+
+def test_fewer_cameras_out_of_fold_than_in_the_test_set_are_noted(scene: Scene, tmp_path: Path):
+    test = Scene(TEST, seed=1)
+    kept = np.flatnonzero((scene.views.camera == 0) | ((scene.views.camera == 1) & (scene.views.instant % 2 == 0)))
+    for member, name in enumerate("abc"):
+        write_run(tmp_path / "runs", name, kept + 1, scene.member_mm[member][kept], test.member_mm[member].round(3))
+    true = Poses(np.arange(1, ROWS + 1), scene.true_mm)
+    found = candidates(tmp_path / "runs")
+    result = blend(found, true, TEST_IDS, tmp_path / "out", views=(scene.views, test.views), **GROUPS)
+    assert [note for note in result.notes if "other cameras per out-of-fold image" in note]
+
+
+def test_images_without_other_cameras_keep_their_poses(problem: Problem):
+    alone = problem.take(np.flatnonzero(problem.views.camera == 0))
+    viewed = alone.fit(with_views(STACK).method)
+    np.testing.assert_allclose(viewed.residual(alone), viewed.beneath.residual(alone), atol=1e-3)
 
 
 def test_a_median_cannot_lie_beneath():

@@ -153,6 +153,19 @@ def test_lists_with_exchanged_parts_or_cameras_are_rejected(film: Set, name: str
     assert np.mean([instant in instants for instant in found]) > 0.9
 
 
+@pytest.mark.parametrize("within", [lambda name: "", lambda name: name[:2]])
+def test_a_shuffled_list_of_one_camera_is_an_error_although_people_sit_unlike_the_names(
+    film: Set, within: Callable[[str], str]
+):
+    names, pose_mm = SETS["one camera"](film)
+    shuffled = sorted(range(len(names)), key=lambda row: (within(names[row]), crc32(names[row].encode())))
+    order = np.empty(len(names), int)
+    order[sorted(range(len(names)), key=lambda row: (within(names[row]), row))] = shuffled
+    problems, _ = faults(names, pose_mm[order])
+    assert len(problems) == 1
+    assert "in another order than train.h5" in problems[0].what
+
+
 @pytest.mark.parametrize("kind", SETS)
 def test_lists_in_order_pass(film: Set, kind: str):
     assert faults(*SETS[kind](film)) == ([], [])
