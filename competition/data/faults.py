@@ -20,7 +20,6 @@ SMALLEST_PX = 8.0  # of the longer side of the joints' box; normalised positions
 OUTSIDE_SHARE = 0.2  # largest share of joints outside the image; crops are made around the joints
 BOX_SHARE = 228 / 256  # of the image's side that the longer side of the joints' box has: crops are the box and a margin
 MIDDLE_PX = (IMAGE_PX - 1) / 2
-NEAR_SIDE = 0.02  # of an image's side to a usual one
 SCALE_TOLERANCE = 0.06  # of the image's side
 FEW = 0.01  # share; fewer labels that contradict others are single mistakes, more are a fault of the whole file
 FEW_ROWS = 2
@@ -154,11 +153,7 @@ def find_pixel_faults(path: Path, pose2d_px: Floats, side_px: int) -> list[Fault
 
 def _factor(side_px: int, side: float) -> str:
     """Return the factor that turns pixels of images with a side of about `side` into those of `side_px`."""
-    if side < SMALLEST_PX:
-        return str(side_px)
-    usual = min((64, 128, 192, 200, 224, 250, 288, 299, 300, 320, 368, 384, 400, 448, 480, 500, 512, 600, 640, 720, 800,
-                 960, 1000, 1002, 1024, 1080, 1280, 1920, 2048), key=lambda one: abs(one / side - 1))  # fmt: skip
-    return f"{side_px}/{usual if abs(usual / side - 1) < NEAR_SIDE else f'{side:.0f}'} (by your images' side)"
+    return str(side_px) if side < SMALLEST_PX else f"{side_px}/(the side of your images, about {side:.0f} px)"
 
 
 def guess_side(pose2d_px: Floats) -> float | None:

@@ -52,7 +52,8 @@ def _scores(evidence: Evidence, blends: dict[str, Blend]) -> dict[object, float]
     for name, blend in blends.items():
         in_sample = {row.method: row.mpjpe_in_sample for row in blend.table}
         files = {blend.shipped_row: "submission.csv.gz", **FILES}
-        files.setdefault("optuna" if "coordinate" not in in_sample else "", FILES["coordinate"])
+        if "coordinate" not in in_sample:
+            files.setdefault("optuna", FILES["coordinate"])
         best = next((row for row in evidence.board if f"{row.name}:{row.best_epoch}" == blend.best_single), None)
         if best is not None and best.all is not None:
             found[_same(blend, "best single", in_sample.get("best single"))] = best.all
