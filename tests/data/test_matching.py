@@ -94,10 +94,10 @@ BAD: dict[str, tuple[Damage, str]] = {
     "thorax instead of neck": (both(*[as_((*range(9), 8, *range(10, 17)))] * 2), "Thorax and Neck/Nose are one point"),
     "from below": (both(*[as_(range(16, -1, -1))] * 2), SKELETON),
     "rows of 2D": (change_labels("pose2d", MIXED), r"pose3d don't match pose2d \(\d+, the first is Id 3[6-9]\)"),
-    "pixels of 64": (change_labels("pose2d", times(0.25, 0.25)), r"images of about 64 px.*multiply pose2d by 256/\(the side of your images, about 64 px\)"),
+    "pixels of 64": (change_labels("pose2d", times(0.25, 0.25)), r"multiply pose2d by 256/\(.*, about 64 px\)"),
     "pixels of 224": (change_labels("pose2d", times(0.875, 0.875)), r"multiply pose2d by 256/\(.*about 22[345] px\)"),
     "pixels of 288": (change_labels("pose2d", times(1.125, 1.125)), "of about 288 px"),
-    "pixels of 512": (change_labels("pose2d", times(2, 2)), "outside the image, .* about 51[123] px: .* 256/512 "),
+    "pixels of 512": (change_labels("pose2d", times(2, 2)), r"outside the image.*256/\(.*about 51[123] px\)"),
     "pixels of 0 to 1": (change_labels("pose2d", times(1 / 256, 1 / 256)), r"than 8 px.*: multiply pose2d by 256:"),
 } | {
     f"order of {name}": (both(as_(order), as_(order)), rf"{SKELETON}.*in the order of {re.escape(name)}\?")
