@@ -76,7 +76,8 @@ def make_plan(problem: Problem, method: Method, granularity: str, stack: bool | 
     if problem.views is None:
         return plan
     why = plan.why.removeprefix(f"{plan.ships}, ")
-    return replace(plan, views=True, why=f"other cameras, as requested, on top of the {plan.ships} ({why})")
+    beneath = "second level" if plan.ships == STACK else plan.ships
+    return replace(plan, views=True, why=f"other cameras, as requested, on top of the {beneath} ({why})")
 
 
 def _choose(problem: Problem, method: Method, granularity: str, stack: bool | None) -> Plan:

@@ -22,6 +22,7 @@ ENDS = 0.02  # share of sequences that jump in their middle rather than at their
 SITTING, STANDING = ("Sitting", "SittingDown"), ("Walking", "WalkTogether", "WalkDog", "Walk")
 SAT = 0.75  # median height of the hips above the feet, relative to the legs: .2 to .55 of sitting people, .9 of others
 LEAST_POSES = 20  # to judge
+CHUNK = 20_000  # rows, which bounds the memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,11 +93,11 @@ def _jumps(pose_mm: Floats, near: Intp, sequences: Sequence[Intp]) -> tuple[tupl
     last = np.array([rows[-1] for rows in sequences])
     following = last + step
     inside = (following >= 0) & (following < len(pose_mm))
-    change_mm = _change_mm(pose_mm, near[:, 0], near[:, 1])
+    change_mm = distance_mm(pose_mm, near[:, 0], near[:, 1])
     usual_mm = float(np.median(change_mm))
     if usual_mm > JUMP_MM / 2:  # no film
         return (), False
-    across_mm = _change_mm(pose_mm, last[inside], following[inside])
+    across_mm = distance_mm(pose_mm, last[inside], following[inside])
     smooth = int((across_mm < SMOOTH * usual_mm).sum())
     linked = near[:-1, 1] == near[1:, 0]
     before = np.concatenate([[0.0], np.where(linked, change_mm[:-1], 0)])
@@ -126,11 +127,10 @@ def _hip_height(pose_mm: Floats) -> Floats:
     return np.asarray(height_mm / np.maximum(legs_mm, 1))
 
 
-def _change_mm(pose_mm: Floats, rows: Intp, others: Intp) -> Floats:
-    """Return the mean distance of the joints [P] between poses of two rows."""
-    parts = [np.zeros(0)]
-    for i in range(0, len(rows), 20_000):
-        parts.append(
-            np.linalg.norm(pose_mm[rows[i : i + 20_000]] - pose_mm[others[i : i + 20_000]], axis=2).mean(axis=1)
-        )
+def distance_mm(pose_mm: Floats, rows: Intp, *others: Intp) -> Floats:
+    """Return the mean distance [P] of the joints between poses of two rows, or of a row and the mean of others."""
+    parts = [np.zeros(0, pose_mm.dtype)]
+    for i in range(0, len(rows), CHUNK):
+        here, *there = (pose_mm[part[i : i + CHUNK]] for part in (rows, *others))
+        parts.append(np.linalg.norm(here - np.mean(there, axis=0), axis=2).mean(axis=1))
     return np.concatenate(parts)

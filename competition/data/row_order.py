@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from competition.common.arrays import Bools, Float64, Floats, Intp
-from competition.data.blocks import BlockFacts, block_facts
+from competition.data.blocks import CHUNK, BlockFacts, block_facts, distance_mm
 from competition.data.faults import Fault
 from competition.data.names import ImageName
 from competition.data.viewpoints import Exchange, find_exchanges
@@ -31,7 +31,6 @@ JUMP_MM = 50.0  # mean distance of a pose from the middle between its neighbours
 JUMPS = 0.03  # share of jumps that isn't explained by single mistakes
 LEAST_NEIGHBOURS = 20  # to judge
 _ANCHORS = (0, 3, 10, 13)  # joints whose distances from all joints determine a pose
-_CHUNK = 20_000  # rows, which bounds the memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +132,7 @@ def _find_block_faults(
     if facts.exchanges:
         sure = [one for one in facts.exchanges if one.certain and len(one.rows) > max(1, FEW * one.instants)]
         most = max(sure or facts.exchanges, key=lambda one: len(one.rows))
-        cameras = ", ".join(f"{camera} is turned like {other}" for camera, other in sorted(most.cameras.items()))
+        cameras = ", ".join(f"{camera} has the viewpoint of {other}" for camera, other in sorted(most.cameras.items()))
         rows = sorted({row for one in sure or facts.exchanges for row in one.rows})
         what = f"{ORDER}: the poses of cameras are exchanged (in {most.subject}, {cameras})"
         advice = "exchange the names of these cameras in the list, or their rows in train.h5"
@@ -145,7 +144,7 @@ def _find_block_faults(
         many = len(blocks.strangers) > max(1, FEW * facts.rows)
         (problems if many and (blocks.divided or blocks.moved_ends or blocks.upright) else doubts).append(fault)
     elif blocks.moved_ends and not facts.exchanges:
-        what = f"{ORDER}: poses jump within sequences and continue across their ends"
+        what = f"{ORDER}: poses jump within sequences and continue across their ends (parts exchanged?)"
         problems.append(Fault(path, what, fix, places(blocks.moved_ends)))
     elif blocks.upright:
         what = "in another order than train.h5? people sit or stand unlike the names of the actions"
@@ -184,8 +183,8 @@ def _are_different(pose_mm: Floats, rows: Intp, others: Intp) -> Bools:
 def _differences_mm(pose_mm: Floats, rows: Intp, others: Intp) -> Float64:
     """Return the mean difference [P] of the joints' distances from each other between the poses of two rows."""
     parts = [np.zeros(0)]
-    for i in range(0, len(rows), _CHUNK):
-        a, b = (_distances_mm(pose_mm[part[i : i + _CHUNK]]) for part in (rows, others))
+    for i in range(0, len(rows), CHUNK):
+        a, b = (_distances_mm(pose_mm[part[i : i + CHUNK]]) for part in (rows, others))
         parts.append(np.abs(a - b).mean(axis=0, dtype=np.float64))
     return np.concatenate(parts)
 
@@ -219,19 +218,10 @@ def _continuity(pose_mm: Floats, near: Intp, sequences: list[Intp]) -> tuple[flo
     used = [rows for rows in sequences if is_near[rows].any()]
     any_rows = np.concatenate([np.stack([rows, generator.permutation(rows)], axis=1) for rows in used])
     any_rows = any_rows[any_rows[:, 0] != any_rows[:, 1]]
-    change = _distance_mm(pose_mm, near[:, 0], near[:, 1])
-    usual = float(np.median(_distance_mm(pose_mm, any_rows[:, 0], any_rows[:, 1])))
+    change = distance_mm(pose_mm, near[:, 0], near[:, 1])
+    usual = float(np.median(distance_mm(pose_mm, any_rows[:, 0], any_rows[:, 1])))
     triples = np.flatnonzero(near[:-1, 1] == near[1:, 0])
     before, here, after = near[triples, 0], near[triples, 1], near[triples + 1, 1]
-    off_mm = _distance_mm(pose_mm, here, before, after)
-    jumps = here[(off_mm > JUMP_MM) & (off_mm > 2 * _distance_mm(pose_mm, before, after))]
+    off_mm = distance_mm(pose_mm, here, before, after)
+    jumps = here[(off_mm > JUMP_MM) & (off_mm > 2 * distance_mm(pose_mm, before, after))]
     return (float(np.median(change)) / usual if usual > JUMP_MM / 2 else None), tuple(np.sort(jumps).tolist())
-
-
-def _distance_mm(pose_mm: Floats, rows: Intp, *others: Intp) -> Floats:
-    """Return the mean distance [P] of the joints between poses of two rows, or of a row and the mean of others."""
-    parts = [np.zeros(0, pose_mm.dtype)]
-    for i in range(0, len(rows), _CHUNK):
-        here, *there = (pose_mm[part[i : i + _CHUNK]] for part in (rows, *others))
-        parts.append(np.linalg.norm(here - np.mean(there, axis=0), axis=2).mean(axis=1))
-    return np.concatenate(parts)
