@@ -97,6 +97,14 @@ def test_an_error_that_depends_on_the_posture_is_corrected(problem: Problem):
     assert errors[0] < 0.7 * min(errors[1:])
 
 
+def test_a_scaled_correction_moves_poses_by_a_share(problem: Problem):
+    level = problem.fit(STACK.method.quick()).level
+    assert np.abs(level.response_mm).max() > 0
+    pose_mm = problem.poses()
+    whole, half = (one.correct(pose_mm[0], pose_mm) - pose_mm[0] for one in (level, level.scaled(0.5)))
+    np.testing.assert_allclose(half, whole / 2, atol=1e-9)
+
+
 def test_rows_with_gross_errors_count_little(problem: Problem):
     clean = problem.fit(STACK.method.quick()).joint_errors(problem).mean()
     random = np.random.default_rng(0)

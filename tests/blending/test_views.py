@@ -333,6 +333,9 @@ def test_only_predicted_images_are_other_cameras():
     assert predicted_views(train, test, np.arange(ROWS)).others().tolist() == [2] * ROWS
     half = np.flatnonzero(train.camera != 2)
     assert predicted_views(train, test, half).others().tolist() == [1] * len(half)
+    pairs = views_of([name for name in TRAIN if "cam2" not in name], "")  # test images with one other camera
+    assert predicted_views(train, pairs, np.arange(ROWS)).others().tolist() == [1] * ROWS
+    assert predicted_views(train, pairs, half).others().tolist() == [1] * len(half)
     with pytest.raises(UserError, match="too few out-of-fold images"):
         predicted_views(train, test, np.flatnonzero(train.camera == 1))
 

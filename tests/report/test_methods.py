@@ -50,7 +50,7 @@ def runs(run: Path) -> Path:
     for file, mm in (
         ("blend/submission.csv.gz", 35.5), ("blend/submission_coordinate.csv.gz", 47.25),
         ("blend-exact/submission_mean.csv.gz", 49.75), ("blend-exact/submission.csv.gz", 46.5),
-        ("3dhg-small/submission.csv.gz", 52.5),
+        ("3dhg-small/submission.csv.gz", 52.5), ("others/submission_coordinate.csv.gz", 45.125),
     ):  # fmt: skip
         score(run.parent, file, mm)
     return run.parent
@@ -75,6 +75,7 @@ def test_scores_are_those_of_files_with_the_same_poses(data: Path, runs: Path):
     assert others["best single"] == 52.5
     assert others["mean"] is None  # other members have the same error in sample
     assert others["exact (ships)"] is None
+    assert others["optuna"] == 45.125  # it has weights per coordinate
     assert found["Methods of blend-exact, MPJPE in mm"]["exact (ships)"][-1] == 46.5
 
 

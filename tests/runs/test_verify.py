@@ -12,6 +12,7 @@ from competition.cli.main import main
 from competition.common.files import sha256_file, sha256_lines
 from competition.common.pose_csv import read_poses, write_poses
 from competition.data.labels import read_labels
+from competition.data.views import Views
 from tests.helpers import TINY, Command
 
 
@@ -113,6 +114,7 @@ def test_other_cameras_are_applied_again(
     shutil.copy(run / "fold0/test_epoch01.csv.gz", mate)
     for module in ("data.views", "runs.fusion"):
         monkeypatch.setattr(f"competition.{module}.LEAST_SHARED", 1)  # the test set is small
+    monkeypatch.setattr(Views, "others", lambda views: np.ones(len(views.instant), int))  # of the test images
     assert command("blend", "--stack", "--views") == 0
     assert "no longer monocular" in capsys.readouterr().out
     blend = run.parent / "blend"
