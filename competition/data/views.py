@@ -74,7 +74,7 @@ class Views:
             subject=self.subject,
             instant=self.instant,
             camera=self.camera,
-            usable=order.argsort(axis=1).argsort(axis=1) <= limit[:, None],
+            usable=self.usable & (order.argsort(axis=1).argsort(axis=1) <= limit[:, None]),
         )
 
 

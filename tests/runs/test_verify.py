@@ -114,7 +114,6 @@ def test_other_cameras_are_applied_again(
     shutil.copy(run / "fold0/test_epoch01.csv.gz", mate)
     for module in ("data.views", "runs.fusion"):
         monkeypatch.setattr(f"competition.{module}.LEAST_SHARED", 1)  # the test set is small
-    monkeypatch.setattr(Views, "others", lambda views: np.ones(len(views.instant), int))  # of the test images
     assert command("blend", "--stack", "--views") == 0
     assert "no longer monocular" in capsys.readouterr().out
     blend = run.parent / "blend"
@@ -129,6 +128,18 @@ def test_other_cameras_are_applied_again(
     (blend / "blend.json").write_text(json.dumps(facts))
     assert command("verify", str(blend)) == 2
     assert "wrong: " in capsys.readouterr().out
+
+
+def test_training_images_use_as_many_other_cameras_as_test_images_have(
+    command: Command, run: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for module in ("data.views", "runs.fusion"):
+        monkeypatch.setattr(f"competition.{module}.LEAST_SHARED", 1)
+    monkeypatch.setattr(Views, "others", lambda views: np.zeros(len(views.instant), int))  # of the test images
+    assert command("blend", "--views", "--granularity", "coordinate") == 0
+    facts = {row["method"]: row for row in json.loads((run.parent / "blend/blend.json").read_text())["table"]}
+    assert facts["views"]["mpjpe_in_sample"] == pytest.approx(facts["optuna"]["mpjpe_in_sample"], abs=1e-3)
+    assert command("verify", str(run.parent / "blend")) == 0
 
 
 @pytest.fixture(scope="module")
