@@ -10,7 +10,7 @@ import numpy as np
 import scipy.optimize
 
 from competition.bench.measure import Row, lower_is_better, time_both
-from competition.bench.simulator import LEVELS, simulate
+from competition.bench.simulator import CAMERAS, LEVELS, simulate, simulate_views
 from competition.blending import weights
 from competition.blending.fitted import Fitted, Weights
 from competition.blending.gate import MEAN, Gate, NestedGain, Option
@@ -124,6 +124,11 @@ def stacked() -> list[Row]:
     return [_claims("blend-stack-claim", [_draw(1600, 40, seed, stack=True) for seed in range(100)])]
 
 
+def other_cameras() -> list[Row]:
+    """Compare the gain that a blend with other cameras reports with its gain on unseen sequences."""
+    return [_claims("blend-views-claim", [_draw_views(1600, 40, seed) for seed in range(100)])]
+
+
 def _claims(name: str, draws: Sequence[Draw]) -> Row:
     """Count the reported gains that are within two standard errors of the true ones."""
     z = np.array([(draw.nested_gain.gain_mm - draw.chosen_mm) / draw.nested_gain.gain_se_mm for draw in draws])
@@ -181,6 +186,18 @@ def _draw(rows: int, sequences: int, seed: int, levels: Sequence[float] | None =
     mean, exact, chosen, shipped = (float(fits[option].joint_errors(unseen).mean()) for option in options)
     single = float(unseen.single_mm.min())
     return Draw(nested_gain, mean, mean - exact, mean - chosen, mean - shipped, single)
+
+
+def _draw_views(rows: int, sequences: int, seed: int) -> Draw:
+    """Draw as `_draw` does, with other cameras on top of what ships without them, and whole subjects held out."""
+    seen = simulate_views(rows, members=MEMBERS, sequences=sequences, seed=seed)
+    unseen = simulate_views(FRESH, members=MEMBERS, sequences=FRESH // CAMERAS, seed=seed, draw=1).problem
+    gate = Gate(seen.problem, seen.subject, stack=True)
+    beneath = shipped_option(gate.choose())
+    nested_gain = gate.evaluate_views(beneath, chosen=True)
+    options = (MEAN, Option(Exact()), nested_gain.option)
+    mean, exact, views = (float(fit_option(seen.problem, option).joint_errors(unseen).mean()) for option in options)
+    return Draw(nested_gain, mean, mean - exact, mean - views, mean - views, float(unseen.single_mm.min()))
 
 
 def fit_option(problem: Problem, option: Option) -> Fitted:

@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from competition.blending.problem import Problem
-from competition.common.arrays import Float32, Intp
+from competition.common.arrays import Float32, Float64, Intp
 from competition.common.seeds import generator
 from competition.common.skeleton import PARENTS
+from competition.data.views import Views
 
 JOINT_MM = np.array([0, 30, 60, 80, 30, 60, 80, 40, 50, 60, 70, 55, 85, 110, 55, 85, 110], np.float32)
 AXIS = np.array([0.6, 0.5, 1.1], np.float32)  # depth is hardest
@@ -25,6 +26,8 @@ FLIP = 0.02  # share of images in which a member mirrors the depth of a leg
 FRAMES = 40  # rows per sequence
 POSTURE = 48  # dimensions in which poses vary
 POSE_MM = 110  # standard deviation of a coordinate relative to its parent's
+CAMERAS = 4
+IN_ALL_VIEWS = 0.5  # share of the variance of an error that all cameras of an instant have in common
 
 
 class Simulated(NamedTuple):
@@ -33,12 +36,20 @@ class Simulated(NamedTuple):
     residual: Float32  # [17, 3, M, N] mm
     sequence: npt.NDArray[np.str_]  # [N]
     true_mm: Float32 | None = None  # [N, 17, 3]
+    views: Views | None = None
+
+    @property
+    def subject(self) -> npt.NDArray[np.str_]:
+        """The subject of each row, [N]."""
+        return np.array([name.partition("_")[0] for name in self.sequence])
 
     @property
     def problem(self) -> Problem:
         members = self.residual.shape[2]
         names = tuple(f"member:{index}" for index in range(members))
-        return Problem(residual=self.residual, names=names, true_mm=self.true_mm, sequences=self.sequence)
+        return Problem(
+            residual=self.residual, names=names, true_mm=self.true_mm, sequences=self.sequence, views=self.views
+        )
 
 
 def simulate(
@@ -89,3 +100,55 @@ def _poses(random: np.random.Generator, of_row: Intp) -> Float32:
     constant, single = random.standard_normal((2, len(of_row), POSTURE))
     posture = SEQUENCE**0.5 * constant[of_row] + (1 - SEQUENCE) ** 0.5 * single
     return np.tensordot(posture, mixing, axes=1).astype(np.float32)
+
+
+def simulate_views(
+    rows: int,
+    *,
+    members: int = 6,
+    sequences: int,
+    seed: int = 0,
+    draw: int = 0,
+    levels: Sequence[float] = LEVELS,
+) -> Simulated:
+    """Draw rows as `simulate` does, of CAMERAS cameras that show the same instants around each subject.
+
+    Errors, whose largest part lies along the depth of a camera, are partly the same in all views of an instant.
+    """
+    instants = rows // CAMERAS
+    *of_camera, common = (
+        simulate(
+            instants,
+            members=members,
+            sequences=sequences,
+            seed=seed,
+            draw=draw * (CAMERAS + 1) + part,
+            levels=levels,
+        )
+        for part in range(CAMERAS + 1)
+    )
+    assert common.true_mm is not None
+    subject = np.unique(common.subject, return_inverse=True)[1]
+    turns = _turns(generator(seed, "simulator", "cameras", draw), int(subject.max()) + 1)[subject]  # [n, C, 3, 3]
+    residual, true_mm = [], []
+    for camera, own in enumerate(of_camera):
+        turn = turns[:, camera]
+        in_all = np.einsum("nab,jbmn->jamn", turn, common.residual, optimize=True)
+        residual.append(np.float32(IN_ALL_VIEWS**0.5) * in_all + np.float32((1 - IN_ALL_VIEWS) ** 0.5) * own.residual)
+        true_mm.append(common.true_mm @ turn.swapaxes(1, 2))
+    views = Views(
+        subject=np.tile(subject, CAMERAS),
+        instant=np.tile(np.arange(instants), CAMERAS),
+        camera=np.repeat(np.arange(CAMERAS), instants),
+        usable=np.ones((instants * CAMERAS, CAMERAS), bool),
+    )
+    joined = np.ascontiguousarray(np.concatenate(residual, axis=3), np.float32)
+    poses_mm = np.concatenate(true_mm).astype(np.float32)
+    return Simulated(joined, np.tile(common.sequence, CAMERAS), poses_mm, views)
+
+
+def _turns(random: np.random.Generator, subjects: int) -> Float64:
+    """Draw rotations [subjects, CAMERAS, 3, 3] from the room's axes to those of cameras about 90 degrees apart."""
+    yaw = np.pi / 2 * np.arange(CAMERAS) + random.normal(0, 0.3, (subjects, CAMERAS))
+    cos, sin, zero = np.cos(yaw), np.sin(yaw), np.zeros_like(yaw)
+    return np.stack([cos, zero, sin, zero, zero + 1, zero, -sin, zero, cos], axis=-1).reshape(*yaw.shape, 3, 3)

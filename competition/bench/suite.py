@@ -15,6 +15,7 @@ BENCHMARKS: Final[dict[str, Benchmark]] = {
     "blend-quality": blending.quality,
     "blend-fresh": blending.fresh,
     "blend-stack": blending.stacked,
+    "blend-views": blending.other_cameras,
     "blend-unequal": blending.unequal,
     "train-2dhg-x1": engine.train_2d_x1,
     "train-2dhg-x2": engine.train_2d_x2,

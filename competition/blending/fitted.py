@@ -119,9 +119,16 @@ class Median(Fitted):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Corrected(Fitted):
-    """A blend whose poses are changed further."""
+    """A blend whose poses are changed further. Its residuals are computed once for every problem."""
 
     beneath: Fitted
+
+    @abstractmethod
+    def compute_residual(self, problem: Problem) -> Floats:
+        """Compute the blend's residuals [17, 3, N] in mm on the rows of a problem."""
+
+    def residual(self, problem: Problem) -> Floats:
+        return problem.residual_of(self)
 
     @property
     def excess_mm(self) -> float:  # type: ignore[override]  # a variable in the base class

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from competition.blending.weights import single_errors
-from competition.common.arrays import Float32, Float64, Int64, Intp
+from competition.common.arrays import Float32, Float64, Floats, Int64, Intp
 from competition.data.views import Views, concatenate_views
 
 S = TypeVar("S", bound=np.generic)
@@ -25,6 +25,13 @@ class Fits(Protocol[F]):
 
     def fit(self, problem: Problem) -> F:
         """Fit the method on the rows of a problem."""
+
+
+class Corrected(Protocol):
+    """A blend whose residuals take long to compute, as in `fitted`."""
+
+    def compute_residual(self, problem: Problem) -> Floats:
+        """Compute the blend's residuals [17, 3, N] in mm on the rows of a problem."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,6 +82,16 @@ class Problem:
 
     @cached_property
     def _fitted(self) -> dict[object, Any]:
+        return {}
+
+    def residual_of(self, blend: Corrected) -> Floats:
+        """Return a blend's residuals [17, 3, N] in mm, computed once."""
+        if blend not in self._residuals:
+            self._residuals[blend] = blend.compute_residual(self)
+        return self._residuals[blend]
+
+    @cached_property
+    def _residuals(self) -> dict[Corrected, Floats]:
         return {}
 
     def take(self, rows: Intp) -> Problem:

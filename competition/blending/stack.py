@@ -53,7 +53,7 @@ class Stacked(Corrected):
     def apply(self, pose_mm: Float64) -> Float64:
         return self.level.correct(self.beneath.apply(pose_mm), pose_mm)
 
-    def residual(self, problem: Problem) -> Floats:
+    def compute_residual(self, problem: Problem) -> Floats:
         parts = np.array_split(np.arange(problem.rows), -(-problem.rows // CHUNK_ROWS))
         return np.concatenate([Fitted.residual(self, problem.take(rows)) for rows in parts], axis=2)
 
@@ -178,7 +178,8 @@ def _solve(half: _Half, moments: Float64, strength: float) -> Float64:
     """Return the regression's coefficients [F, T]."""
     size = len(half.penalty)
     damped = moments[:, :size] + np.diag(strength * half.penalty + TINY * np.trace(moments[:, :size]) / size)
-    return np.asarray(scipy.linalg.solve(damped, moments[:, size:], assume_a="pos"))
+    factor = scipy.linalg.cho_factor(damped, lower=True, check_finite=False)
+    return np.asarray(scipy.linalg.cho_solve(factor, moments[:, size:], check_finite=False))
 
 
 def _choose(halves: Sequence[_Half], fold: Int64 | None, error_mm: Float64, root: Float64) -> tuple[float, float]:

@@ -41,7 +41,7 @@ class Viewed(Corrected):
         assert views is not None
         return self.fusion.apply(self.beneath.apply(pose_mm), views)
 
-    def residual(self, problem: Problem) -> Floats:
+    def compute_residual(self, problem: Problem) -> Floats:
         assert problem.true_mm is not None
         assert problem.views is not None
         fused_mm = self.fusion.apply(_poses(problem, self.beneath), problem.views)
