@@ -27,7 +27,7 @@ class Fits(Protocol[F]):
         """Fit the method on the rows of a problem."""
 
 
-class Corrected(Protocol):
+class Slow(Protocol):
     """A blend whose residuals take long to compute, as in `fitted`."""
 
     def compute_residual(self, problem: Problem) -> Floats:
@@ -84,14 +84,14 @@ class Problem:
     def _fitted(self) -> dict[object, Any]:
         return {}
 
-    def residual_of(self, blend: Corrected) -> Floats:
+    def residual_of(self, blend: Slow) -> Floats:
         """Return a blend's residuals [17, 3, N] in mm, computed once."""
         if blend not in self._residuals:
             self._residuals[blend] = blend.compute_residual(self)
         return self._residuals[blend]
 
     @cached_property
-    def _residuals(self) -> dict[Corrected, Floats]:
+    def _residuals(self) -> dict[Slow, Floats]:
         return {}
 
     def take(self, rows: Intp) -> Problem:

@@ -245,3 +245,22 @@ def test_a_damaged_file_is_rejected(tmp_path: Path, damage, message: str):
         np.savez(handle, **damaged)
     with pytest.raises((UserError, RunError), match=message):
         read_second_level(path, names)
+
+
+def test_residuals_are_computed_once_for_a_problem(problem: Problem, monkeypatch: pytest.MonkeyPatch):
+    stacked = problem.fit(STACK.method.quick())
+    corrected: list[int] = []
+    correct = SecondLevel.correct
+    monkeypatch.setattr(
+        SecondLevel,
+        "correct",
+        lambda self, pose_mm, *rest: corrected.append(len(pose_mm)) or correct(self, pose_mm, *rest),
+    )
+    fresh = problem.take(np.arange(100))
+    error_mm = np.abs(stacked.apply(fresh.poses()) - fresh.true_mm)
+    del corrected[:]
+    np.testing.assert_allclose(stacked.axis_errors(fresh), error_mm.mean(axis=(0, 1)), rtol=1e-5)
+    joint_mm = np.linalg.norm(error_mm, axis=2).mean(axis=0)
+    np.testing.assert_allclose(stacked.joint_errors(fresh), joint_mm, rtol=1e-5)
+    assert corrected == [100]
+    assert stacked.residual(problem.take(np.arange(50))).shape == (17, 3, 50)
