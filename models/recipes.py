@@ -85,7 +85,8 @@ class Recipe:
     ema: Annotated[
         float | None,
         Setting(
-            help="decay of an exponential moving average of the weights, which is then used for prediction; none: off",
+            help="largest decay of an exponential moving average of the weights, which is then used for prediction; "
+            "after t steps it is 1 - (t + 1)^(-2/3) if that is less; none: off",
             tune_values=(None, 0.99, 0.999, 0.9995),
         ),
     ] = None
