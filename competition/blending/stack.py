@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
-import scipy.linalg
 
 from competition.blending.fitted import Corrected, Fitted, Weights
 from competition.blending.problem import Problem, assign_folds, choose_rows
@@ -178,8 +177,8 @@ def _solve(half: _Half, moments: Float64, strength: float) -> Float64:
     """Return the regression's coefficients [F, T]."""
     size = len(half.penalty)
     damped = moments[:, :size] + np.diag(strength * half.penalty + TINY * np.trace(moments[:, :size]) / size)
-    factor = scipy.linalg.cho_factor(damped, lower=True, check_finite=False)
-    return np.asarray(scipy.linalg.cho_solve(factor, moments[:, size:], check_finite=False))
+    # not scipy's solver: its threads and numpy's would compete for the cores
+    return np.asarray(np.linalg.solve(damped, moments[:, size:]))
 
 
 def _choose(halves: Sequence[_Half], fold: Int64 | None, error_mm: Float64, root: Float64) -> tuple[float, float]:
