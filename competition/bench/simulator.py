@@ -26,8 +26,8 @@ FLIP = 0.02  # share of images in which a member mirrors the depth of a leg
 FRAMES = 40  # rows per sequence
 POSTURE = 48  # dimensions in which poses vary
 POSE_MM = 110  # standard deviation of a coordinate relative to its parent's
-CAMERAS = 4
 IN_ALL_VIEWS = 0.5  # share of the variance of an error that all cameras of an instant have in common
+YAW = 0.3  # standard deviation of a camera's direction in radians, about a multiple of the mean angle between cameras
 
 
 class Simulated(NamedTuple):
@@ -36,7 +36,7 @@ class Simulated(NamedTuple):
     residual: Float32  # [17, 3, M, N] mm
     sequence: npt.NDArray[np.str_]  # [N]
     true_mm: Float32 | None = None  # [N, 17, 3]
-    views: Views | None = None
+    views: Views | None = None  # of several cameras
 
     @property
     def subject(self) -> npt.NDArray[np.str_]:
@@ -57,39 +57,76 @@ def simulate(
     *,
     members: int = 6,
     sequences: int | None = None,
+    subjects: int = 5,
+    cameras: int = 1,
     seed: int = 0,
     draw: int = 0,
     levels: Sequence[float] = LEVELS,
 ) -> Simulated:
     """Draw rows of the ensemble that `seed` defines; another `draw` gives fresh rows of the same members.
 
-    `levels` are the error scales of the first members; those of the others lie in between.
+    `levels` are the error scales of the first members; those of the others lie in between. Several cameras show the
+    same instants around each subject, the rows of one camera after those of another. Subjects differ in nothing but
+    the directions of their cameras.
     """
     character = generator(seed, "simulator", "members", members)
     random = generator(seed, "simulator", "rows", members, draw)
-    count = max(1, rows // FRAMES) if sequences is None else sequences
-    of_row = np.arange(rows) * count // rows
+    instants = rows // cameras
+    count = max(1, instants // FRAMES) if sequences is None else sequences
+    of_instant = np.arange(instants) * count // instants
+    subject = of_instant % subjects
+    turns = _turns(generator(seed, "simulator", "cameras", draw), subjects, cameras)[subject]  # [instants, C, 3, 3]
     scale = JOINT_MM[:, None, None] * AXIS[:, None]  # [17, 3, 1]
 
-    def correlated_noise() -> Float32:
-        """Draw errors [17, 3, rows] of unit variance, partly constant within a sequence."""
-        common = random.standard_normal((17, 3, count), np.float32)[..., of_row]
-        single = random.standard_normal((17, 3, rows), np.float32)
+    def noise() -> Float32:
+        """Draw errors [17, 3, instants] of unit variance, partly constant within a sequence."""
+        common = random.standard_normal((17, 3, count), np.float32)[..., of_instant]
+        single = random.standard_normal((17, 3, instants), np.float32)
         return np.float32(SEQUENCE**0.5) * common + np.float32((1 - SEQUENCE) ** 0.5) * single
 
-    hard = np.exp(np.float32(0.5) * random.standard_normal(count, np.float32))[of_row]
+    def correlated_noise() -> Float32:
+        """Draw errors [17, 3, rows] of unit variance, which are partly the same in all views of an instant."""
+        if cameras == 1:
+            return noise()
+        in_all = IN_ALL_VIEWS**0.5 * np.einsum("ncab,jbn->jacn", turns, noise(), optimize=True)  # [17, 3, C, instants]
+        own = (1 - IN_ALL_VIEWS) ** 0.5 * np.stack([noise() for _ in range(cameras)], axis=2)
+        return np.float32(in_all + own).reshape(17, 3, -1)
+
+    hard = np.tile(np.exp(np.float32(0.5) * random.standard_normal(count, np.float32))[of_instant], cameras)
     shared = np.float32(SHARED) * hard * correlated_noise()
-    residual = np.empty((17, 3, members, rows), np.float32)
+    residual = np.empty((17, 3, members, instants * cameras), np.float32)
     for member in range(members):
         level = levels[member] if member < len(levels) else character.uniform(min(levels), max(levels))
         skill = character.uniform(0.8, 1.25, (17, 3, 1)).astype(np.float32)
         bias = character.normal(0, 0.15, (17, 3, 1)).astype(np.float32)
         own = np.float32(OWN) * correlated_noise()
-        flipped = random.random(rows) < FLIP
+        flipped = random.random(instants * cameras) < FLIP
         own[1:4, 2, flipped] *= -4
         residual[:, :, member] = level * scale * skill * (shared + own + bias)
-    sequence = np.array([f"S{index % 5}_{index}" for index in range(count)])[of_row]
-    return Simulated(residual, sequence, _poses(generator(seed, "simulator", "poses", draw), of_row))
+    sequence = np.array([f"S{index % subjects}_{index}" for index in range(count)])[of_instant]
+    poses_mm = _poses(generator(seed, "simulator", "poses", draw), of_instant)
+    if cameras == 1:
+        return Simulated(residual, sequence, poses_mm)
+    seen_mm = np.einsum("ncab,njb->cnja", turns, poses_mm, optimize=True).reshape(-1, 17, 3).astype(np.float32)
+    return Simulated(residual, np.tile(sequence, cameras), seen_mm, _views(subject, cameras))
+
+
+def _views(subject: Intp, cameras: int) -> Views:
+    """Return the views of instants, whose subjects are [instants]; every camera shows all of them."""
+    instants = len(subject)
+    return Views(
+        subject=np.tile(subject, cameras),
+        instant=np.tile(np.arange(instants), cameras),
+        camera=np.repeat(np.arange(cameras), instants),
+        usable=np.ones((instants * cameras, cameras), bool),
+    )
+
+
+def _turns(random: np.random.Generator, subjects: int, cameras: int) -> Float64:
+    """Draw rotations [subjects, cameras, 3, 3] from the room's axes to those of cameras around each subject."""
+    yaw = 2 * np.pi / cameras * np.arange(cameras) + random.normal(0, YAW, (subjects, cameras))
+    cos, sin, zero = np.cos(yaw), np.sin(yaw), np.zeros_like(yaw)
+    return np.stack([cos, zero, sin, zero, zero + 1, zero, -sin, zero, cos], axis=-1).reshape(*yaw.shape, 3, 3)
 
 
 def _poses(random: np.random.Generator, of_row: Intp) -> Float32:
@@ -100,55 +137,3 @@ def _poses(random: np.random.Generator, of_row: Intp) -> Float32:
     constant, single = random.standard_normal((2, len(of_row), POSTURE))
     posture = SEQUENCE**0.5 * constant[of_row] + (1 - SEQUENCE) ** 0.5 * single
     return np.tensordot(posture, mixing, axes=1).astype(np.float32)
-
-
-def simulate_views(
-    rows: int,
-    *,
-    members: int = 6,
-    sequences: int,
-    seed: int = 0,
-    draw: int = 0,
-    levels: Sequence[float] = LEVELS,
-) -> Simulated:
-    """Draw rows as `simulate` does, of CAMERAS cameras that show the same instants around each subject.
-
-    Errors, whose largest part lies along the depth of a camera, are partly the same in all views of an instant.
-    """
-    instants = rows // CAMERAS
-    *of_camera, common = (
-        simulate(
-            instants,
-            members=members,
-            sequences=sequences,
-            seed=seed,
-            draw=draw * (CAMERAS + 1) + part,
-            levels=levels,
-        )
-        for part in range(CAMERAS + 1)
-    )
-    assert common.true_mm is not None
-    subject = np.unique(common.subject, return_inverse=True)[1]
-    turns = _turns(generator(seed, "simulator", "cameras", draw), int(subject.max()) + 1)[subject]  # [n, C, 3, 3]
-    residual, true_mm = [], []
-    for camera, own in enumerate(of_camera):
-        turn = turns[:, camera]
-        in_all = np.einsum("nab,jbmn->jamn", turn, common.residual, optimize=True)
-        residual.append(np.float32(IN_ALL_VIEWS**0.5) * in_all + np.float32((1 - IN_ALL_VIEWS) ** 0.5) * own.residual)
-        true_mm.append(common.true_mm @ turn.swapaxes(1, 2))
-    views = Views(
-        subject=np.tile(subject, CAMERAS),
-        instant=np.tile(np.arange(instants), CAMERAS),
-        camera=np.repeat(np.arange(CAMERAS), instants),
-        usable=np.ones((instants * CAMERAS, CAMERAS), bool),
-    )
-    joined = np.ascontiguousarray(np.concatenate(residual, axis=3), np.float32)
-    poses_mm = np.concatenate(true_mm).astype(np.float32)
-    return Simulated(joined, np.tile(common.sequence, CAMERAS), poses_mm, views)
-
-
-def _turns(random: np.random.Generator, subjects: int) -> Float64:
-    """Draw rotations [subjects, CAMERAS, 3, 3] from the room's axes to those of cameras about 90 degrees apart."""
-    yaw = np.pi / 2 * np.arange(CAMERAS) + random.normal(0, 0.3, (subjects, CAMERAS))
-    cos, sin, zero = np.cos(yaw), np.sin(yaw), np.zeros_like(yaw)
-    return np.stack([cos, zero, sin, zero, zero + 1, zero, -sin, zero, cos], axis=-1).reshape(*yaw.shape, 3, 3)

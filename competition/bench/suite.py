@@ -33,10 +33,13 @@ BENCHMARKS: Final[dict[str, Benchmark]] = {
 }
 
 
+SLOW: Final = ("blend-stack", "blend-views")  # run only by name
+
+
 def run(names: Sequence[str] | None = None) -> Iterator[tuple[str, list[Row]]]:
-    """Run the named benchmarks, or all, one after another; raise UserError for an unknown name."""
+    """Run the named benchmarks, or all but the slow ones, one after another; raise UserError for an unknown name."""
     for name in names or ():
         if name not in BENCHMARKS:
             raise UserError(unknown_message("benchmark", name, BENCHMARKS))
-    for name in names or BENCHMARKS:
+    for name in names or (name for name in BENCHMARKS if name not in SLOW):
         yield name, BENCHMARKS[name]()

@@ -3,32 +3,44 @@
 import numpy as np
 import pytest
 
-from competition.bench.simulator import CAMERAS, simulate, simulate_views
+from competition.bench.simulator import Simulated, simulate
 from competition.runs.fusion import rotations
+
+CAMERAS = 4
+
+
+def turned(simulated: Simulated, values: np.ndarray, beside: int) -> np.ndarray:
+    """Return values [N, 17, 3] of the image that the camera `beside` places further took, in the own camera's axes."""
+    views = simulated.views
+    other = (views.camera + beside) % CAMERAS
+    turn = rotations(simulated.true_mm.astype(np.float64), views)[views.subject, views.camera, other]
+    image = views.images()[np.arange(len(values)), other]
+    assert (image >= 0).all()
+    assert (simulated.sequence[image] == simulated.sequence).all()
+    return values[image] @ turn.swapaxes(1, 2)
 
 
 def test_the_views_of_an_instant_show_the_same_pose():
-    simulated = simulate_views(800, members=2, sequences=20, seed=3)
-    assert simulated.true_mm is not None
-    assert simulated.views is not None
-    turns = rotations(simulated.true_mm.astype(np.float64), simulated.views)
-    images = simulated.views.images()
-    assert (images >= 0).all()
-    assert (simulated.sequence[images] == simulated.sequence[:, None]).all()
-    for camera in range(CAMERAS):
-        turn = turns[simulated.views.subject, simulated.views.camera, camera]
-        turned_mm = simulated.true_mm[images[:, camera]] @ turn.swapaxes(1, 2)
-        np.testing.assert_allclose(turned_mm, simulated.true_mm, atol=0.01)
+    simulated = simulate(800, members=2, sequences=20, cameras=CAMERAS, seed=3)
+    for beside in range(CAMERAS):
+        np.testing.assert_allclose(turned(simulated, simulated.true_mm, beside), simulated.true_mm, atol=0.01)
+    other = simulate(800, members=2, sequences=20, cameras=CAMERAS, seed=3, draw=1)
+    assert abs(other.true_mm - simulated.true_mm).mean() > 50
+    assert len(np.unique(simulated.subject)) == 5
 
 
-def test_views_have_errors_as_large_as_those_of_one_camera_and_partly_the_same():
-    one = simulate(8000, members=3, sequences=2000, seed=3)
-    several = simulate_views(8000, members=3, sequences=2000, seed=3)
+def test_every_camera_has_the_errors_of_one_camera_and_half_of_them_in_common():
+    one = simulate(4000, members=3, sequences=1000, seed=3)
+    several = simulate(16000, members=3, sequences=1000, cameras=CAMERAS, subjects=50, seed=3)
     np.testing.assert_allclose(several.problem.single_mm, one.problem.single_mm, rtol=0.06)
-    assert several.views is not None
-    error_mm = several.residual[16, :, 0].T  # [N, 3]
-    beside = several.views.images()[np.arange(len(error_mm)), (several.views.camera + 1) % CAMERAS]
-    correlation = np.corrcoef(error_mm[:, 1], error_mm[beside, 1])[0, 1]  # of y, the axis of the cameras' rotations
-    assert correlation == pytest.approx(0.5, abs=0.1)
-    depth, side = np.square(error_mm).mean(axis=0)[[2, 0]]
-    assert depth > 1.5 * side
+    error_mm = several.residual[:, :, 0].transpose(2, 0, 1)  # [N, 17, 3]
+    spread_mm = error_mm.std(axis=0)
+    for camera in range(CAMERAS):
+        np.testing.assert_allclose(error_mm[several.views.camera == camera].std(axis=0), spread_mm, rtol=0.15)
+    np.testing.assert_allclose(spread_mm[1:], one.residual[:, :, 0].std(axis=2)[1:], rtol=0.15)
+    unit = error_mm / np.maximum(spread_mm, 1e-9)  # so that axes are alike
+    for beside in (1, 2, 3):
+        other = turned(several, unit, beside)
+        for axis in range(3):
+            correlation = np.corrcoef(unit[:, 13:, axis].ravel(), other[:, 13:, axis].ravel())[0, 1]
+            assert correlation == pytest.approx(0.5, abs=0.1), (beside, axis)

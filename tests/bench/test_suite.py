@@ -60,3 +60,11 @@ def test_time_both_alternates():
     seconds = time_both(lambda: calls.append("a"), lambda: calls.append("b"), repeats=2)
     assert calls == ["a", "b"] * 3
     assert np.all(np.array(seconds) >= 0)
+
+
+def test_a_draw_with_other_cameras_is_evaluated_on_other_subjects():
+    draw = blending._draw_views(160, 8, 0, fresh=16)
+    assert 70 < draw.mean_mm < 120
+    assert draw.nested_gain.option.method.name == "views"
+    assert draw.chosen_mm > draw.exact_mm
+    assert draw.nested_gain.gain_mm == pytest.approx(draw.chosen_mm, abs=4 * draw.nested_gain.gain_se_mm)
