@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from models.contract import Module
 
 # For a modern GPU: chosen on the small siblings (models/README.md). Muon learns faster than Adam, a constant rate with
-# averaged weights better than a decaying one, and small batches better than large ones, which are hardly faster.
+# averaged weights better than a decaying one. The batch is larger than that of the siblings, for a GPU's speed.
 MODERN: dict[str, Any] = {
     "epochs": 8,
     "batch": 32,

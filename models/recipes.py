@@ -86,7 +86,7 @@ class Recipe:
         float | None,
         Setting(
             help="largest decay of an exponential moving average of the weights, which is then used for prediction; "
-            "after t steps it is 1 - (t + 1)^(-2/3) if that is less; none: off",
+            "in step t it is 1 - t^(-2/3) if that is less; none: off",
             tune_values=(None, 0.99, 0.999, 0.9995),
         ),
     ] = None

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class Fitted(ABC):
     """What a method returns: it blends poses of the candidates that it was fitted on.
 
-    A subclass needs only `apply`. Where a blend's residuals follow from those of the candidates, it also overrides
-    `residual` and `joint_errors`, which then need no poses and are faster.
+    A subclass needs only `apply`, and one of `Corrected` also `compute_residual`. Where a blend's residuals follow from
+    those of the candidates, it also overrides `residual` and `joint_errors`, which then need no poses and are faster.
     """
 
     fit_mm: Float64 | None = None  # [17] mean errors on all rows of the problem, if the fit computed them

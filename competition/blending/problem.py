@@ -27,7 +27,7 @@ class Fits(Protocol[F]):
         """Fit the method on the rows of a problem."""
 
 
-class Slow(Protocol):
+class HasResidual(Protocol):
     """A blend whose residuals take long to compute, as in `fitted`."""
 
     def compute_residual(self, problem: Problem) -> Floats:
@@ -84,14 +84,15 @@ class Problem:
     def _fitted(self) -> dict[object, Any]:
         return {}
 
-    def residual_of(self, blend: Slow) -> Floats:
-        """Return a blend's residuals [17, 3, N] in mm, computed once."""
+    def residual_of(self, blend: HasResidual) -> Floats:
+        """Return a blend's residuals [17, 3, N] in mm, computed once; they can't be written to."""
         if blend not in self._residuals:
             self._residuals[blend] = blend.compute_residual(self)
+            self._residuals[blend].setflags(write=False)
         return self._residuals[blend]
 
     @cached_property
-    def _residuals(self) -> dict[Slow, Floats]:
+    def _residuals(self) -> dict[HasResidual, Floats]:
         return {}
 
     def take(self, rows: Intp) -> Problem:

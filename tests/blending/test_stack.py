@@ -10,7 +10,7 @@ import pytest
 from competition.bench.simulator import simulate
 from competition.blending import stack
 from competition.blending.blend import blend
-from competition.blending.gate import STACK, Gate
+from competition.blending.gate import STACK, Gate, Option, with_views
 from competition.blending.methods import Exact
 from competition.blending.options import check_blend
 from competition.blending.problem import Problem
@@ -247,20 +247,24 @@ def test_a_damaged_file_is_rejected(tmp_path: Path, damage, message: str):
         read_second_level(path, names)
 
 
-def test_residuals_are_computed_once_for_a_problem(problem: Problem, monkeypatch: pytest.MonkeyPatch):
-    stacked = problem.fit(STACK.method.quick())
+@pytest.mark.parametrize("option", [STACK, with_views(STACK)], ids=str)
+def test_residuals_are_computed_once_for_a_problem(option: Option, monkeypatch: pytest.MonkeyPatch):
+    problem = simulate(400, members=3, sequences=20, cameras=4).problem
+    fitted = problem.fit(option.method.quick())
+    expected_mm = fitted.apply_with(problem.poses(), problem.views) - problem.true_mm
+    fresh = problem.take(np.arange(400))
     corrected: list[int] = []
     correct = SecondLevel.correct
-    monkeypatch.setattr(
-        SecondLevel,
-        "correct",
-        lambda self, pose_mm, *rest: corrected.append(len(pose_mm)) or correct(self, pose_mm, *rest),
-    )
-    fresh = problem.take(np.arange(100))
-    error_mm = np.abs(stacked.apply(fresh.poses()) - fresh.true_mm)
-    del corrected[:]
-    np.testing.assert_allclose(stacked.axis_errors(fresh), error_mm.mean(axis=(0, 1)), rtol=1e-5)
-    joint_mm = np.linalg.norm(error_mm, axis=2).mean(axis=0)
-    np.testing.assert_allclose(stacked.joint_errors(fresh), joint_mm, rtol=1e-5)
-    assert corrected == [100]
-    assert stacked.residual(problem.take(np.arange(50))).shape == (17, 3, 50)
+
+    def counted(level: SecondLevel, *poses_mm: np.ndarray) -> np.ndarray:
+        corrected.append(len(poses_mm[0]))
+        return correct(level, *poses_mm)
+
+    monkeypatch.setattr(SecondLevel, "correct", counted)
+    np.testing.assert_allclose(fitted.axis_errors(fresh), abs(expected_mm).mean(axis=(0, 1)), rtol=1e-4)
+    joint_mm = np.linalg.norm(expected_mm, axis=2).mean(axis=0)
+    np.testing.assert_allclose(fitted.joint_errors(fresh), joint_mm, rtol=1e-4)
+    assert corrected == [400] * (1 if option == STACK else 2)  # with other cameras, the level beneath and their own
+    with pytest.raises(ValueError, match="read-only"):
+        fitted.residual(fresh)[0] = 0
+    assert fitted.residual(problem.take(np.arange(0, 400, 100))).shape == (17, 3, 4)
