@@ -296,10 +296,5 @@ class ReproduceOptions:
 class BenchOptions:
     """Measure this implementation against baselines."""
 
-    only: Annotated[
-        str | None,
-        Flag(
-            "benchmarks to run, by commas; when unset, all but the slow blend-stack and blend-views", metavar="NAME,..."
-        ),
-    ] = None
+    only: Annotated[str | None, Flag("benchmarks, by commas; all fast ones when unset", metavar="NAME,...")] = None
     json: Annotated[Path | None, Flag("also write the results as JSON", metavar="FILE")] = None
